@@ -1,1 +1,81 @@
-//! x
+//! The harness of the black-box tests: a message in; a reply, files and an exit code out.
+//!
+//! A test makes a [`Cloud`] (a throw-away front-end with one datastore), puts images where users
+//! put them, and calls a driver the way oned does:
+//!
+//! ```no_run
+//! use ferrostore_tests::{Cloud, MIB, same_content};
+//!
+//! let cloud = Cloud::new();
+//! let disk = cloud.raw("disk.img", 4 * MIB);
+//! let image = cloud.cp(&disk).driver("qcow2").run().succeeds().image("qcow2");
+//! same_content(&disk, "raw", &image, "qcow2");
+//!
+//! cloud.cp("/etc/passwd").run().fails().naming("IMAGE/PATH").saying("/etc/passwd");
+//! ```
+//!
+//! Every failing call is checked for what the contract asks of all of them: exit code 1, an empty
+//! standard output, exactly one line for the user, and a datastore that is as it was before.
+//!
+//! The executables are built once per test program (in the profile of the test). Set
+//! `FERROSTORE_BIN` to a directory with ready executables to test those instead.
+
+mod binaries;
+mod call;
+mod cloud;
+mod images;
+mod listing;
+mod message;
+mod mount;
+mod outcome;
+mod referee;
+
+pub use binaries::executable;
+pub use call::{Call, Convention};
+pub use cloud::Cloud;
+pub use images::pattern;
+pub use listing::Listing;
+pub use message::Message;
+pub use mount::{Disk, Mount};
+pub use outcome::{Failure, Outcome, Reply};
+pub use referee::{
+    allocated, digest, info, qemu_img_check, same_bytes, same_content, virtual_size,
+};
+
+use std::ffi::OsStr;
+use std::process::{Command, Output};
+
+/// Bytes in a kibibyte.
+pub const KIB: u64 = 1024;
+/// Bytes in a mebibyte, the unit of `IMAGE/SIZE`.
+pub const MIB: u64 = 1024 * KIB;
+
+/// The ten actions, in the order of the contract.
+pub const ACTIONS: [&str; 10] = [
+    "cp",
+    "mkfs",
+    "clone",
+    "rm",
+    "stat",
+    "snap_revert",
+    "snap_flatten",
+    "snap_delete",
+    "monitor",
+    "export",
+];
+
+/// Runs a program that the test needs (not one that is tested) and panics with its output if it
+/// fails.
+pub fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S>) -> Output {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("{program} can't be started: {error}"));
+    assert!(
+        output.status.success(),
+        "{program} failed: {}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    output
+}

@@ -1,0 +1,44 @@
+//! Where the executables under test are.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// The path of the driver for `action`, built first if need be.
+pub fn executable(action: &str) -> PathBuf {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(directory).join(action)
+}
+
+fn directory() -> PathBuf {
+    if let Some(directory) = std::env::var_os("FERROSTORE_BIN") {
+        return PathBuf::from(directory);
+    }
+    // A test program is <target>/<profile>/deps/<name>: the drivers go to <target>/<profile>.
+    let program = std::env::current_exe().expect("a test program knows where it is");
+    let profile = program
+        .ancestors()
+        .find(|folder| folder.ends_with("deps"))
+        .and_then(Path::parent)
+        .expect("cargo puts test programs below <target>/<profile>/deps");
+    build(profile);
+    profile.to_path_buf()
+}
+
+/// Builds in an invocation of its own: together with this package, features of its
+/// dev-dependencies would leak into the drivers (qcow2-rs switches the `log` crate off).
+fn build(profile: &Path) {
+    let target = profile.parent().expect("a profile's folder has a parent");
+    let name = match profile.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => "dev",
+        Some(other) => other,
+    };
+    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        .args(["build", "--quiet", "--package", "drivers", "--bins"])
+        .args(["--profile", name, "--target-dir"])
+        .arg(target)
+        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+        .status()
+        .expect("cargo can be started");
+    assert!(status.success(), "the drivers don't build");
+}
