@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -202,11 +202,16 @@ impl<'cloud> Call<'cloud> {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} can't be started: {error}"));
-        let mut stdin = child.stdin.take().expect("a pipe");
-        let writer = input.map(|bytes| thread::spawn(move || stdin.write_all(&bytes).is_ok()));
+        let mut stdin = child.stdin.take();
+        // Without input the pipe stays open to the end: a driver that reads it would hang.
+        let writer = input.and_then(|bytes| {
+            let mut pipe = stdin.take()?;
+            Some(thread::spawn(move || pipe.write_all(&bytes).is_ok()))
+        });
         let stdout = collect(child.stdout.take().expect("a pipe"));
         let stderr = collect(child.stderr.take().expect("a pipe"));
         let status = self.wait(&mut child);
+        drop(stdin);
         Outcome {
             action: self.action.clone(),
             base_path: self.cloud.base_path(),
@@ -221,7 +226,10 @@ impl<'cloud> Call<'cloud> {
     }
 
     fn prepare(&self) -> (Command, Option<Vec<u8>>) {
-        let driver = executable(&self.action);
+        let driver = match self.user {
+            None => executable(&self.action),
+            Some(_) => self.copy_for_anyone(),
+        };
         let mut command = match self.wrapper.split_first() {
             None => Command::new(driver),
             Some((program, arguments)) => {
@@ -246,6 +254,13 @@ impl<'cloud> Call<'cloud> {
             command.uid(user).gid(user);
         }
         (command, self.input.clone().or(input))
+    }
+
+    /// The driver where another user can reach it, whatever folder it was built in.
+    fn copy_for_anyone(&self) -> PathBuf {
+        let copy = self.cloud.root().join(&self.action);
+        fs::copy(executable(&self.action), &copy).expect("the driver can be copied");
+        copy
     }
 
     /// The arguments and the standard input of the convention.

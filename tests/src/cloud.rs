@@ -2,6 +2,7 @@
 
 use crate::{Call, Disk, Listing, Message, Mount};
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -67,6 +68,15 @@ impl Cloud {
     /// The directory that holds everything of this cloud.
     pub fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Lets `user` write to the datastore and reach everything else.
+    pub fn hand_over_to(&self, user: u32) {
+        let top = self.root.parent().expect("a folder of its own");
+        for folder in [top, &self.root] {
+            fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        chown(self.datastore(), Some(user), Some(user)).unwrap();
     }
 
     /// What `ONE_LOCATION` says.
