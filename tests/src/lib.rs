@@ -24,6 +24,7 @@ mod binaries;
 mod call;
 mod cloud;
 mod images;
+pub mod layouts;
 mod listing;
 mod message;
 mod mount;
