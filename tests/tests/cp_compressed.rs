@@ -1,0 +1,394 @@
+//! `cp`: files that come compressed.
+
+use ferrostore_tests::{
+    Cloud, KIB, MIB, allocated, pattern, qemu_img_check, run, same_bytes, same_content,
+    virtual_size,
+};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+const COMPRESSORS: [&str; 4] = ["gzip", "bzip2", "xz", "zstd"];
+
+/// The standard output of a shell-less command, as a file among the users' images.
+fn output_of(cloud: &Cloud, name: &str, program: &str, arguments: &[&str]) -> PathBuf {
+    cloud.file(name, run(program, arguments).stdout)
+}
+
+#[test]
+fn every_compression_of_every_format_is_undone() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", 3 * MIB + 512);
+    let images = [
+        (disk.clone(), "raw"),
+        (cloud.qcow2(&disk, "plain.qcow2", ""), "qcow2"),
+        (cloud.compressed_qcow2(&disk, "packed.qcow2", ""), "qcow2"),
+        (cloud.luks("disk.luks", MIB), "raw"),
+        (cloud.iso("disc.iso"), "raw"),
+    ];
+    for program in COMPRESSORS {
+        for (image, format) in &images {
+            println!("{} by {program}", image.display());
+            let packed = cloud.compressed(image, program);
+            let copy = cloud.cp(&packed).run().succeeds().image(format);
+            same_bytes(image, copy);
+        }
+    }
+}
+
+#[test]
+fn a_compressed_disk_is_converted_on_the_way() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", 20 * MIB + 512);
+    let images = [
+        (disk.clone(), "raw"),
+        (cloud.qcow2(&disk, "plain.qcow2", ""), "qcow2"),
+        (
+            cloud.qcow2(&disk, "small.qcow2", "cluster_size=512"),
+            "qcow2",
+        ),
+        (
+            cloud.compressed_qcow2(&disk, "packed.qcow2", "compression_type=zstd"),
+            "qcow2",
+        ),
+        (cloud.converted(&disk, "disk.vdi", "vdi", ""), "vdi"),
+    ];
+    for program in COMPRESSORS {
+        for (image, format) in &images {
+            let packed = cloud.compressed(image, program);
+            for driver in ["raw", "qcow2"] {
+                println!("{format} by {program} to {driver}");
+                let copy = cloud
+                    .cp(&packed)
+                    .driver(driver)
+                    .run()
+                    .succeeds()
+                    .image(driver);
+                same_content(&disk, "raw", &copy, driver);
+                assert_eq!(virtual_size(&copy, driver), 20 * MIB + 512);
+                if driver == "qcow2" {
+                    qemu_img_check(copy);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn no_decompress_keeps_the_file() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    for program in COMPRESSORS {
+        let packed = cloud.compressed(&disk, program);
+        for word in ["yes", "YES"] {
+            let copy = cloud
+                .cp(&packed)
+                .set("DATASTORE/TEMPLATE/NO_DECOMPRESS", word)
+                .run()
+                .succeeds()
+                .image("raw");
+            same_bytes(&packed, copy);
+        }
+        let copy = cloud
+            .cp(&packed)
+            .set("DATASTORE/TEMPLATE/NO_DECOMPRESS", "no")
+            .run()
+            .succeeds()
+            .image("raw");
+        same_bytes(&disk, copy);
+    }
+}
+
+#[test]
+fn a_file_in_pieces_is_joined() {
+    let cloud = Cloud::new();
+    let first = cloud.raw("first.img", MIB);
+    let second = cloud.file("second.img", pattern(7, 300_000));
+    let third = cloud.file("third.img", vec![0; 70_000]);
+    let whole: Vec<u8> = [&first, &second, &third]
+        .into_iter()
+        .flat_map(|part| fs::read(part).unwrap())
+        .collect();
+    let whole = cloud.file("whole.img", whole);
+    for program in COMPRESSORS {
+        let packed: Vec<u8> = [&first, &second, &third]
+            .into_iter()
+            .flat_map(|part| fs::read(cloud.compressed(part, program)).unwrap())
+            .collect();
+        let packed = cloud.file("packed", packed);
+        println!("{program}");
+        let copy = cloud.cp(&packed).run().succeeds().image("raw");
+        starts_with(&copy, &whole);
+        let image = cloud
+            .cp(&packed)
+            .driver("qcow2")
+            .run()
+            .succeeds()
+            .image("qcow2");
+        same_content(&whole, "raw", image, "qcow2");
+    }
+}
+
+/// The copy is the original, perhaps with zeros up to the next sector.
+fn starts_with(copy: &Path, original: &Path) {
+    let (copy, original) = (fs::read(copy).unwrap(), fs::read(original).unwrap());
+    assert!(copy[..original.len()] == original);
+    assert!(copy.len() <= original.len().next_multiple_of(512));
+}
+
+#[test]
+fn all_that_xz_can_write_is_read() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", 3 * MIB);
+    let name = disk.to_str().unwrap();
+    for options in [
+        &["--check=none"][..],
+        &["--check=sha256"],
+        &["--block-size=65536"],
+        &["-T2", "--block-size=1MiB"],
+        &["-0"],
+        &["--delta=dist=4", "--lzma2"],
+        &["--x86", "--lzma2"],
+    ] {
+        println!("{options:?}");
+        let packed = output_of(
+            &cloud,
+            "disk.xz",
+            "xz",
+            &[&["-c", "-k"], options, &[name]].concat(),
+        );
+        let copy = cloud.cp(&packed).run().succeeds().image("raw");
+        same_bytes(&disk, copy);
+    }
+}
+
+#[test]
+fn all_that_zstd_can_write_is_read() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", 3 * MIB);
+    let name = disk.to_str().unwrap();
+    for options in [
+        &["-19"][..],
+        &["--no-check"],
+        &["--check"],
+        &["-T2"],
+        &["--fast=5"],
+        &["--no-content-size"],
+    ] {
+        println!("{options:?}");
+        let packed = output_of(
+            &cloud,
+            "disk.zst",
+            "zstd",
+            &[&["-q", "-c", "-k"], options, &[name]].concat(),
+        );
+        let copy = cloud.cp(&packed).run().succeeds().image("raw");
+        same_bytes(&disk, copy);
+    }
+}
+
+#[test]
+fn a_gzip_file_with_every_optional_field_is_read() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    let plain = fs::read(cloud.compressed(&disk, "gzip")).unwrap();
+    // gzip itself writes only the file's name: cut the header off and write a full one.
+    let name_end = 10 + plain[10..].iter().position(|byte| *byte == 0).unwrap() + 1;
+    let mut packed = vec![0x1f, 0x8b, 8, 0x1c, 0, 0, 0, 0, 0, 255];
+    packed.extend(4_u16.to_le_bytes());
+    packed.extend(b"extr");
+    packed.extend(b"a name\0a comment\0");
+    packed.extend(&plain[name_end..]);
+    let packed = cloud.file("disk.gz", packed);
+    let copy = cloud.cp(&packed).run().succeeds().image("raw");
+    same_bytes(disk, copy);
+}
+
+#[test]
+fn the_content_decides_and_not_the_name() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    let packed = cloud.compressed(&disk, "xz");
+    let misnamed = cloud.images().join("disk.raw");
+    fs::rename(packed, &misnamed).unwrap();
+    let copy = cloud.cp(&misnamed).run().succeeds().image("raw");
+    same_bytes(&disk, copy);
+    let misnamed = cloud.images().join("plain.gz");
+    fs::copy(&disk, &misnamed).unwrap();
+    let copy = cloud.cp(&misnamed).run().succeeds().image("raw");
+    same_bytes(&disk, copy);
+}
+
+#[test]
+fn a_truncated_file_is_refused() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", 3 * MIB);
+    for program in COMPRESSORS {
+        let packed = cloud.compressed(&disk, program);
+        let whole = fs::read(&packed).unwrap();
+        for length in [whole.len() - 1, whole.len() - 8, whole.len() / 2, 100] {
+            fs::write(&packed, &whole[..length]).unwrap();
+            for driver in ["", "qcow2"] {
+                println!("{length} of {} bytes of {program}", whole.len());
+                cloud
+                    .cp(&packed)
+                    .driver(driver)
+                    .run()
+                    .fails()
+                    .naming("IMAGE/PATH")
+                    .saying_path(&packed);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_damaged_file_is_refused() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", 3 * MIB);
+    for program in COMPRESSORS {
+        let packed = if program == "zstd" {
+            // Its checksum is optional.
+            output_of(
+                &cloud,
+                "disk.zst",
+                "zstd",
+                &["-q", "-c", "--check", disk.to_str().unwrap()],
+            )
+        } else {
+            cloud.compressed(&disk, program)
+        };
+        let mut bytes = fs::read(&packed).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 0x10;
+        fs::write(&packed, bytes).unwrap();
+        println!("{program}");
+        cloud.cp(&packed).run().fails().naming("IMAGE/PATH");
+    }
+}
+
+#[test]
+fn a_wrong_length_or_checksum_at_the_end_of_gzip_is_noticed() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    let packed = cloud.compressed(&disk, "gzip");
+    let right = fs::read(&packed).unwrap();
+    for from_end in [1, 4, 5, 8] {
+        let mut bytes = right.clone();
+        let at = bytes.len() - from_end;
+        bytes[at] ^= 1;
+        fs::write(&packed, bytes).unwrap();
+        cloud.cp(&packed).run().fails().naming("IMAGE/PATH");
+    }
+}
+
+#[test]
+fn a_magic_number_and_nothing_else_is_refused() {
+    let cloud = Cloud::new();
+    for magic in [
+        &b"\x1f\x8b\x08"[..],
+        b"BZh9",
+        b"\xfd7zXZ\0",
+        b"\x28\xb5\x2f\xfd",
+    ] {
+        let stub = cloud.file("stub", magic);
+        cloud.cp(&stub).run().fails().naming("IMAGE/PATH");
+    }
+}
+
+#[test]
+fn nothing_compressed_is_still_nothing() {
+    let cloud = Cloud::new();
+    let empty = cloud.file("empty", "");
+    for program in COMPRESSORS {
+        let packed = cloud.compressed(&empty, program);
+        for driver in ["", "qcow2"] {
+            cloud
+                .cp(&packed)
+                .driver(driver)
+                .run()
+                .fails()
+                .naming("IMAGE/PATH")
+                .saying("empty");
+        }
+    }
+}
+
+#[test]
+fn zeros_that_come_compressed_become_holes() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", 64 * KIB);
+    File::options()
+        .write(true)
+        .open(&disk)
+        .unwrap()
+        .set_len(300 * MIB)
+        .unwrap();
+    for program in COMPRESSORS {
+        let packed = cloud.compressed(&disk, program);
+        println!("{program}");
+        let copy = cloud.cp(&packed).run().succeeds().image("raw");
+        same_bytes(&disk, &copy);
+        assert!(allocated(copy) < MIB);
+        let image = cloud
+            .cp(&packed)
+            .driver("qcow2")
+            .run()
+            .succeeds()
+            .image("qcow2");
+        same_content(&disk, "raw", &image, "qcow2");
+        assert!(allocated(image) < 2 * MIB);
+    }
+}
+
+#[test]
+fn a_qcow2_file_that_is_broken_inside_is_refused() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    let image = cloud.qcow2(&disk, "disk.qcow2", "");
+    let bytes = fs::read(&image).unwrap();
+    let half = cloud.file("half.qcow2", &bytes[..bytes.len() / 2]);
+    for program in COMPRESSORS {
+        let packed = cloud.compressed(&half, program);
+        for driver in ["", "raw", "qcow2"] {
+            cloud
+                .cp(&packed)
+                .driver(driver)
+                .run()
+                .fails()
+                .naming("IMAGE/PATH");
+        }
+    }
+}
+
+#[test]
+fn a_bomb_needs_no_more_memory_than_any_image() {
+    let cloud = Cloud::new();
+    let zeros = cloud.images().join("zeros");
+    File::create(&zeros).unwrap().set_len(2048 * MIB).unwrap();
+    let packed = cloud.compressed(&zeros, "zstd");
+    let report = cloud.root().join("report");
+    let time = [
+        "/usr/bin/env",
+        "python3",
+        "-c",
+        MEASURE,
+        report.to_str().unwrap(),
+    ];
+    for driver in ["", "qcow2"] {
+        cloud
+            .cp(&packed)
+            .driver(driver)
+            .under(time)
+            .run()
+            .succeeds()
+            .image(if driver.is_empty() { "raw" } else { driver });
+        let peak: u64 = fs::read_to_string(&report).unwrap().trim().parse().unwrap();
+        assert!(peak * KIB <= 64 * MIB, "{peak} KiB were resident");
+    }
+}
+
+/// Runs a command and writes its peak of resident memory in KiB to a file.
+const MEASURE: &str = "import resource, subprocess, sys
+code = subprocess.run(sys.argv[2:]).returncode
+open(sys.argv[1], 'w').write(str(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))
+sys.exit(code)";

@@ -1,0 +1,569 @@
+//! `cp`: which paths may be registered.
+
+use ferrostore_tests::{Call, Cloud, MIB, pattern, run, same_bytes};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+
+/// A file in a new folder of the cloud, outside of the safe ones.
+fn file_in(cloud: &Cloud, folder: &str) -> PathBuf {
+    let folder = cloud.root().join(folder);
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("disk.img");
+    fs::write(&file, pattern(1, 5000)).unwrap();
+    file
+}
+
+/// A call that registers `path` under other rules.
+fn under<'a>(cloud: &'a Cloud, path: &Path, restricted: &str, safe: &str) -> Call<'a> {
+    cloud
+        .cp(path)
+        .set("DATASTORE/TEMPLATE/RESTRICTED_DIRS", restricted)
+        .set("DATASTORE/TEMPLATE/SAFE_DIRS", safe)
+}
+
+fn text(path: impl AsRef<Path>) -> String {
+    path.as_ref().to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_file_outside_of_the_safe_directories_is_refused() {
+    let cloud = Cloud::new();
+    let secret = file_in(&cloud, "outside");
+    cloud
+        .cp(&secret)
+        .run()
+        .fails()
+        .naming("IMAGE/PATH")
+        .saying_path(&secret)
+        .saying("SAFE_DIRS");
+    cloud
+        .cp("/etc/passwd")
+        .run()
+        .fails()
+        .naming("IMAGE/PATH")
+        .saying("/etc/passwd");
+}
+
+#[test]
+fn a_directory_name_is_matched_whole() {
+    let cloud = Cloud::new();
+    let safe = file_in(&cloud, "tmp");
+    let alike = file_in(&cloud, "tmpfoo");
+    for directory in [
+        text(cloud.root().join("tmp")),
+        text(cloud.root().join("tmp/")),
+    ] {
+        under(&cloud, &safe, "/", &directory)
+            .run()
+            .succeeds()
+            .image("raw");
+        under(&cloud, &alike, "/", &directory)
+            .run()
+            .fails()
+            .naming("IMAGE/PATH");
+    }
+}
+
+#[test]
+fn a_restricted_name_is_matched_whole_too() {
+    let cloud = Cloud::new();
+    let inside = file_in(&cloud, "tmp");
+    let alike = file_in(&cloud, "tmpfoo");
+    let directory = text(cloud.root().join("tmp"));
+    under(&cloud, &inside, &directory, "")
+        .run()
+        .fails()
+        .naming("IMAGE/PATH")
+        .saying("RESTRICTED_DIRS");
+    under(&cloud, &alike, &directory, "")
+        .run()
+        .succeeds()
+        .image("raw");
+}
+
+#[test]
+fn a_dot_in_a_directory_name_is_a_dot() {
+    let cloud = Cloud::new();
+    let safe = file_in(&cloud, "a.b");
+    let alike = file_in(&cloud, "aXb");
+    let directory = text(cloud.root().join("a.b"));
+    under(&cloud, &safe, "/", &directory)
+        .run()
+        .succeeds()
+        .image("raw");
+    under(&cloud, &alike, "/", &directory)
+        .run()
+        .fails()
+        .naming("IMAGE/PATH");
+}
+
+#[test]
+fn signs_of_patterns_are_plain_characters() {
+    let cloud = Cloud::new();
+    let secret = file_in(&cloud, "outside");
+    for directory in ["/.*", "/*", "*", ".", "", "//.*/", "^/", "/|/var"] {
+        println!("{directory}");
+        under(&cloud, &secret, "/", directory)
+            .run()
+            .fails()
+            .naming("IMAGE/PATH");
+    }
+    let odd = file_in(&cloud, "o[d]d+$(x)");
+    under(&cloud, &odd, "/", &text(odd.parent().unwrap()))
+        .run()
+        .succeeds()
+        .image("raw");
+}
+
+#[test]
+fn safe_wins_over_restricted() {
+    let cloud = Cloud::new();
+    let inner = file_in(&cloud, "images/iso.d");
+    let outer = file_in(&cloud, "images");
+    let restricted = text(cloud.images());
+    let safe = text(cloud.images().join("iso.d"));
+    under(&cloud, &inner, &restricted, &safe)
+        .run()
+        .succeeds()
+        .image("raw");
+    under(&cloud, &outer, &restricted, &safe)
+        .run()
+        .fails()
+        .naming("IMAGE/PATH");
+    under(&cloud, &inner, &safe, &restricted)
+        .run()
+        .succeeds()
+        .image("raw");
+}
+
+#[test]
+fn several_directories_are_separated_by_blanks() {
+    let cloud = Cloud::new();
+    let (a, b, c) = (
+        file_in(&cloud, "a"),
+        file_in(&cloud, "b"),
+        file_in(&cloud, "c"),
+    );
+    let root = cloud.root().display();
+    let safe = format!("  {root}/a   {root}/b/ ");
+    under(&cloud, &a, "/", &safe).run().succeeds().image("raw");
+    under(&cloud, &b, "/", &safe).run().succeeds().image("raw");
+    under(&cloud, &c, "/", &safe)
+        .run()
+        .fails()
+        .naming("IMAGE/PATH");
+    let restricted = format!("/etc {root}/a\t{root}/b");
+    under(&cloud, &a, &restricted, "")
+        .run()
+        .fails()
+        .naming("IMAGE/PATH");
+    under(&cloud, &b, &restricted, "")
+        .run()
+        .fails()
+        .naming("IMAGE/PATH");
+    under(&cloud, &c, &restricted, "")
+        .run()
+        .succeeds()
+        .image("raw");
+}
+
+#[test]
+fn slashes_and_dots_in_the_lists_don_t_matter() {
+    let cloud = Cloud::new();
+    let disk = file_in(&cloud, "images");
+    let root = cloud.root().display();
+    for safe in [
+        format!("{root}//images"),
+        format!("/{root}/images///"),
+        format!("{root}/./images/."),
+        format!("{root}/outside/../images"),
+    ] {
+        println!("{safe}");
+        under(&cloud, &disk, "/", &safe)
+            .run()
+            .succeeds()
+            .image("raw");
+    }
+}
+
+#[test]
+fn the_front_end_s_own_directories_are_always_restricted() {
+    let cloud = Cloud::new();
+    for folder in [
+        "one/var",
+        "one/var/datastores/0",
+        "one/etc",
+        "home",
+        "home/.one",
+    ] {
+        let secret = file_in(&cloud, folder);
+        println!("{folder}");
+        for restricted in ["", "/nowhere"] {
+            under(&cloud, &secret, restricted, "")
+                .run()
+                .fails()
+                .naming("IMAGE/PATH")
+                .saying_path(&secret);
+        }
+        cloud
+            .cp(&secret)
+            .without("DATASTORE/TEMPLATE/RESTRICTED_DIRS")
+            .without("DATASTORE/TEMPLATE/SAFE_DIRS")
+            .run()
+            .fails()
+            .naming("IMAGE/PATH");
+    }
+}
+
+#[test]
+fn a_link_to_a_file_outside_is_refused() {
+    let cloud = Cloud::new();
+    let secret = file_in(&cloud, "outside");
+    let link = cloud.images().join("link.img");
+    symlink(&secret, &link).unwrap();
+    cloud.cp(&link).run().fails().naming("IMAGE/PATH");
+    let relative = cloud.images().join("relative.img");
+    symlink("../outside/disk.img", &relative).unwrap();
+    cloud.cp(&relative).run().fails().naming("IMAGE/PATH");
+    let second = cloud.images().join("second.img");
+    symlink(&link, &second).unwrap();
+    cloud.cp(&second).run().fails().naming("IMAGE/PATH");
+}
+
+#[test]
+fn a_linked_folder_does_not_lead_outside() {
+    let cloud = Cloud::new();
+    file_in(&cloud, "outside");
+    symlink(cloud.outside(), cloud.images().join("folder")).unwrap();
+    cloud
+        .cp(cloud.images().join("folder/disk.img"))
+        .run()
+        .fails()
+        .naming("IMAGE/PATH");
+}
+
+#[test]
+fn a_link_within_the_safe_directory_is_fine() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    let link = cloud.images().join("latest.img");
+    symlink("disk.img", &link).unwrap();
+    let copy = cloud.cp(&link).run().succeeds().image("raw");
+    same_bytes(disk, copy);
+}
+
+#[test]
+fn a_link_from_outside_into_the_safe_directory_is_judged_by_where_it_leads() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    let link = cloud.outside().join("link.img");
+    symlink(&disk, &link).unwrap();
+    let copy = cloud.cp(&link).run().succeeds().image("raw");
+    same_bytes(disk, copy);
+}
+
+#[test]
+fn a_safe_directory_may_itself_be_a_link() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    let link = cloud.root().join("uploads");
+    symlink(cloud.images(), &link).unwrap();
+    under(&cloud, &link.join("disk.img"), "/", &text(&link))
+        .run()
+        .succeeds()
+        .image("raw");
+    under(&cloud, &disk, "/", &text(&link))
+        .run()
+        .succeeds()
+        .image("raw");
+}
+
+#[test]
+fn dots_don_t_lead_outside() {
+    let cloud = Cloud::new();
+    file_in(&cloud, "outside");
+    let disk = cloud.raw("disk.img", MIB);
+    for path in [
+        "../outside/disk.img",
+        "./.././outside//disk.img",
+        "x/../../outside/disk.img",
+    ] {
+        cloud
+            .cp(cloud.images().join(path))
+            .run()
+            .fails()
+            .naming("IMAGE/PATH");
+    }
+    let copy = cloud
+        .cp(cloud.images().join("../images/./disk.img"))
+        .run()
+        .succeeds()
+        .image("raw");
+    same_bytes(disk, copy);
+}
+
+#[test]
+fn a_path_is_opened_once_and_never_looked_at_again() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("some disk.img", MIB);
+    let trace = cloud.root().join("trace");
+    for driver in ["raw", "qcow2"] {
+        let strace = [
+            "strace",
+            "-f",
+            "-qq",
+            "-e",
+            "trace=%file,%desc",
+            "-o",
+            trace.to_str().unwrap(),
+        ];
+        cloud
+            .cp(&disk)
+            .driver(driver)
+            .under(strace)
+            .run()
+            .succeeds()
+            .image(driver);
+        let log = fs::read_to_string(&trace).unwrap();
+        let uses: Vec<_> = log
+            .lines()
+            .filter(|line| line.contains("some disk.img\""))
+            // What the kernel says about an open file is no second look at the path.
+            .filter(|line| !line.contains("readlink"))
+            .collect();
+        assert_eq!(uses.len(), 1, "{uses:#?}");
+        assert!(uses[0].contains("open"), "{uses:#?}");
+    }
+}
+
+#[test]
+fn what_is_no_file_is_refused_at_once() {
+    let cloud = Cloud::new();
+    let fifo = cloud.images().join("fifo");
+    run("mkfifo", [&fifo]);
+    cloud
+        .cp(&fifo)
+        .run()
+        .fails()
+        .naming("IMAGE/PATH")
+        .saying_path(&fifo);
+
+    let socket = cloud.images().join("socket");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    cloud.cp(&socket).run().fails().naming("IMAGE/PATH");
+
+    let folder = cloud.images().join("folder");
+    fs::create_dir(&folder).unwrap();
+    cloud
+        .cp(&folder)
+        .run()
+        .fails()
+        .naming("IMAGE/PATH")
+        .saying("director");
+    cloud.cp(cloud.images()).run().fails().naming("IMAGE/PATH");
+
+    for device in ["/dev/zero", "/dev/null", "/dev/full", "/dev/tty"] {
+        under(&cloud, Path::new(device), "/", "/dev")
+            .run()
+            .fails()
+            .naming("IMAGE/PATH")
+            .saying(device);
+    }
+    for process in ["/proc/self/fd/0", "/proc/self/environ", "/dev/stdin"] {
+        under(&cloud, Path::new(process), "/", "/dev /proc")
+            .run()
+            .fails()
+            .naming("IMAGE/PATH");
+    }
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let cloud = Cloud::new();
+    let missing = cloud.images().join("nothing here.img");
+    cloud
+        .cp(&missing)
+        .run()
+        .fails()
+        .naming("IMAGE/PATH")
+        .saying_path(&missing);
+    let dangling = cloud.images().join("dangling");
+    symlink(&missing, &dangling).unwrap();
+    cloud.cp(&dangling).run().fails().naming("IMAGE/PATH");
+    let circle = cloud.images().join("circle");
+    symlink(&circle, &circle).unwrap();
+    cloud.cp(&circle).run().fails().naming("IMAGE/PATH");
+    let below_a_file = cloud.raw("disk.img", MIB).join("more");
+    cloud.cp(&below_a_file).run().fails().naming("IMAGE/PATH");
+}
+
+#[test]
+fn an_empty_file_is_refused() {
+    let cloud = Cloud::new();
+    let empty = cloud.file("empty.img", "");
+    for driver in ["", "raw", "qcow2"] {
+        cloud
+            .cp(&empty)
+            .driver(driver)
+            .run()
+            .fails()
+            .naming("IMAGE/PATH")
+            .saying("empty");
+    }
+    cloud
+        .cp(&empty)
+        .cdrom()
+        .run()
+        .fails()
+        .naming("IMAGE/PATH")
+        .saying("empty");
+    cloud
+        .cp(&empty)
+        .files_datastore()
+        .run()
+        .fails()
+        .naming("IMAGE/PATH")
+        .saying("empty");
+}
+
+#[test]
+fn a_file_that_the_driver_may_not_read_is_named() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    cloud.hand_over_to(12345);
+    cloud.cp(&disk).as_user(12345).run().succeeds().image("raw");
+    run("chmod", ["000", disk.to_str().unwrap()]);
+    cloud
+        .cp(&disk)
+        .as_user(12345)
+        .run()
+        .fails()
+        .naming("IMAGE/PATH")
+        .saying_path(&disk)
+        .saying("permission");
+}
+
+#[test]
+fn a_relative_path_is_refused() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    fs::copy(&disk, cloud.one_location().join("var/disk.img")).unwrap();
+    for path in [
+        "disk.img",
+        "./disk.img",
+        "../../images/disk.img",
+        "-rf",
+        "--help",
+        "~/disk.img",
+    ] {
+        println!("{path}");
+        cloud
+            .cp(path)
+            .run()
+            .fails()
+            .naming("IMAGE/PATH")
+            .saying(path);
+    }
+}
+
+#[test]
+fn a_scheme_that_nobody_serves_is_named() {
+    let cloud = Cloud::new();
+    for path in [
+        "s3://bucket/disk.img",
+        "gopher://host/disk.img",
+        "rbd://pool/disk",
+    ] {
+        let scheme = path.split_once(':').unwrap().0;
+        cloud
+            .cp(path)
+            .run()
+            .fails()
+            .naming("IMAGE/PATH")
+            .saying(scheme);
+    }
+}
+
+#[test]
+fn what_a_shell_would_act_upon_is_data() {
+    let cloud = Cloud::new();
+    let trap = cloud.root().join("trap");
+    for name in [
+        "$(touch trap).img",
+        "`touch trap`.img",
+        "a;touch trap;.img",
+        "a|touch trap|b",
+        "a&touch trap&",
+        "'\"'\"quotes",
+        "\\n\\\\back",
+        "*",
+        "?",
+        "{a,b}",
+        "-n",
+        "--reflink=always",
+        "%s%n%d",
+        "~root",
+        "#comment",
+        "a:b,c=d",
+        "file.filename=x",
+        "json:{\"driver\":\"raw\"}",
+        "new\nline",
+        "\u{1b}[31mred",
+    ] {
+        println!("{name:?}");
+        let disk = cloud.raw(name, MIB);
+        let copy = cloud.cp(&disk).run().succeeds().image("raw");
+        same_bytes(&disk, copy);
+        let image = cloud.cp(&disk).driver("qcow2").run().succeeds();
+        image.image("qcow2");
+        cloud.stat(&disk).run().succeeds().replies("1");
+        fs::remove_file(&disk).unwrap();
+        for folder in [
+            cloud.root(),
+            &cloud.images(),
+            &cloud.one_location().join("var"),
+            &cloud.home(),
+        ] {
+            assert!(
+                !folder.join("trap").exists() && !trap.exists(),
+                "the name was executed"
+            );
+        }
+    }
+}
+
+#[test]
+fn odd_names_of_other_formats_reach_qemu_img_as_they_are() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    for name in [
+        "a,b=c.vdi",
+        "-O.vdi",
+        "x:y.vdi",
+        "json:{}.vdi",
+        "$(touch trap) '\".vdi",
+    ] {
+        println!("{name}");
+        let image = cloud.images().join(name);
+        fs::rename(cloud.converted(&disk, "plain.vdi", "vdi", ""), &image).unwrap();
+        let copy = cloud.cp(&image).driver("raw").run().succeeds().image("raw");
+        same_bytes(&disk, copy);
+    }
+}
+
+#[test]
+fn names_that_are_no_utf8_work_or_are_refused() {
+    let cloud = Cloud::new();
+    use std::os::unix::ffi::OsStrExt;
+    let name = std::ffi::OsStr::from_bytes(b"caf\xe9.img");
+    let disk = cloud.images().join(name);
+    fs::write(&disk, pattern(1, 5000)).unwrap();
+    let outcome = cloud.cp(&disk).run();
+    if outcome.status.success() {
+        same_bytes(&disk, outcome.succeeds().image("raw"));
+    } else {
+        outcome.fails().naming("IMAGE/PATH");
+    }
+}

@@ -1,0 +1,533 @@
+//! `cp`: images that are refused, because they lead elsewhere or because they are broken.
+
+use ferrostore_tests::{Cloud, MIB, run, same_bytes, same_content};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Whatever is asked, the image is refused for the reason given.
+fn refused(cloud: &Cloud, image: &Path, reasons: &[&str]) {
+    for driver in ["", "raw", "qcow2"] {
+        println!("{} for DRIVER={driver}", image.display());
+        cloud
+            .cp(image)
+            .driver(driver)
+            .run()
+            .fails()
+            .naming("IMAGE/PATH")
+            .saying_path(image)
+            .saying_any(reasons);
+    }
+    cloud
+        .cp(image)
+        .cdrom()
+        .run()
+        .fails()
+        .naming("IMAGE/PATH")
+        .saying_any(reasons);
+}
+
+fn qemu_img(arguments: &[&str]) {
+    run("qemu-img", arguments);
+}
+
+/// A healthy qcow2 file with some bytes of it overwritten.
+fn with_bytes(cloud: &Cloud, name: &str, options: &str, patches: &[(u64, &[u8])]) -> PathBuf {
+    let disk = cloud.raw("healthy.img", 3 * MIB);
+    let image = cloud.qcow2(&disk, name, options);
+    let file = File::options().write(true).open(&image).unwrap();
+    for (offset, bytes) in patches {
+        file.write_all_at(bytes, *offset).unwrap();
+    }
+    image
+}
+
+#[test]
+fn a_backing_file_is_refused() {
+    let cloud = Cloud::new();
+    let secret = cloud.outside().join("secret.img");
+    fs::write(&secret, vec![b'x'; MIB as usize]).unwrap();
+    let harmless = cloud.raw("base.img", MIB);
+    for (name, backing) in [
+        ("absolute.qcow2", secret.to_str().unwrap()),
+        ("harmless.qcow2", harmless.to_str().unwrap()),
+        ("relative.qcow2", "base.img"),
+        ("missing.qcow2", "/nowhere/at/all"),
+        (
+            "json.qcow2",
+            "json:{\"driver\":\"raw\",\"file\":{\"driver\":\"file\",\"filename\":\"/etc/shadow\"}}",
+        ),
+        ("remote.qcow2", "http://127.0.0.1:1/x"),
+    ] {
+        for compat in ["compat=1.1", "compat=0.10"] {
+            let image = cloud.images().join(name);
+            let path = image.to_str().unwrap();
+            qemu_img(&[
+                "create", "-q", "-u", "-f", "qcow2", "-o", compat, "-F", "raw", "-b", backing,
+                path, "1M",
+            ]);
+            refused(&cloud, &image, &["backing file"]);
+        }
+    }
+}
+
+#[test]
+fn a_backing_file_is_refused_in_compressed_files_too() {
+    let cloud = Cloud::new();
+    let image = cloud.images().join("overlay.qcow2");
+    qemu_img(&[
+        "create",
+        "-q",
+        "-u",
+        "-f",
+        "qcow2",
+        "-F",
+        "raw",
+        "-b",
+        "/etc/shadow",
+        image.to_str().unwrap(),
+        "1M",
+    ]);
+    for program in ["gzip", "bzip2", "xz", "zstd"] {
+        let packed = cloud.compressed(&image, program);
+        refused(&cloud, &packed, &["backing file"]);
+    }
+}
+
+#[test]
+fn an_external_data_file_is_refused() {
+    let cloud = Cloud::new();
+    for raw in ["off", "on"] {
+        let image = cloud.images().join("data.qcow2");
+        let data = cloud.images().join("data.raw");
+        let _ = fs::remove_file(&data);
+        let options = format!("data_file={},data_file_raw={raw}", data.display());
+        qemu_img(&[
+            "create",
+            "-q",
+            "-f",
+            "qcow2",
+            "-o",
+            &options,
+            image.to_str().unwrap(),
+            "1M",
+        ]);
+        refused(&cloud, &image, &["data file"]);
+    }
+}
+
+#[test]
+fn old_encryption_is_refused() {
+    let cloud = Cloud::new();
+    let image = with_bytes(&cloud, "aes.qcow2", "", &[(32, &1_u32.to_be_bytes())]);
+    refused(&cloud, &image, &["encrypt", "AES"]);
+}
+
+#[test]
+fn encryption_inside_a_qcow2_file_can_t_be_converted() {
+    let cloud = Cloud::new();
+    let image = cloud.images().join("luks.qcow2");
+    let secret = "secret,id=key,data=correct-horse";
+    let options = "encrypt.format=luks,encrypt.key-secret=key,encrypt.iter-time=10";
+    qemu_img(&[
+        "create",
+        "-q",
+        "--object",
+        secret,
+        "-f",
+        "qcow2",
+        "-o",
+        options,
+        image.to_str().unwrap(),
+        "1M",
+    ]);
+    cloud
+        .cp(&image)
+        .driver("raw")
+        .run()
+        .fails()
+        .naming("IMAGE/PATH")
+        .saying_any(&["LUKS", "encrypt"]);
+    // Kept as it is, it harms nobody: only who has the passphrase reads it.
+    for driver in ["", "qcow2"] {
+        let copy = cloud
+            .cp(&image)
+            .driver(driver)
+            .run()
+            .succeeds()
+            .image("qcow2");
+        same_bytes(&image, copy);
+    }
+}
+
+#[test]
+fn unknown_features_are_refused() {
+    let cloud = Cloud::new();
+    for bit in [5_u32, 6, 17, 31, 40, 63] {
+        let flags = (1_u64 << bit).to_be_bytes();
+        let image = with_bytes(&cloud, "future.qcow2", "", &[(72, &flags)]);
+        refused(&cloud, &image, &["feature"]);
+    }
+}
+
+#[test]
+fn features_that_don_t_matter_to_readers_are_accepted() {
+    let cloud = Cloud::new();
+    // Compatible bit 63 and autoclear bit 63: a reader may ignore both.
+    let flags = (1_u64 << 63).to_be_bytes();
+    let image = with_bytes(&cloud, "future.qcow2", "", &[(80, &flags), (88, &flags)]);
+    let disk = cloud.images().join("healthy.img");
+    let copy = cloud.cp(&image).driver("raw").run().succeeds().image("raw");
+    same_bytes(disk, copy);
+}
+
+#[test]
+fn an_image_marked_corrupt_is_refused() {
+    let cloud = Cloud::new();
+    let image = with_bytes(&cloud, "corrupt.qcow2", "", &[(72, &2_u64.to_be_bytes())]);
+    refused(&cloud, &image, &["corrupt"]);
+}
+
+#[test]
+fn an_image_that_was_not_closed_cleanly_still_reads() {
+    let cloud = Cloud::new();
+    let image = with_bytes(
+        &cloud,
+        "dirty.qcow2",
+        "lazy_refcounts=on",
+        &[(72, &1_u64.to_be_bytes())],
+    );
+    let disk = cloud.images().join("healthy.img");
+    let copy = cloud.cp(&image).driver("raw").run().succeeds().image("raw");
+    same_bytes(disk, copy);
+}
+
+#[test]
+fn a_truncated_image_is_refused() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", 3 * MIB);
+    let image = cloud.qcow2(&disk, "disk.qcow2", "");
+    let whole = fs::read(&image).unwrap();
+    for length in [
+        5,
+        40,
+        71,
+        100,
+        65536,
+        65536 * 3 + 100,
+        whole.len() / 2,
+        whole.len() - 70_000,
+    ] {
+        let image = cloud.file("truncated.qcow2", &whole[..length]);
+        println!("{length} of {} bytes", whole.len());
+        for driver in ["", "raw", "qcow2"] {
+            cloud
+                .cp(&image)
+                .driver(driver)
+                .run()
+                .fails()
+                .naming("IMAGE/PATH");
+        }
+    }
+}
+
+#[test]
+fn a_truncated_image_with_compressed_clusters_is_refused() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", 3 * MIB);
+    for options in ["compression_type=zlib", "compression_type=zstd"] {
+        let image = cloud.compressed_qcow2(&disk, "disk.qcow2", options);
+        let whole = fs::read(&image).unwrap();
+        let image = cloud.file("truncated.qcow2", &whole[..whole.len() / 2]);
+        for driver in ["", "raw"] {
+            cloud
+                .cp(&image)
+                .driver(driver)
+                .run()
+                .fails()
+                .naming("IMAGE/PATH");
+        }
+    }
+}
+
+#[test]
+fn garbage_in_compressed_clusters_is_noticed_when_they_are_read() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", 3 * MIB);
+    for options in ["compression_type=zlib", "compression_type=zstd"] {
+        let image = cloud.compressed_qcow2(&disk, "disk.qcow2", options);
+        let length = fs::metadata(&image).unwrap().len();
+        let file = File::options().write(true).open(&image).unwrap();
+        // Text clusters are small and lie between larger ones: overwrite a wide range.
+        file.write_all_at(&vec![0xff; length as usize / 4], length / 2)
+            .unwrap();
+        cloud
+            .cp(&image)
+            .driver("raw")
+            .run()
+            .fails()
+            .naming("IMAGE/PATH");
+    }
+}
+
+#[test]
+fn numbers_that_make_no_sense_are_refused() {
+    let cloud = Cloud::new();
+    for (what, offset, bytes) in [
+        ("version 4", 4, 4_u32.to_be_bytes().to_vec()),
+        ("version 1", 4, 1_u32.to_be_bytes().to_vec()),
+        ("clusters of 256 bytes", 20, 8_u32.to_be_bytes().to_vec()),
+        ("clusters of 1 GiB", 20, 30_u32.to_be_bytes().to_vec()),
+        (
+            "cluster bits beyond any shift",
+            20,
+            200_u32.to_be_bytes().to_vec(),
+        ),
+        ("a disk of 16 EiB", 24, u64::MAX.to_be_bytes().to_vec()),
+        (
+            "an L1 table of 4 billion entries",
+            36,
+            u32::MAX.to_be_bytes().to_vec(),
+        ),
+        ("an L1 table too short", 36, 0_u32.to_be_bytes().to_vec()),
+        (
+            "an L1 table beyond the end",
+            40,
+            (1_u64 << 40).to_be_bytes().to_vec(),
+        ),
+        (
+            "an L1 table between clusters",
+            40,
+            0x1_0001_u64.to_be_bytes().to_vec(),
+        ),
+        ("a header of 4 GiB", 100, u32::MAX.to_be_bytes().to_vec()),
+        ("a header of 8 bytes", 100, 8_u32.to_be_bytes().to_vec()),
+    ] {
+        println!("{what}");
+        let image = with_bytes(&cloud, "odd.qcow2", "", &[(offset, &bytes)]);
+        for driver in ["", "raw"] {
+            cloud
+                .cp(&image)
+                .driver(driver)
+                .run()
+                .fails()
+                .naming("IMAGE/PATH");
+        }
+    }
+}
+
+#[test]
+fn tables_that_point_nowhere_are_refused() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", 3 * MIB);
+    let header = fs::read(cloud.qcow2(&disk, "disk.qcow2", "")).unwrap();
+    let number = |offset: usize| u64::from_be_bytes(header[offset..offset + 8].try_into().unwrap());
+    let l1 = number(40);
+    let l2 = number(l1 as usize) & 0x00ff_ffff_ffff_fe00;
+    for (what, offset, entry) in [
+        ("an L2 table beyond the end", l1, (1_u64 << 63) | (1 << 40)),
+        ("an L2 table between clusters", l1, (1_u64 << 63) | 0x1_0200),
+        (
+            "a data cluster beyond the end",
+            l2,
+            (1_u64 << 63) | (1 << 50),
+        ),
+        (
+            "a data cluster between clusters",
+            l2,
+            (1_u64 << 63) | 0x5_0200,
+        ),
+        (
+            "a compressed cluster beyond the end",
+            l2,
+            (1_u64 << 62) | (1 << 50),
+        ),
+    ] {
+        println!("{what}");
+        let image = with_bytes(&cloud, "odd.qcow2", "", &[(offset, &entry.to_be_bytes())]);
+        for driver in ["", "raw"] {
+            cloud
+                .cp(&image)
+                .driver(driver)
+                .run()
+                .fails()
+                .naming("IMAGE/PATH");
+        }
+    }
+}
+
+#[test]
+fn a_disk_that_no_file_can_hold_is_refused() {
+    let cloud = Cloud::new();
+    let image = cloud.images().join("huge.qcow2");
+    qemu_img(&[
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-o",
+        "cluster_size=2M",
+        image.to_str().unwrap(),
+        "500P",
+    ]);
+    // On the file system of the test a raw file this long can't exist, however sparse.
+    cloud
+        .cp(&image)
+        .driver("raw")
+        .run()
+        .fails()
+        .naming("IMAGE/PATH");
+}
+
+#[test]
+fn a_vmdk_that_names_its_extents_is_refused() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    for subformat in [
+        "monolithicFlat",
+        "twoGbMaxExtentSparse",
+        "twoGbMaxExtentFlat",
+    ] {
+        println!("{subformat}");
+        let image = cloud.converted(
+            &disk,
+            "disk.vmdk",
+            "vmdk",
+            &format!("subformat={subformat}"),
+        );
+        for driver in ["", "raw", "qcow2"] {
+            cloud
+                .cp(&image)
+                .driver(driver)
+                .run()
+                .fails()
+                .naming("IMAGE/PATH")
+                .saying("vmdk");
+        }
+    }
+}
+
+#[test]
+fn a_vmdk_whose_descriptor_was_tampered_with_is_refused() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    let image = cloud.converted(&disk, "disk.vmdk", "vmdk", "subformat=monolithicSparse");
+    let mut bytes = fs::read(&image).unwrap();
+    let at = find(&bytes, b"RW 2048 SPARSE \"disk.vmdk\"");
+    let extent = b"RW 2048 FLAT \"/etc/shadow\"";
+    bytes[at..at + extent.len()].copy_from_slice(extent);
+    fs::write(&image, bytes).unwrap();
+    for driver in ["", "raw", "qcow2"] {
+        cloud
+            .cp(&image)
+            .driver(driver)
+            .run()
+            .fails()
+            .naming("IMAGE/PATH");
+    }
+}
+
+fn find(bytes: &[u8], text: &[u8]) -> usize {
+    bytes
+        .windows(text.len())
+        .position(|part| part == text)
+        .expect("the text is in the file")
+}
+
+#[test]
+fn overlays_of_other_formats_are_refused() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    cloud.converted(&disk, "base.vmdk", "vmdk", "");
+    let image = cloud.images().join("overlay.vmdk");
+    run(
+        "qemu-img",
+        [
+            "create",
+            "-q",
+            "-f",
+            "vmdk",
+            "-F",
+            "vmdk",
+            "-b",
+            cloud.images().join("base.vmdk").to_str().unwrap(),
+            image.to_str().unwrap(),
+        ],
+    );
+    for driver in ["", "raw", "qcow2"] {
+        cloud
+            .cp(&image)
+            .driver(driver)
+            .run()
+            .fails()
+            .naming("IMAGE/PATH");
+    }
+}
+
+#[test]
+fn formats_that_nobody_converts_are_refused_where_a_conversion_is_asked() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    for format in ["qed", "parallels", "qcow"] {
+        println!("{format}");
+        let image = cloud.converted(&disk, &format!("disk.{format}"), format, "");
+        for driver in ["raw", "qcow2"] {
+            cloud
+                .cp(&image)
+                .driver(driver)
+                .run()
+                .fails()
+                .naming("IMAGE/PATH")
+                .saying_path(&image);
+        }
+    }
+}
+
+#[test]
+fn a_datastore_that_wants_another_format_is_told() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    for driver in ["vmdk", "vdi", "qcow3", "raw;ls", "-O", "QCOW 2"] {
+        cloud
+            .cp(&disk)
+            .driver(driver)
+            .run()
+            .fails()
+            .naming("DATASTORE/TEMPLATE/DRIVER")
+            .saying(driver);
+    }
+}
+
+#[test]
+fn a_file_that_is_two_formats_at_once_is_refused() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    let image = cloud.qcow2(&disk, "both.qcow2", "");
+    // A CD-ROM's volume descriptor in the unused part of the first cluster.
+    let file = File::options().write(true).open(&image).unwrap();
+    file.write_all_at(b"\x01CD001\x01", 0x8000).unwrap();
+    for driver in ["", "raw", "qcow2"] {
+        cloud
+            .cp(&image)
+            .driver(driver)
+            .run()
+            .fails()
+            .naming("IMAGE/PATH");
+    }
+}
+
+#[test]
+fn a_partition_table_does_not_make_a_disk_suspicious() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", 4 * MIB);
+    let file = File::options().write(true).open(&disk).unwrap();
+    file.write_all_at(b"\x55\xaa", 510).unwrap();
+    file.write_all_at(b"EFI PART", 512).unwrap();
+    let image = cloud
+        .cp(&disk)
+        .driver("qcow2")
+        .run()
+        .succeeds()
+        .image("qcow2");
+    same_content(&disk, "raw", image, "qcow2");
+}
