@@ -116,7 +116,12 @@ impl<'cloud> Chain<'cloud> {
 
     /// The name by which an overlay of this chain names file `number`.
     pub fn backing_name(&self, number: u32) -> String {
-        match self.layout.naming {
+        self.backing_name_as(self.layout.naming, number)
+    }
+
+    /// The name of file `number` in a given style.
+    pub fn backing_name_as(&self, naming: Naming, number: u32) -> String {
+        match naming {
             Naming::Absolute => format!("{}.snap/{number}", self.source()),
             Naming::Relative => format!("{}.snap/{number}", self.name),
             Naming::Bare => number.to_string(),
