@@ -96,13 +96,21 @@ is_ours() {
         [ "$(head -c 4 "$1" | tail -c 3)" = ELF ] && grep -aq ferrostore "$1"
 }
 
-# The newest copy of the scripts that were here before: NAME.stock, or the highest
-# NAME.stock.N where an upgrade of OpenNebula brought new scripts in between.
-latest_stock() {
-    local n=2 latest=''
-    [ -d "$dir.stock" ] && latest=$dir.stock
-    while [ -d "$dir.stock.$n" ]; do latest=$dir.stock.$n; n=$((n + 1)); done
-    printf '%s' "$latest"
+# Copies of the scripts that were here before, newest first: NAME.stock, and NAME.stock.2 and
+# so on where an upgrade of OpenNebula brought new scripts in between.
+stock_copies() {
+    local n=2 copies=()
+    [ ! -d "$dir.stock" ] || copies=("$dir.stock")
+    while [ -d "$dir.stock.$n" ]; do copies=("$dir.stock.$n" "${copies[@]}"); n=$((n + 1)); done
+    [ ${#copies[@]} = 0 ] || printf '%s\n' "${copies[@]}"
+}
+
+# stock_of ACTION: the newest script of that name which was kept, or nothing.
+stock_of() {
+    local copy
+    while IFS= read -r copy; do
+        if there "$copy/$1"; then printf '%s' "$copy/$1"; return; fi
+    done < <(stock_copies)
 }
 
 next_stock() {
@@ -276,9 +284,9 @@ keep_stock() { # the scripts that are about to be replaced, once
     if [ "$name" != fs ]; then
         die "$dir holds drivers that are not ferrostore's: choose another --name"
     fi
-    stock=$(latest_stock)
     for action in "${foreign[@]}"; do
-        if [ -z "$stock" ] || ! same_file "$dir/$action" "$stock/$action"; then changed=yes; fi
+        stock=$(stock_of "$action")
+        if [ -z "$stock" ] || ! same_file "$dir/$action" "$stock"; then changed=yes; fi
     done
     [ "$changed" = yes ] || return 0
     next=$(next_stock)
@@ -391,37 +399,40 @@ install_drivers() {
 
 # ---------------------------------------------------------------- uninstall
 
-put_back() { # put_back ACTION STOCK
-    if [ -n "$2" ] && there "$2/$1"; then
-        cp -a "$2/$1" "$work/new/$1"
+put_back() { # put_back ACTION
+    local stock
+    stock=$(stock_of "$1")
+    if [ -n "$stock" ]; then
+        cp -a "$stock" "$work/new/$1"
         mv -fT "$work/new/$1" "$dir/$1"
+        restored=$((restored + 1))
     else
         rm -f "$dir/$1"
     fi
 }
 
-forget_stock() { # only when every script of it stands in its place again
-    local file
-    for file in "$1"/*; do same_file "$file" "$dir/${file##*/}" || return 0; done
-    rm -rf "$1"
+# A copy goes when every script of it stands in its place again.
+forget_stock() {
+    local copy file
+    while IFS= read -r copy; do
+        for file in "$copy"/*; do same_file "$file" "$dir/${file##*/}" || continue 2; done
+        rm -rf "$copy"
+    done < <(stock_copies)
 }
 
 uninstall_drivers() {
-    local action stock removed=0
+    local action removed=0 restored=0
     trap finish EXIT
     [ -d "$dir" ] || { say "nothing to do: $dir does not exist"; finished=yes; return; }
     open_work
-    stock=$(latest_stock)
     for action in "${actions[@]}"; do
         is_ours "$dir/$action" || continue # what OpenNebula put there since is left alone
-        step "take out $dir/$action" put_back "$action" "$stock"
+        step "take out $dir/$action" put_back "$action"
         removed=$((removed + 1))
     done
     finished=yes
     if [ "$removed" = 0 ]; then say "nothing to do: no ferrostore drivers in $dir"; return; fi
-    if [ -n "$stock" ]; then
-        step "put the stock scripts of $stock back and remove that copy" forget_stock "$stock"
-    fi
+    step "put the stock scripts back and remove the copies that are no longer needed" forget_stock
     if [ "$name" != fs ]; then
         if [ "$(cat "$conf" 2>/dev/null)" = KIND=fs ]; then step "remove $conf" rm -f "$conf"; fi
         if [ "$dry" = no ]; then rmdir "$conf_dir" "$dir" 2>/dev/null || true; fi
@@ -429,8 +440,8 @@ uninstall_drivers() {
     fi
     if [ "$dry" = yes ]; then say "nothing was changed"; return; fi
     say "took    $removed drivers out of $dir"
-    if [ -n "$stock" ]; then
-        say "put     the stock scripts back"
+    if [ "$restored" -gt 0 ]; then
+        say "put     $restored stock scripts back"
     elif [ "$name" = fs ]; then
         say "warning: there were no stock scripts to put back; reinstall OpenNebula's package to get them"
     fi

@@ -1,0 +1,156 @@
+"""What tests/bench measures with: processes, file systems on loop devices, input images."""
+import argparse, base64, ctypes, os, random, shutil, subprocess, sys, time
+from pathlib import Path
+
+MIB = 1 << 20
+LIBC = ctypes.CDLL(None, use_errno=True)
+SET = argparse.Namespace()  # the options, and the folders `bin`, `work` and `scratch`
+
+
+def note(text):
+    print(text, file=sys.stderr, flush=True)
+
+
+# ------------------------------------------------------------------ processes
+
+class Run:
+    """One finished process: seconds, exit code, peak memory in bytes, what it printed."""
+
+    def __init__(self, argv, stdin="/dev/null", stdout=None, env=None):
+        out = stdout or SET.scratch / "stdout"
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, str(stdin), os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(out), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
+            (os.POSIX_SPAWN_OPEN, 2, str(SET.scratch / "stderr"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644),
+        ]
+        path = shutil.which(argv[0]) or argv[0]
+        # A child's peak begins with its parent's: forget what this process once needed.
+        Path("/proc/self/clear_refs").write_text("5")
+        start = time.perf_counter()
+        pid = os.posix_spawn(path, [str(a) for a in argv], env or os.environ, file_actions=actions)
+        _, status, usage = os.wait4(pid, 0)
+        self.seconds = time.perf_counter() - start
+        self.code = os.waitstatus_to_exitcode(status)
+        self.peak = usage.ru_maxrss * 1024
+        self.reply = "" if stdout else Path(out).read_text().rstrip("\n")
+        self.error = (SET.scratch / "stderr").read_text(errors="replace").strip()
+
+
+def tool(*argv, **options):
+    """A tool that must succeed; its seconds."""
+    run = Run(argv, **options)
+    if run.code:
+        sys.exit(f"bench: {' '.join(map(str, argv))} failed: {run.error}")
+    return run.seconds
+
+
+PEAKS = {}  # kind of call -> peak memory, bytes
+
+
+def message(base, image=None, template=None):
+    element = lambda key, value: f"<{key}><![CDATA[{value}]]></{key}>"
+    inside = lambda pairs: "".join(element(k, v) for k, v in (pairs or {}).items())
+    head = f"<IMAGE><ID>7</ID>{inside(image)}</IMAGE>" if image else ""
+    settings = {"RESTRICTED_DIRS": "/", "SAFE_DIRS": base.parent / "users", **(template or {})}
+    return (f"<DS_DRIVER_ACTION_DATA>{head}<DATASTORE><ID>100</ID><NAME>bench</NAME>"
+            f"{element('DS_MAD', 'fs')}{element('TM_MAD', 'qcow2')}{element('BASE_PATH', base)}"
+            f"<TYPE>0</TYPE><DISK_TYPE>0</DISK_TYPE><TEMPLATE>{inside(settings)}</TEMPLATE>"
+            "</DATASTORE></DS_DRIVER_ACTION_DATA>")
+
+
+def driver(label, action, base, image=None, template=None, may_refuse=False, xml=None):
+    """Calls a driver as oned does. `label` is what its peak memory is filed under."""
+    stdin = SET.scratch / "message"
+    stdin.write_bytes(base64.b64encode((xml or message(base, image, template)).encode()) + b"\n")
+    run = Run([SET.bin / action, "7"], stdin=stdin, env={"PATH": os.environ["PATH"], "ONE_LOCATION": str(base.parent)})
+    if run.code and not (may_refuse and run.code == 1):
+        sys.exit(f"bench: {label}: {action} failed ({run.code}): {run.error}")
+    PEAKS[label] = max(run.peak, PEAKS.get(label, 0))
+    return run
+
+
+# ------------------------------------------------------------------ file systems and inputs
+
+class FileSystem:
+    """A file system in a file on the real disk, with users' images and a datastore in it."""
+
+    def __init__(self, kind, megabytes):
+        self.kind, self.image, self.root = kind, SET.work / f"{kind}.img", SET.work / kind
+        self.root.mkdir(parents=True, exist_ok=True)
+        with open(self.image, "wb") as file:
+            file.truncate(megabytes * MIB)
+        make = {"ext4": ["mkfs.ext4", "-q", "-F"], "xfs": ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"]}
+        tool(*make[kind], self.image)
+        attach = ["losetup", "--find", "--show", self.image]
+        run = Run([*attach, "--direct-io=on"])  # no second cache below the file system
+        self.device = (run if run.code == 0 else Run(attach)).reply
+        tool("mount", self.device, self.root)
+        self.users, self.base, self.out = self.root / "users", self.root / "datastore", self.root / "out"
+        for folder in (self.users, self.base, self.out):
+            folder.mkdir()
+        self.handle = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+
+    def flush(self):
+        """Seconds until all that was written is on disk."""
+        start = time.perf_counter()
+        if LIBC.syncfs(self.handle):
+            sys.exit(f"bench: syncfs failed: {os.strerror(ctypes.get_errno())}")
+        return time.perf_counter() - start
+
+    def used(self):
+        now = os.statvfs(self.root)
+        return (now.f_blocks - now.f_bfree) * now.f_frsize
+
+    def input(self, name):
+        path = self.users / name
+        if not path.exists():
+            tool("cp", "--sparse=always", source(name), path)
+        return path
+
+    def empty(self, folder):
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def close(self):
+        os.close(self.handle)
+        subprocess.run(["umount", self.root], check=False)
+        subprocess.run(["losetup", "--detach", self.device], check=False)
+        self.image.unlink()
+        self.root.rmdir()
+
+
+def drop_caches():
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3\n")
+
+
+def source(name):
+    """An input image, made on first use. The disk is half data, in runs of 64 KiB to 8 MiB that
+    alternate with holes of the like; half of the data can't be compressed, half to the half."""
+    folder = SET.work / "inputs"
+    folder.mkdir(exist_ok=True)
+    path, size = folder / name, SET.size * MIB
+    if path.exists():
+        return path
+    note(f"  making {name}")
+    if name == "disk.raw":
+        dice, offset = random.Random(1), 0
+        pieces = [random.randbytes(32 << 10).hex().encode() for _ in range(64)]
+        with open(path, "wb") as file:
+            file.truncate(size)
+            while offset < size:
+                length = min(size - offset, int(2 ** dice.uniform(16, 23)) & ~0xFFF)
+                file.seek(offset)
+                left = length
+                while left > 0:
+                    chunk = random.randbytes(64 << 10) + dice.choice(pieces)
+                    file.write(chunk[:left])
+                    left -= len(chunk)
+                offset += length * 2
+    elif name == "disk.qcow2":
+        tool("qemu-img", "convert", "-O", "qcow2", source("disk.raw"), path)
+    elif name == "zlib.qcow2":
+        tool("qemu-img", "convert", "-c", "-m", "8", "-W", "-O", "qcow2", source("disk.raw"), path)
+    elif name.endswith(".gz"):
+        tool("gzip", "-c", source(name[:-3]), stdout=path)
+    return path
