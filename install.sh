@@ -90,10 +90,11 @@ step() {
 
 there() { [ -e "$1" ] || [ -L "$1" ]; }
 
-# A driver of ours is a program that carries our name; stock drivers are scripts.
+# A driver of ours is a program that carries our name or help; stock drivers are scripts.
 is_ours() {
     [ -f "$1" ] && [ ! -L "$1" ] &&
-        [ "$(head -c 4 "$1" | tail -c 3)" = ELF ] && grep -aq ferrostore "$1"
+        [ "$(head -c 4 "$1" | tail -c 3)" = ELF ] &&
+        grep -aqe ferrostore -e 'MESSAGE is DS_DRIVER_ACTION_DATA' "$1"
 }
 
 # Copies of the scripts that were here before, newest first: NAME.stock, and NAME.stock.2 and
@@ -339,7 +340,7 @@ put_in_place() {
 
 # The lines that oned.conf needs for a DS_MAD of its own, made from the ones it has.
 oned_lines() {
-    local arguments='' list
+    local arguments='' default='' list
     if [ -r "$oned_conf" ]; then
         arguments=$(awk '/^[[:space:]]*#/ { next }
             /^[[:space:]]*DATASTORE_MAD/ { inside = 1 }
@@ -349,14 +350,17 @@ oned_lines() {
             }
             inside && /\]/ { inside = 0 }' "$oned_conf")
     fi
-    [ -n "$arguments" ] || arguments='-t 15 -d dummy,fs,lvm,ceph,dev,iscsi_libvirt -s shared,local,ceph,fs_lvm'
+    if [ -z "$arguments" ]; then
+        arguments='-t 15 -d dummy,fs,lvm,ceph,dev,iscsi_libvirt -s shared,local,ceph,fs_lvm'
+        default=' (it has none that could be read: compare with OpenNebula'\''s default)'
+    fi
     list=$(sed -n 's/^.*-d[[:space:]]*\([^[:space:]]*\).*$/\1/p' <<<"$arguments")
     case ",$list," in
         *",$name,"*) ;;
         *) arguments=${arguments/"$list"/"$list,$name"} ;;
     esac
     say ''
-    say "oned.conf ($oned_conf) needs these two; replace the DATASTORE_MAD that is there:"
+    say "oned.conf ($oned_conf) needs these two; replace its DATASTORE_MAD$default:"
     cat <<LINES
 
 DATASTORE_MAD = [
@@ -436,15 +440,15 @@ uninstall_drivers() {
     if [ "$name" != fs ]; then
         if [ "$(cat "$conf" 2>/dev/null)" = KIND=fs ]; then step "remove $conf" rm -f "$conf"; fi
         if [ "$dry" = no ]; then rmdir "$conf_dir" "$dir" 2>/dev/null || true; fi
-        say "Take $name out of DATASTORE_MAD and DS_MAD_CONF in $oned_conf and restart oned."
     fi
     if [ "$dry" = yes ]; then say "nothing was changed"; return; fi
     say "took    $removed drivers out of $dir"
     if [ "$restored" -gt 0 ]; then
-        say "put     $restored stock scripts back"
+        say "put     back the stock scripts: $restored"
     elif [ "$name" = fs ]; then
         say "warning: there were no stock scripts to put back; reinstall OpenNebula's package to get them"
     fi
+    [ "$name" = fs ] || say "Take $name out of DATASTORE_MAD and DS_MAD_CONF in $oned_conf and restart oned."
     say "done"
 }
 
