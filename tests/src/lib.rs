@@ -29,6 +29,7 @@ mod listing;
 mod message;
 mod mount;
 mod outcome;
+pub mod random;
 mod referee;
 
 pub use binaries::executable;

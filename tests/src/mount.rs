@@ -12,6 +12,8 @@ pub enum Disk {
     Ext4(u64),
     /// XFS with reflink of so many bytes (at least 300 MiB).
     Xfs(u64),
+    /// btrfs of so many bytes (at least 110 MiB).
+    Btrfs(u64),
     /// tmpfs of so many bytes.
     Tmpfs(u64),
 }
@@ -41,6 +43,12 @@ impl Mount {
                     .and_then(|file| file.set_len(bytes))
                     .unwrap();
                 Some(("mkfs.xfs", &["-q", "-m", "reflink=1"]))
+            }
+            Disk::Btrfs(bytes) => {
+                File::create(&image)
+                    .and_then(|file| file.set_len(bytes))
+                    .unwrap();
+                Some(("mkfs.btrfs", &["-q"]))
             }
             Disk::Tmpfs(bytes) => {
                 size = format!("size={bytes}");

@@ -75,7 +75,7 @@ fn the_message_can_not_talk_it_into_breaking_a_chain(layout: Layout) {
 
 /// While the VM ran, snapshot 1 was deleted: 2 was merged down into file 1. Then the VM was
 /// reverted to 0 and got snapshot 3; 4 is its live disk.
-fn merged<'cloud>(cloud: &'cloud Cloud, layout: Layout) -> Chain<'cloud> {
+fn merged(cloud: &Cloud, layout: Layout) -> Chain<'_> {
     let mut chain = Chain::on(cloud, layout, Level::PLAIN);
     chain.overlay(1, 0, Level::PLAIN);
     chain.overlay(3, 0, Level::PLAIN);

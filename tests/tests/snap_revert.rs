@@ -126,7 +126,7 @@ fn the_highest_number_counts_not_the_last_name(layout: Layout) {
 }
 
 /// While the VM ran, snapshot 1 was deleted: 2 was merged down into file 1, which 3 backs on now.
-fn merged<'cloud>(cloud: &'cloud Cloud, layout: Layout) -> Chain<'cloud> {
+fn merged(cloud: &Cloud, layout: Layout) -> Chain<'_> {
     let mut chain = Chain::on(cloud, layout, Level::PLAIN);
     chain.overlay(1, 0, Level::PLAIN);
     chain.overlay(3, 1, Level::PLAIN);

@@ -48,35 +48,46 @@ impl<'cloud> Chain<'cloud> {
 
     /// The same in a datastore whose BASE_PATH has another text.
     pub fn below(cloud: &'cloud Cloud, layout: Layout, base: Level, base_path: String) -> Self {
-        let snapshots = Snapshots::new(
-            cloud,
-            layout.tm_mad,
-            "qcow2",
-            base_path,
-            "0123456789abcdef0123456789abcdef",
-        );
+        Self::made(cloud, layout, base_path, |file| {
+            make(file, base);
+            scribble(file, 0, base);
+            if base.compressed {
+                compress(file, base);
+            }
+        })
+    }
+
+    /// An image without snapshots yet, whose file the test makes itself.
+    pub fn filled(cloud: &'cloud Cloud, layout: Layout, fill: impl FnOnce(&Path)) -> Self {
+        Self::made(cloud, layout, cloud.base_path(), fill)
+    }
+
+    fn made(
+        cloud: &'cloud Cloud,
+        layout: Layout,
+        base_path: String,
+        fill: impl FnOnce(&Path),
+    ) -> Self {
+        let name = "0123456789abcdef0123456789abcdef";
+        let snapshots = Snapshots::new(cloud, layout.tm_mad, "qcow2", base_path, name);
         let mut chain = Self { layout, snapshots };
         let (source, first) = (chain.source(), chain.file(0));
         match layout.base {
             Base::IsSource(link) => {
                 let target = match link {
                     Link::Absolute => source.clone(),
-                    Link::Relative => format!("../{}", chain.name),
+                    Link::Relative => format!("../{name}"),
                 };
                 symlink(target, &first).unwrap();
-                make(Path::new(&source), base);
+                fill(Path::new(&source));
             }
             Base::IsSnapshot(_) => {
-                make(&first, base);
+                fill(&first);
                 chain.point_source_at(0);
             }
         }
         if layout.naming != Naming::Bare {
-            symlink(".", chain.directory().join(format!("{}.snap", chain.name))).unwrap();
-        }
-        scribble(&first.canonicalize().unwrap(), 0, base);
-        if base.compressed {
-            compress(&first.canonicalize().unwrap(), base);
+            symlink(".", chain.directory().join(format!("{name}.snap"))).unwrap();
         }
         chain.snapshots.refer(0, &first);
         chain
@@ -88,6 +99,14 @@ impl<'cloud> Chain<'cloud> {
         self.overlay_upon(number, &backing, level);
         scribble(&self.file(number), number, level);
         self.snapshots.refer(number, &self.snapshots.file(number));
+    }
+
+    /// Adds file `number`, which the test makes itself.
+    pub fn overlay_filled(&mut self, number: u32, make: impl FnOnce(&Path)) {
+        let file = self.file(number);
+        make(&file);
+        self.point_source_at(number);
+        self.snapshots.refer(number, &file);
     }
 
     /// Adds file `number` upon whatever `backing` names, which need not be there, and no data.

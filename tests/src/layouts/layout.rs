@@ -87,6 +87,13 @@ impl Layout {
     };
 }
 
+impl Layout {
+    /// Whether `S` is the lowest file, not a link to the active one.
+    pub const fn source_is_base(self) -> bool {
+        matches!(self.base, Base::IsSource(_))
+    }
+}
+
 /// Makes one test per layout of a chain out of a function that takes a [`Layout`].
 #[macro_export]
 macro_rules! on_every_chain {
