@@ -1,6 +1,6 @@
 //! One call of a driver, made the way oned or a person makes it.
 
-use crate::{Cloud, Message, Outcome, executable};
+use crate::{Cloud, Message, Outcome, executable, run};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::ffi::OsString;
@@ -259,7 +259,9 @@ impl<'cloud> Call<'cloud> {
     /// The driver where another user can reach it, whatever folder it was built in.
     fn copy_for_anyone(&self) -> PathBuf {
         let copy = self.cloud.root().join(&self.action);
-        fs::copy(executable(&self.action), &copy).expect("the driver can be copied");
+        // Not by this process: a child of another thread could hold the copy open for writing
+        // while this one is to be executed.
+        run("cp", [executable(&self.action), copy.clone()]);
         copy
     }
 
