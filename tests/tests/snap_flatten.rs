@@ -126,6 +126,15 @@ fn a_snapshot_is_found_in_the_file_that_carries_it_now(layout: Layout) {
     flatten_found_in(&chain, 2, 1, "qcow2");
 }
 
+/// While the VM ran, snapshot 0 was deleted: 1 was merged down into the base.
+fn the_base_can_carry_a_snapshot_too(layout: Layout) {
+    let cloud = Cloud::new();
+    let mut chain = Chain::on(&cloud, layout, Level::PLAIN);
+    chain.overlay(2, 0, Level::PLAIN);
+    chain.current(1, format!("{}.snap/0", chain.source()));
+    flatten_found_in(&chain, 1, 0, "qcow2");
+}
+
 /// The administrator moved the datastore to another disk and left a link in its place.
 fn base_path_may_be_a_link_itself(layout: Layout) {
     let cloud = Cloud::new();
@@ -151,6 +160,7 @@ on_every_chain! {
     a_zlib_compressed_base_is_read
     a_zstd_compressed_base_is_read
     a_snapshot_is_found_in_the_file_that_carries_it_now
+    the_base_can_carry_a_snapshot_too
     base_path_may_be_a_link_itself
 }
 

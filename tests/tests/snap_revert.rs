@@ -145,6 +145,18 @@ fn a_snapshot_is_found_in_the_file_that_carries_it_now(layout: Layout) {
     assert_eq!(chain.backing_of(3), chain.backing_name(1));
 }
 
+/// While the VM ran, snapshot 0 was deleted: 1 was merged down into the base.
+fn the_base_can_carry_a_snapshot_too(layout: Layout) {
+    let cloud = Cloud::new();
+    let mut chain = Chain::on(&cloud, layout, Level::PLAIN);
+    chain.overlay(2, 0, Level::PLAIN);
+    chain.current(1, format!("{}.snap/0", chain.source()));
+    let reply = chain.call("snap_revert", 1).run().succeeds();
+    chain.check_changes(&reply, &[&chain.entry(2)], &[]);
+    chain.check_content(chain.file(2), 0);
+    assert_eq!(chain.backing_of(2), chain.backing_name(0));
+}
+
 fn a_current_file_of_another_snapshot_does_not_matter(layout: Layout) {
     let cloud = Cloud::new();
     let chain = merged(&cloud, layout);
@@ -163,6 +175,7 @@ on_every_chain! {
     a_compressed_base_is_no_obstacle
     the_highest_number_counts_not_the_last_name
     a_snapshot_is_found_in_the_file_that_carries_it_now
+    the_base_can_carry_a_snapshot_too
     a_current_file_of_another_snapshot_does_not_matter
     base_path_may_be_a_link_itself
 }
