@@ -1,0 +1,19 @@
+//! The nouns that OpenNebula's datastore drivers speak of.
+//!
+//! Each executable in `drivers/` is the story of one action; what a call, a message, a datastore or an
+//! image *is* lives here. The rooms, from the outside in: [`call`], [`datastore`], [`snapshots`],
+//! [`source`], [`gate`], [`image`], [`staging`], [`command`], [`settings`], [`message`]. Imports go down
+//! this list, never up.
+
+pub mod call;
+pub mod command;
+pub mod datastore;
+pub mod gate;
+pub mod image;
+pub mod message;
+pub mod progress;
+pub mod settings;
+pub mod snapshots;
+pub mod source;
+pub mod staging;
+mod sys;

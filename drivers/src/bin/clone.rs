@@ -1,1 +1,23 @@
-fn main() {}
+//! `clone`: copies an image of a datastore.
+
+use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::datastore;
+use std::process::ExitCode;
+
+const ACTION: Action = Action {
+    name: "clone",
+    about: "Copy an image of this or another datastore into the datastore, converted if need be.",
+    reads: "IMAGE/PATH FORMAT TYPE; DATASTORE/BASE_PATH TYPE TEMPLATE/{DRIVER,CONVERT,SPARSE}",
+    replies: "<path> <format>",
+};
+
+fn main() -> ExitCode {
+    call::run(&ACTION, clone)
+}
+
+fn clone(call: &Call) -> Outcome {
+    let image = call.message.image()?;
+    let datastore = datastore::open(&call.message, &call.settings)?;
+    let new = datastore.clone(image)?;
+    Ok(Reply::line(&format!("{} {}", new.source, new.format)))
+}

@@ -1,1 +1,23 @@
-fn main() {}
+//! `cp`: registers an image.
+
+use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::datastore;
+use std::process::ExitCode;
+
+const ACTION: Action = Action {
+    name: "cp",
+    about: "Register an image: copy it into the datastore, verified, decompressed and converted.",
+    reads: "IMAGE/PATH TYPE SIZE TEMPLATE/{MD5,SHA1,SHA256,SHA512}; DATASTORE/BASE_PATH TYPE TEMPLATE/{DRIVER,CONVERT,NO_DECOMPRESS,SPARSE,SAFE_DIRS,RESTRICTED_DIRS}",
+    replies: "<path> <format>",
+};
+
+fn main() -> ExitCode {
+    call::run(&ACTION, cp)
+}
+
+fn cp(call: &Call) -> Outcome {
+    let image = call.message.image()?;
+    let datastore = datastore::open(&call.message, &call.settings)?;
+    let new = datastore.cp(image)?;
+    Ok(Reply::line(&format!("{} {}", new.source, new.format)))
+}

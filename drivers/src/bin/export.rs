@@ -1,1 +1,23 @@
-fn main() {}
+//! `export`: tells a marketplace where to fetch an image.
+
+use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::datastore;
+use std::process::ExitCode;
+
+const ACTION: Action = Action {
+    name: "export",
+    about: "Tell where and how a marketplace can fetch an image.",
+    reads: "IMAGE/SOURCE FORMAT; DATASTORE/BASE_PATH",
+    replies: "<IMPORT_INFO> with IMPORT_SOURCE, MD5, SIZE (MiB), FORMAT and DISPOSE, on one line",
+};
+
+fn main() -> ExitCode {
+    call::run(&ACTION, export)
+}
+
+fn export(call: &Call) -> Outcome {
+    let image = call.message.image()?;
+    let datastore = datastore::open(&call.message, &call.settings)?;
+    let info = datastore.export(image)?;
+    Ok(Reply::line(&info.to_string()))
+}

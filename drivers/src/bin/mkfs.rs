@@ -1,1 +1,22 @@
-fn main() {}
+//! `mkfs`: makes an empty image.
+
+use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::datastore;
+use std::process::ExitCode;
+
+const ACTION: Action = Action {
+    name: "mkfs",
+    about: "Make a new empty image, with a file system if wanted.",
+    reads: "IMAGE/SIZE FORMAT FS TYPE; DATASTORE/BASE_PATH TYPE TEMPLATE/SPARSE; datastore.conf: SUPPORTED_FS, FS_OPTS_<fs>",
+    replies: "<path>",
+};
+
+fn main() -> ExitCode {
+    call::run(&ACTION, mkfs)
+}
+
+fn mkfs(call: &Call) -> Outcome {
+    let image = call.message.image()?;
+    let datastore = datastore::open(&call.message, &call.settings)?;
+    Ok(Reply::line(&datastore.mkfs(image)?))
+}

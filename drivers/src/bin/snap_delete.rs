@@ -1,1 +1,23 @@
-fn main() {}
+//! `snap_delete`: deletes a snapshot.
+
+use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::datastore;
+use std::process::ExitCode;
+
+const ACTION: Action = Action {
+    name: "snap_delete",
+    about: "Delete a snapshot of an image; one that others still need is refused.",
+    reads: "IMAGE/SOURCE FORMAT TYPE TARGET_SNAPSHOT; DATASTORE/BASE_PATH",
+    replies: "nothing",
+};
+
+fn main() -> ExitCode {
+    call::run(&ACTION, snap_delete)
+}
+
+fn snap_delete(call: &Call) -> Outcome {
+    let image = call.message.image()?;
+    let datastore = datastore::open(&call.message, &call.settings)?;
+    datastore.snap_delete(image)?;
+    Ok(Reply::nothing())
+}

@@ -1,1 +1,23 @@
-fn main() {}
+//! `snap_flatten`: makes an image of one of its snapshots.
+
+use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::datastore;
+use std::process::ExitCode;
+
+const ACTION: Action = Action {
+    name: "snap_flatten",
+    about: "Make an image what one of its snapshots holds, and drop all snapshots.",
+    reads: "IMAGE/SOURCE FORMAT TYPE TARGET_SNAPSHOT; DATASTORE/BASE_PATH",
+    replies: "nothing",
+};
+
+fn main() -> ExitCode {
+    call::run(&ACTION, snap_flatten)
+}
+
+fn snap_flatten(call: &Call) -> Outcome {
+    let image = call.message.image()?;
+    let datastore = datastore::open(&call.message, &call.settings)?;
+    datastore.snap_flatten(image)?;
+    Ok(Reply::nothing())
+}

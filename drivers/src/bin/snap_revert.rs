@@ -1,1 +1,23 @@
-fn main() {}
+//! `snap_revert`: takes an image back to a snapshot.
+
+use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::datastore;
+use std::process::ExitCode;
+
+const ACTION: Action = Action {
+    name: "snap_revert",
+    about: "Take an image back to what a snapshot holds.",
+    reads: "IMAGE/SOURCE FORMAT TYPE TARGET_SNAPSHOT; DATASTORE/BASE_PATH",
+    replies: "nothing",
+};
+
+fn main() -> ExitCode {
+    call::run(&ACTION, snap_revert)
+}
+
+fn snap_revert(call: &Call) -> Outcome {
+    let image = call.message.image()?;
+    let datastore = datastore::open(&call.message, &call.settings)?;
+    datastore.snap_revert(image)?;
+    Ok(Reply::nothing())
+}

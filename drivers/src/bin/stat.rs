@@ -1,1 +1,22 @@
-fn main() {}
+//! `stat`: measures an image before it is registered.
+
+use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::datastore;
+use std::process::ExitCode;
+
+const ACTION: Action = Action {
+    name: "stat",
+    about: "Tell the size that an image will have once it is registered.",
+    reads: "IMAGE/PATH; DATASTORE/TYPE TEMPLATE/{NO_DECOMPRESS,SAFE_DIRS,RESTRICTED_DIRS}",
+    replies: "<size in MiB, rounded up>",
+};
+
+fn main() -> ExitCode {
+    call::run(&ACTION, stat)
+}
+
+fn stat(call: &Call) -> Outcome {
+    let image = call.message.image()?;
+    let datastore = datastore::open(&call.message, &call.settings)?;
+    Ok(Reply::line(&datastore.stat(image)?.to_string()))
+}

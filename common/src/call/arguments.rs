@@ -1,0 +1,90 @@
+//! The command line: what oned passes, and what a person may.
+
+use super::{Action, MessageFrom};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Command, value_parser};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
+
+pub(super) enum Parsed {
+    Message(MessageFrom),
+    Help(String),
+}
+
+fn command(action: &'static Action) -> Command {
+    let name = action.name;
+    Command::new(name)
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(action.about)
+        .override_usage(format!(
+            "{name} <ID> < MESSAGE          as oned 6.x and 7.x call it\n       \
+             {name} <MESSAGE> <ID>          as oned 5.x calls it\n       \
+             {name} --message <FILE>"
+        ))
+        .after_help(format!(
+            "MESSAGE is DS_DRIVER_ACTION_DATA, in base64 as oned sends it or as plain XML.\n\n\
+             Reads:   {}\nReplies: {}\nFails:   exit code 1 and one line on standard error; nothing is changed.\n\n\
+             Examples:\n  {name} --message tests/canned/{name}.xml\n  \
+             base64 -w0 tests/canned/{name}.xml | {name} 7",
+            action.reads, action.replies
+        ))
+        .arg(
+            Arg::new("call")
+                .value_name("ID or MESSAGE")
+                .help("Image or datastore id; or the message, with the id after it")
+                .num_args(0..)
+                .allow_hyphen_values(true)
+                .value_parser(value_parser!(OsString)),
+        )
+        .arg(
+            Arg::new("message")
+                .long("message")
+                .value_name("FILE")
+                .help("Read the message from FILE ('-': standard input)")
+                .action(ArgAction::Set)
+                .value_parser(value_parser!(PathBuf)),
+        )
+}
+
+/// Finds out where the message of this call is.
+///
+/// # Errors
+/// One line that says what is wrong with the command line.
+pub(super) fn parse(
+    action: &'static Action,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Parsed, String> {
+    let matches = match command(action).try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error)
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+        {
+            return Ok(Parsed::Help(error.to_string()));
+        }
+        Err(error) => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            return Err(format!(
+                "{} (--help shows the usage)",
+                first.trim_start_matches("error: ")
+            ));
+        }
+    };
+    let file: Option<&PathBuf> = matches.get_one("message");
+    let first: Option<&OsString> = matches.get_one("call");
+    let from = match (file, first) {
+        (Some(path), _) if path.as_os_str() == "-" => MessageFrom::StandardInput,
+        (Some(path), _) => MessageFrom::File(path.clone()),
+        // The old convention puts the message first; an id is all digits, which no message is.
+        (None, Some(text)) if !is_id(text) => MessageFrom::Argument(text.as_bytes().to_vec()),
+        (None, _) => MessageFrom::StandardInput,
+    };
+    Ok(Parsed::Message(from))
+}
+
+fn is_id(text: &OsString) -> bool {
+    let text = text.as_bytes();
+    let digits = text.strip_prefix(b"-").unwrap_or(text);
+    digits.iter().all(u8::is_ascii_digit)
+}

@@ -1,0 +1,27 @@
+//! Log lines in the form that oned takes into its own log: `LEVEL: text`, one line each.
+
+use crate::message::text::one_line;
+use log::{LevelFilter, Log, Metadata, Record};
+
+struct StandardError;
+
+static LOGGER: StandardError = StandardError;
+
+pub(super) fn install() {
+    if log::set_logger(&LOGGER).is_ok() {
+        log::set_max_level(LevelFilter::Info);
+    }
+}
+
+impl Log for StandardError {
+    fn enabled(&self, _: &Metadata) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record) {
+        // The level is ERROR, WARN or INFO (the maximum set above), which are oned's words too.
+        eprintln!("{}: {}", record.level(), one_line(&record.args().to_string()));
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,158 @@
+//! How oned, or a person, calls a driver, and how a driver answers.
+//!
+//! A driver's `main` is one call of [`run`]: it takes the command line and the message, runs the
+//! action, and turns the outcome into what oned expects: one reply on standard output and exit code 0,
+//! or nothing there, one plain line on standard error and exit code 1. Log lines (`INFO: ...`) go to
+//! standard error through the `log` crate.
+
+mod arguments;
+mod logger;
+
+use crate::message::{self, Message};
+use crate::progress;
+use crate::settings::Settings;
+use crate::staging::interrupt;
+use std::error::Error;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// What a driver is: its name and its help.
+#[derive(Debug)]
+pub struct Action {
+    /// The name of the executable, as oned calls it.
+    pub name: &'static str,
+    /// What it does, in one sentence.
+    pub about: &'static str,
+    /// Attributes of the message that it reads.
+    pub reads: &'static str,
+    /// What it prints on success.
+    pub replies: &'static str,
+}
+
+/// A call: the message and the settings of this machine.
+#[derive(Debug)]
+pub struct Call {
+    /// The message that came with it.
+    pub message: Message,
+    /// The OpenNebula installation that the driver belongs to.
+    pub settings: Settings,
+}
+
+/// What goes to standard output on success; each line without its line break.
+#[derive(Debug, Default)]
+pub struct Reply(Vec<Vec<u8>>);
+
+impl Reply {
+    /// An empty reply.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// One line. Bytes that were no UTF-8 in the message are these bytes again.
+    #[must_use]
+    pub fn line(text: &str) -> Self {
+        Self::default().and_line(text)
+    }
+
+    /// Adds a line.
+    #[must_use]
+    pub fn and_line(mut self, text: &str) -> Self {
+        self.0.push(message::text::original_bytes(text));
+        self
+    }
+}
+
+/// What an action comes to.
+pub type Outcome = Result<Reply, Box<dyn Error>>;
+
+/// How the message can't be had.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error("{0}")]
+    Arguments(String),
+    #[error("the message can't be read from {place}: {source}")]
+    Input { place: String, source: io::Error },
+    #[error(
+        "no message: give it on standard input, as an argument or with --message FILE (--help shows examples)"
+    )]
+    Terminal,
+    #[error("the reply can't be written to standard output: {0}")]
+    Output(io::Error),
+}
+
+/// Where the message of a call is.
+enum MessageFrom {
+    StandardInput,
+    File(PathBuf),
+    Argument(Vec<u8>),
+}
+
+/// Runs one action as a whole process.
+#[must_use]
+pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
+    logger::install();
+    interrupt::watch(action.name);
+    std::panic::set_hook(Box::new(|panic| {
+        interrupt::clean_up_after_panic();
+        let text = message::text::one_line(&panic.to_string());
+        eprintln!("an error in the driver itself, please report it: {text}");
+    }));
+    let outcome = match arguments::parse(action, std::env::args_os()) {
+        Ok(arguments::Parsed::Message(from)) => answer(from, body),
+        Ok(arguments::Parsed::Help(text)) => {
+            print!("{text}");
+            return ExitCode::SUCCESS;
+        }
+        // oned would get EPIPE for a message that nobody reads.
+        Err(text) => drain_standard_input().and(Err(CallError::Arguments(text).into())),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::end();
+            eprintln!("{}: {}", action.name, message::text::one_line(&error.to_string()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer(from: MessageFrom, body: fn(&Call) -> Outcome) -> Result<(), Box<dyn Error>> {
+    let input = read_message(from)?;
+    let call = Call { message: message::parse(&input)?, settings: Settings::from_environment() };
+    let reply = body(&call)?;
+    progress::end();
+    let mut bytes = reply.0.join(&b'\n');
+    if !bytes.is_empty() {
+        bytes.push(b'\n');
+    }
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(&bytes).and_then(|()| stdout.flush()).map_err(CallError::Output)?;
+    Ok(())
+}
+
+fn read_message(from: MessageFrom) -> Result<Vec<u8>, CallError> {
+    match from {
+        MessageFrom::Argument(bytes) => Ok(bytes),
+        MessageFrom::File(path) => std::fs::read(&path)
+            .map_err(|source| CallError::Input { place: path.display().to_string(), source }),
+        MessageFrom::StandardInput if io::stdin().is_terminal() => Err(CallError::Terminal),
+        MessageFrom::StandardInput => {
+            let mut bytes = Vec::new();
+            io::stdin()
+                .lock()
+                .read_to_end(&mut bytes)
+                .map_err(|source| CallError::Input { place: "standard input".into(), source })?;
+            Ok(bytes)
+        }
+    }
+}
+
+fn drain_standard_input() -> Result<(), Box<dyn Error>> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        io::copy(&mut stdin.lock(), &mut io::sink())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! Every external program that the drivers start: one typed function each.
+//!
+//! Programs are looked up in fixed directories, never in `PATH`; arguments are a list that nothing
+//! parses; the environment is empty but for a fixed `PATH` and locale; standard input is empty. A
+//! child dies with its driver.
+
+use crate::message::text::{one_line, shown};
+use crate::staging::interrupt;
+use crate::sys::{self, ChildLimits};
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+const DIRECTORIES: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// A program that could not be run or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It is not installed.
+    #[error("{program} is not installed (looked in {}): install {package}", DIRECTORIES.join(", "))]
+    Missing {
+        /// Its name.
+        program: String,
+        /// The package that holds it.
+        package: String,
+    },
+    /// It could not be started.
+    #[error("{program} could not be started: {source}")]
+    NotStarted {
+        /// Its path.
+        program: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It ended with a failure.
+    #[error("`{}` failed ({status}): {}", shown_command(program, arguments), reason(stderr))]
+    Failed {
+        /// Its path.
+        program: PathBuf,
+        /// Its arguments.
+        arguments: Vec<OsString>,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it printed on standard error.
+        stderr: String,
+    },
+}
+
+fn shown_command(program: &Path, arguments: &[OsString]) -> String {
+    let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
+    arguments.iter().fold(name.into_owned(), |line, argument| {
+        let argument = argument.to_string_lossy();
+        let plain = !argument.is_empty()
+            && argument.chars().all(|c| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c));
+        line + " " + &if plain { argument.into_owned() } else { shown(&argument) }
+    })
+}
+
+fn reason(stderr: &str) -> String {
+    let text = one_line(stderr);
+    if text.is_empty() { "it printed no reason".to_owned() } else { text }
+}
+
+fn find(program: &str, package: &str) -> Result<PathBuf, CommandError> {
+    DIRECTORIES
+        .iter()
+        .map(|directory| Path::new(directory).join(program))
+        .find(|path| path.is_file())
+        .ok_or_else(|| CommandError::Missing {
+            program: program.to_owned(),
+            package: package.to_owned(),
+        })
+}
+
+fn run<A: AsRef<OsStr>>(
+    program: PathBuf,
+    arguments: &[A],
+    limits: ChildLimits,
+) -> Result<Vec<u8>, CommandError> {
+    let mut command = Command::new(&program);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", DIRECTORIES.join(":"))
+        .env("LC_ALL", "C")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    sys::confine(&mut command, limits);
+    let not_started = |source| CommandError::NotStarted { program: program.clone(), source };
+    let child = interrupt::spawn(&mut command).map_err(not_started)?;
+    let id = child.id();
+    let output = child.wait_with_output();
+    interrupt::reaped(id);
+    let output = output.map_err(not_started)?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(CommandError::Failed {
+        program,
+        arguments: arguments.iter().map(|a| a.as_ref().to_owned()).collect(),
+        status: output.status,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// Makes a file system of type `fs` in the file `image` (`mkfs.<fs>`), with the administrator's
+/// `options`.
+///
+/// # Errors
+/// Where there is no `mkfs.<fs>`, or it fails: too small a file, options that it doesn't know.
+pub fn mkfs(fs: &str, options: &[String], image: &Path) -> Result<(), CommandError> {
+    let package = match fs {
+        "ext2" | "ext3" | "ext4" => "e2fsprogs".to_owned(),
+        "xfs" => "xfsprogs".to_owned(),
+        "btrfs" => "btrfs-progs".to_owned(),
+        "vfat" | "fat" | "msdos" => "dosfstools".to_owned(),
+        "ntfs" => "ntfs-3g".to_owned(),
+        other => format!("the package with mkfs.{other}"),
+    };
+    let program = find(&format!("mkfs.{fs}"), &package)?;
+    // Their own ways to say "never ask, there is no device behind this".
+    let quiet: &[&str] = match fs {
+        "ext2" | "ext3" | "ext4" => &["-F", "-q"],
+        "xfs" => &["-f", "-q"],
+        "btrfs" => &["-f", "-q"],
+        _ => &[],
+    };
+    let mut arguments: Vec<OsString> = quiet.iter().map(OsString::from).collect();
+    arguments.extend(options.iter().map(OsString::from));
+    arguments.push(image.into());
+    run(program, &arguments, ChildLimits::default()).map(drop)
+}
+
+/// Makes swap space of the file `image` (`mkswap(8)`).
+///
+/// # Errors
+/// Where `mkswap` is missing or fails (a file under 40 KiB).
+pub fn mkswap(image: &Path) -> Result<(), CommandError> {
+    run(find("mkswap", "util-linux")?, &[image.as_os_str()], ChildLimits::default()).map(drop)
+}
+
+/// Whether `qemu-img` is there.
+///
+/// # Errors
+/// [`CommandError::Missing`], with the package to install.
+pub fn qemu_img() -> Result<PathBuf, CommandError> {
+    find("qemu-img", "qemu-utils (Debian, Ubuntu) or qemu-img (RHEL and kin)")
+}
+
+/// Converts the image `source` of format `from` into the file `target` of format `to`.
+///
+/// The source is untrusted: its format is given and never guessed, and qemu-img runs under limits on
+/// memory, processor time and the size of what it writes (`largest`, bytes), without a network.
+///
+/// # Errors
+/// Where qemu-img is missing or fails.
+pub fn qemu_img_convert(
+    source: &Path,
+    from: &str,
+    target: &Path,
+    to: &str,
+    largest: u64,
+) -> Result<(), CommandError> {
+    let limits = ChildLimits {
+        memory: Some(1 << 30),
+        processor_seconds: Some(4 * 3600),
+        file_size: Some(largest),
+        no_network: true,
+    };
+    // Driver options in JSON-free form: the path is one of ours, without a comma or a colon.
+    let arguments = [
+        OsStr::new("convert"),
+        OsStr::new("-f"),
+        OsStr::new(from),
+        OsStr::new("-O"),
+        OsStr::new(to),
+        OsStr::new("-W"),
+        OsStr::new("--"),
+        source.as_os_str(),
+        target.as_os_str(),
+    ];
+    run(qemu_img()?, &arguments, limits).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_error_names_program_arguments_status_and_reason_in_one_line() {
+        let program = find("ls", "coreutils").unwrap();
+        let error = run(program, &["--", "/no such\nfile"], ChildLimits::default()).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.starts_with(r#"`ls -- "/no such\nfile"` failed (exit status: 2): "#),
+            "{text}"
+        );
+        assert!(!text.contains('\n'));
+    }
+
+    #[test]
+    fn a_missing_program_names_the_package_to_install() {
+        let text = find("mkfs.nothing", "the package").unwrap_err().to_string();
+        assert!(text.contains("mkfs.nothing") && text.contains("install the package"), "{text}");
+    }
+
+    #[test]
+    fn a_child_sees_none_of_the_drivers_environment() {
+        let stdout = run(find("env", "coreutils").unwrap(), &[] as &[&str], ChildLimits::default());
+        let stdout = String::from_utf8(stdout.unwrap()).unwrap();
+        let mut names: Vec<_> = stdout.lines().filter_map(|l| l.split('=').next()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["LC_ALL", "PATH"]);
+    }
+}

@@ -1,0 +1,98 @@
+//! What can go wrong with a datastore: mostly what went wrong in a room below, with the attribute that
+//! is at fault.
+
+use crate::command::CommandError;
+use crate::gate::image::ImageRefusal;
+use crate::gate::path::PathError;
+use crate::image::ImageError;
+use crate::message::MessageError;
+use crate::message::text::shown;
+use crate::settings::SettingsError;
+use crate::snapshots::SnapshotError;
+use crate::source::digest::DigestError;
+use crate::staging::StagingError;
+use std::fmt::Display;
+use std::io;
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DatastoreError {
+    /// The message is at fault.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// A configuration file is at fault.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// A value of an attribute is at fault: what it names, or what that holds.
+    #[error("{attribute} {} {reason}", shown(value))]
+    Value {
+        /// Path of the attribute.
+        attribute: &'static str,
+        /// Its value.
+        value: String,
+        /// The rule that it broke, and what to do.
+        reason: String,
+    },
+    /// The kind has no such verb.
+    #[error("{verb} is not supported in this kind of datastore (DATASTORE/DS_MAD)")]
+    NotSupported {
+        /// The verb.
+        verb: &'static str,
+    },
+    /// A digest is wrong.
+    #[error(transparent)]
+    Digest(#[from] DigestError),
+    /// The snapshots are at fault.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// A staged file could not be made or put in place.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+    /// A program failed.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The bytes of an image could not be moved.
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    /// An image is refused.
+    #[error(transparent)]
+    Refused(#[from] ImageRefusal),
+    /// A path is refused.
+    #[error(transparent)]
+    Path(#[from] PathError),
+    /// The system said no.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+impl DatastoreError {
+    /// An attribute's value broke a rule.
+    pub(crate) fn value(
+        attribute: &'static str,
+        value: impl Into<String>,
+        reason: impl Display,
+    ) -> Self {
+        Self::Value { attribute, value: value.into(), reason: reason.to_string() }
+    }
+
+    /// Puts the attribute in front of errors that are about what it names. Those that name an
+    /// attribute of their own, or are about the datastore, stay as they are.
+    pub(crate) fn about(self, attribute: &'static str, value: &str) -> Self {
+        match self {
+            Self::Refused(error) => Self::value(attribute, value, error),
+            Self::Path(error) => Self::value(attribute, value, error),
+            Self::Image(
+                error @ (ImageError::Read { .. }
+                | ImageError::Corrupt { .. }
+                | ImageError::Unsupported { .. }
+                | ImageError::TooLarge { .. }),
+            ) => Self::value(attribute, value, format_args!("can't be used: {error}")),
+            other => other,
+        }
+    }
+}

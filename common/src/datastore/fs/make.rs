@@ -1,0 +1,122 @@
+//! Making a new empty image: `mkfs`.
+
+use super::{DISKS, FileDatastore};
+use crate::command;
+use crate::datastore::DatastoreError;
+use crate::image::raw::RawDisk;
+use crate::image::target::Target;
+use crate::image::{Format, ImageError, convert};
+use crate::message::Image;
+use crate::staging::Staged;
+
+impl FileDatastore {
+    /// `mkfs`.
+    pub(super) fn make(&self, image: &Image) -> Result<String, DatastoreError> {
+        self.check_types(image, "mkfs", &DISKS)?;
+        if image.format == "save_as" {
+            // The transfer driver will put a virtual machine's disk there.
+            return Ok(self.new_source()?.0);
+        }
+        let size = image.size()?;
+        let bytes = size.bytes().ok_or_else(|| {
+            DatastoreError::value(
+                "IMAGE/SIZE",
+                size.to_string(),
+                "is more MiB than a file can hold",
+            )
+        })?;
+        let format = match image.format.as_str() {
+            "" | "raw" | "swap" => Format::Raw,
+            "qcow2" => Format::Qcow2,
+            other => {
+                return Err(DatastoreError::value(
+                    "IMAGE/FORMAT",
+                    other,
+                    "can't be made: it must be raw, qcow2 or swap",
+                ));
+            }
+        };
+        let swap = image.format == "swap";
+        let fs = self.file_system(image, swap)?;
+        let staged = self.empty(bytes, if fs.is_some() { Format::Raw } else { format })?;
+        if swap {
+            command::mkswap(staged.path())?;
+        }
+        let staged = match fs {
+            None => staged,
+            Some((fs, options)) => {
+                command::mkfs(&fs, &options, staged.path()).map_err(|error| {
+                    DatastoreError::value(
+                        "IMAGE/FS",
+                        &fs,
+                        format_args!("can't be made on a disk of {size} MiB (IMAGE/SIZE): {error}"),
+                    )
+                })?;
+                self.in_format(staged, format)?
+            }
+        };
+        Ok(self.publish(staged, format)?.source)
+    }
+
+    /// The file system to make, with the administrator's options.
+    fn file_system(
+        &self,
+        image: &Image,
+        swap: bool,
+    ) -> Result<Option<(String, Vec<String>)>, DatastoreError> {
+        let fs = image.fs.as_str();
+        if fs.is_empty() || (swap && fs == "swap") {
+            return Ok(None);
+        }
+        if swap {
+            return Err(DatastoreError::value(
+                "IMAGE/FS",
+                fs,
+                "can't be made in swap space (IMAGE/FORMAT swap): leave one of the two out",
+            ));
+        }
+        let supported = self.settings.supported_file_systems()?;
+        if !supported.iter().any(|name| name == fs) {
+            return Err(DatastoreError::value(
+                "IMAGE/FS",
+                fs,
+                format_args!(
+                    "is not supported: it must be one of {}, or be added to SUPPORTED_FS in datastore.conf",
+                    supported.join(", ")
+                ),
+            ));
+        }
+        Ok(Some((fs.to_owned(), self.settings.file_system_options(fs)?)))
+    }
+
+    fn empty(&self, bytes: u64, format: Format) -> Result<Staged, DatastoreError> {
+        let staged = self.stage()?;
+        let target = match format {
+            Format::Qcow2 => Target::qcow2(staged.file()),
+            _ => Target::raw(staged.file(), self.attributes.sparse),
+        };
+        target.finish(bytes).map_err(|error| match error {
+            ImageError::Write { source, .. } if source.raw_os_error() == Some(nix::libc::EFBIG) => {
+                DatastoreError::value(
+                    "IMAGE/SIZE",
+                    (bytes >> 20).to_string(),
+                    "is more MiB than a file of this datastore can hold",
+                )
+            }
+            other => other.into(),
+        })?;
+        Ok(staged)
+    }
+
+    /// The raw image in `staged` in another format.
+    fn in_format(&self, staged: Staged, format: Format) -> Result<Staged, DatastoreError> {
+        if format == Format::Raw {
+            return Ok(staged);
+        }
+        let reading = |source| ImageError::Read { offset: 0, source };
+        let raw = RawDisk::open(staged.file().try_clone().map_err(reading)?).map_err(reading)?;
+        let converted = self.stage()?;
+        convert(&raw, Target::qcow2(converted.file()))?;
+        Ok(converted)
+    }
+}

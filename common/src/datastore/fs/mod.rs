@@ -1,0 +1,277 @@
+//! File datastores (`fs`): an image is one file `BASE_PATH/<32 hexadecimal digits>`.
+
+mod import;
+mod make;
+mod snapshot;
+
+use super::{Datastore, DatastoreError, Export, Registered, Usage};
+use crate::gate::path::PathRules;
+use crate::image::Format;
+use crate::image::qcow2::Header;
+use crate::message::{
+    Datastore as Attributes, DatastoreType, Image, ImageType, Mebibytes, Message, text,
+};
+use crate::settings::Settings;
+use crate::snapshots::{Layout, Snapshots, directory_of, with_suffix};
+use crate::source::digest::md5_of;
+use crate::staging::{self, Staged};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+/// A directory that holds images as files.
+#[derive(Debug)]
+pub struct FileDatastore {
+    attributes: Attributes,
+    settings: Settings,
+    /// BASE_PATH as it came: what replies begin with.
+    base_path: String,
+    directory: PathBuf,
+}
+
+impl Datastore for FileDatastore {
+    fn open(message: &Message, settings: &Settings) -> Result<Self, DatastoreError> {
+        let attributes = message.datastore()?.clone();
+        let elsewhere = |attribute, value: &[String], what| {
+            Err(DatastoreError::value(
+                attribute,
+                value.join(" "),
+                format_args!(
+                    "is set, but {what} not supported yet: use the stock drivers for this datastore, or unset it"
+                ),
+            ))
+        };
+        if !attributes.bridge_list.is_empty() {
+            let hosts = &attributes.bridge_list;
+            return elsewhere("DATASTORE/TEMPLATE/BRIDGE_LIST", hosts, "bridge hosts are");
+        }
+        if !message.source_bridge_list.is_empty() {
+            return elsewhere(
+                "SOURCE_BRIDGE_LIST",
+                &message.source_bridge_list,
+                "bridge hosts are",
+            );
+        }
+        if attributes.nfs_auto_enable {
+            let yes = ["YES".to_owned()];
+            return elsewhere("DATASTORE/TEMPLATE/NFS_AUTO_ENABLE", &yes, "mounting is");
+        }
+        let base_path = attributes.base_path()?.to_owned();
+        let directory = text::path(&base_path);
+        staging::sweep(&directory);
+        Ok(Self { attributes, settings: settings.clone(), base_path, directory })
+    }
+
+    fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
+        self.register(image)
+    }
+
+    fn mkfs(&self, image: &Image) -> Result<String, DatastoreError> {
+        self.make(image)
+    }
+
+    fn clone(&self, image: &Image) -> Result<Registered, DatastoreError> {
+        self.duplicate(image)
+    }
+
+    fn rm(&self, image: &Image) -> Result<(), DatastoreError> {
+        let file = self.own_image(image)?;
+        if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            return Err(self.source_error(image, "is a directory and no image: remove it by hand"));
+        }
+        let parts = [directory_of(&file), with_suffix(&file, ".md5sum"), file];
+        if staging::discard(&parts)? == 0 {
+            log::info!("{} was gone already", parts[2].display());
+        }
+        Ok(())
+    }
+
+    fn stat(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
+        self.measure(image)
+    }
+
+    fn snap_revert(&self, image: &Image) -> Result<(), DatastoreError> {
+        self.revert(image)
+    }
+
+    fn snap_delete(&self, image: &Image) -> Result<(), DatastoreError> {
+        self.delete_snapshot(image)
+    }
+
+    fn snap_flatten(&self, image: &Image) -> Result<(), DatastoreError> {
+        self.flatten(image)
+    }
+
+    fn monitor(&self) -> Result<Usage, DatastoreError> {
+        self.ensure_directory()?;
+        let stat = nix::sys::statvfs::statvfs(&self.directory)
+            .map_err(|errno| self.base_error(&format!("can't be measured: {errno}")))?;
+        let size = |blocks: u64| Mebibytes::holding(blocks.saturating_mul(stat.fragment_size()));
+        Ok(Usage {
+            used: size(stat.blocks().saturating_sub(stat.blocks_free())),
+            total: size(stat.blocks()),
+            free: size(stat.blocks_available()),
+        })
+    }
+
+    fn export(&self, image: &Image) -> Result<Export, DatastoreError> {
+        let path = self.own_image(image)?;
+        let unreadable =
+            |error: io::Error| self.source_error(image, format_args!("can't be read: {error}"));
+        let file = File::open(&path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if !metadata.is_file() {
+            return Err(self.source_error(image, "is no regular file, so it can't be exported"));
+        }
+        let snapshots = Snapshots::read(&path, &image.format, &self.directory)?;
+        if snapshots.is_some_and(|snapshots| snapshots.layout() == Layout::Chain) {
+            return Err(self.source_error(image, "is only the base of its snapshots: flatten the image to one of them before exporting it"));
+        }
+        let size = if image.format == Format::Qcow2.name() {
+            Header::read(&file)
+                .map_err(|error| {
+                    DatastoreError::from(error).about("IMAGE/SOURCE", &self.base_path)
+                })?
+                .size
+        } else {
+            metadata.len()
+        };
+        Ok(Export {
+            import_source: image.source()?.to_owned(),
+            md5: md5_of(&file).map_err(unreadable)?,
+            size: Mebibytes::holding(size),
+            format: match image.format.as_str() {
+                "" => Format::Raw.name().to_owned(),
+                format => format.to_owned(),
+            },
+        })
+    }
+}
+
+impl FileDatastore {
+    fn path_rules(&self) -> PathRules {
+        PathRules::of(&self.attributes, &self.settings)
+    }
+
+    fn base_error(&self, reason: &str) -> DatastoreError {
+        DatastoreError::value("DATASTORE/BASE_PATH", &self.base_path, reason)
+    }
+
+    #[allow(clippy::unused_self)] // reads as the others
+    fn source_error(&self, image: &Image, reason: impl std::fmt::Display) -> DatastoreError {
+        DatastoreError::value("IMAGE/SOURCE", image.source().unwrap_or_default(), reason)
+    }
+
+    /// Makes BASE_PATH where it is missing.
+    fn ensure_directory(&self) -> Result<(), DatastoreError> {
+        fs::create_dir_all(&self.directory).map_err(|error| {
+            self.base_error(&format!(
+                "can't be created: {error}; create it for the user that runs OpenNebula"
+            ))
+        })
+    }
+
+    /// A staged file in BASE_PATH.
+    fn stage(&self) -> Result<Staged, DatastoreError> {
+        self.ensure_directory()?;
+        Ok(Staged::create(&self.directory)?)
+    }
+
+    /// SOURCE of an image that does not exist yet, and its path.
+    fn new_source(&self) -> Result<(String, PathBuf), DatastoreError> {
+        let name = staging::image_name().map_err(|source| DatastoreError::System {
+            what: "no name can be made for the image".to_owned(),
+            source,
+        })?;
+        let path = self.directory.join(&name);
+        Ok((format!("{}/{name}", self.base_path.trim_end_matches('/')), path))
+    }
+
+    /// Puts a staged image in place; what it is recorded as.
+    fn publish(&self, staged: Staged, format: Format) -> Result<Registered, DatastoreError> {
+        let (source, path) = self.new_source()?;
+        staged.publish(&path)?;
+        Ok(Registered { source, format: format.name() })
+    }
+
+    /// The path of `IMAGE/SOURCE`, which must lie directly in BASE_PATH.
+    fn own_image(&self, image: &Image) -> Result<PathBuf, DatastoreError> {
+        let source = text::path(image.source()?);
+        let astray = || {
+            self.source_error(
+                image,
+                format_args!("is not directly in DATASTORE/BASE_PATH {}: only files of the datastore itself are touched", text::shown(&self.base_path)),
+            )
+        };
+        let plain = source.is_absolute()
+            && !source.components().any(|part| part == Component::ParentDir)
+            && !source.to_string_lossy().ends_with('/');
+        let (Some(parent), Some(name)) = (source.parent(), source.file_name()) else {
+            return Err(astray());
+        };
+        // Paths compare by components, so "//" and "/./" make no difference.
+        let inside = parent == self.directory
+            || match (parent.canonicalize(), self.directory.canonicalize()) {
+                (Ok(parent), Ok(directory)) => parent == directory,
+                _ => false,
+            };
+        if !plain || !inside || staging::is_left_over(name) {
+            return Err(astray());
+        }
+        Ok(self.directory.join(name))
+    }
+
+    /// Checks that the image's TYPE has a place in this datastore, and is one of those that `verb` is
+    /// for.
+    fn check_types(
+        &self,
+        image: &Image,
+        verb: &str,
+        types: &[ImageType],
+    ) -> Result<(), DatastoreError> {
+        let (number, holds) = match self.attributes.datastore_type {
+            DatastoreType::Image => ("0", "disk images (TYPE OS, CDROM, DATABLOCK)"),
+            DatastoreType::File => ("2", "files (TYPE KERNEL, RAMDISK, CONTEXT)"),
+            DatastoreType::System => ("1", "no images: it is a system datastore"),
+            DatastoreType::Backup => ("3", "no images: it is a backup datastore"),
+        };
+        let wrong_place = || {
+            DatastoreError::value(
+                "DATASTORE/TYPE",
+                number,
+                format_args!("holds {holds}: use a datastore of the right type"),
+            )
+        };
+        let keeps_disks = match self.attributes.datastore_type {
+            DatastoreType::Image => true,
+            DatastoreType::File => false,
+            DatastoreType::System | DatastoreType::Backup => return Err(wrong_place()),
+        };
+        let Some(image_type) = image.image_type else { return Ok(()) };
+        if !types.contains(&image_type) {
+            return Err(DatastoreError::value(
+                "IMAGE/TYPE",
+                image_type.name(),
+                format_args!("is not one that {verb} works on: it must be {}", list(types)),
+            ));
+        }
+        if image_type.is_plain_file() == keeps_disks {
+            return Err(wrong_place());
+        }
+        Ok(())
+    }
+}
+
+fn list(types: &[ImageType]) -> String {
+    types.iter().map(|t| t.name()).collect::<Vec<_>>().join(", ")
+}
+
+/// Types of images that a virtual machine writes to.
+const DISKS: [ImageType; 2] = [ImageType::Os, ImageType::Datablock];
+
+/// Whether `path` lies in a datastore beside the one in `directory`: `<all datastores>/<id>/<name>`.
+fn in_sibling(path: &Path, directory: &Path) -> bool {
+    let grandparent = |path: &Path| path.parent().and_then(Path::parent).map(Path::to_owned);
+    let plain = !path.components().any(|part| part == Component::ParentDir);
+    plain && path.is_absolute() && grandparent(path).as_deref() == directory.parent()
+}

@@ -1,0 +1,261 @@
+//! The kinds of datastores, and what can be done with an image in each.
+//!
+//! [`open`] chooses the kind by DS_MAD. A kind is one file (or folder) here that implements
+//! [`Datastore`], and one line in the list below. Kinds are an `enum` and no trait objects, so that
+//! an executable holds the code of its own verb only.
+
+mod error;
+pub mod fs;
+
+use crate::message::{Image, Mebibytes, Message};
+use crate::settings::{Settings, SettingsError};
+pub use error::DatastoreError;
+use std::fmt;
+
+/// What a new image is recorded as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// Where it is: the image's SOURCE.
+    pub source: String,
+    /// In which format.
+    pub format: &'static str,
+}
+
+/// Space in a datastore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// In use.
+    pub used: Mebibytes,
+    /// In all.
+    pub total: Mebibytes,
+    /// Free for images.
+    pub free: Mebibytes,
+}
+
+/// How a marketplace gets an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Export {
+    /// Where it can fetch the image.
+    pub import_source: String,
+    /// MD5 digest of the file.
+    pub md5: String,
+    /// Size of the disk, MiB.
+    pub size: Mebibytes,
+    /// Its format.
+    pub format: String,
+}
+
+/// The form that oned hands to the marketplace's driver.
+impl fmt::Display for Export {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let escaped = quick_xml::escape::escape(self.import_source.as_str());
+        write!(
+            f,
+            "<IMPORT_INFO><IMPORT_SOURCE>{escaped}</IMPORT_SOURCE><MD5>{}</MD5><SIZE>{}</SIZE>\
+             <FORMAT>{}</FORMAT><DISPOSE>NO</DISPOSE></IMPORT_INFO>",
+            self.md5,
+            self.size,
+            quick_xml::escape::escape(self.format.as_str()),
+        )
+    }
+}
+
+/// The verbs. A kind implements those that it supports.
+pub trait Datastore: Sized {
+    /// The datastore of `message` on this machine.
+    ///
+    /// # Errors
+    /// Where the message asks for what this kind can't do.
+    fn open(message: &Message, settings: &Settings) -> Result<Self, DatastoreError>;
+
+    /// Registers the image at `IMAGE/PATH`.
+    ///
+    /// # Errors
+    /// [`DatastoreError`]; then the datastore is as before. So with all verbs.
+    fn cp(&self, _: &Image) -> Result<Registered, DatastoreError> {
+        Err(DatastoreError::NotSupported { verb: "cp" })
+    }
+
+    /// Makes a new empty image; its SOURCE.
+    ///
+    /// # Errors
+    /// [`DatastoreError`].
+    fn mkfs(&self, _: &Image) -> Result<String, DatastoreError> {
+        Err(DatastoreError::NotSupported { verb: "mkfs" })
+    }
+
+    /// Copies the image at `IMAGE/PATH`, a SOURCE in this or another datastore.
+    ///
+    /// # Errors
+    /// [`DatastoreError`].
+    fn clone(&self, _: &Image) -> Result<Registered, DatastoreError> {
+        Err(DatastoreError::NotSupported { verb: "clone" })
+    }
+
+    /// Deletes the image at `IMAGE/SOURCE`.
+    ///
+    /// # Errors
+    /// [`DatastoreError`].
+    fn rm(&self, _: &Image) -> Result<(), DatastoreError> {
+        Err(DatastoreError::NotSupported { verb: "rm" })
+    }
+
+    /// The size that the image at `IMAGE/PATH` would have.
+    ///
+    /// # Errors
+    /// [`DatastoreError`].
+    fn stat(&self, _: &Image) -> Result<Mebibytes, DatastoreError> {
+        Err(DatastoreError::NotSupported { verb: "stat" })
+    }
+
+    /// Takes the image back to the snapshot `IMAGE/TARGET_SNAPSHOT`.
+    ///
+    /// # Errors
+    /// [`DatastoreError`].
+    fn snap_revert(&self, _: &Image) -> Result<(), DatastoreError> {
+        Err(DatastoreError::NotSupported { verb: "snap_revert" })
+    }
+
+    /// Deletes the snapshot `IMAGE/TARGET_SNAPSHOT`.
+    ///
+    /// # Errors
+    /// [`DatastoreError`].
+    fn snap_delete(&self, _: &Image) -> Result<(), DatastoreError> {
+        Err(DatastoreError::NotSupported { verb: "snap_delete" })
+    }
+
+    /// Makes the image what the snapshot `IMAGE/TARGET_SNAPSHOT` holds, without any snapshots.
+    ///
+    /// # Errors
+    /// [`DatastoreError`].
+    fn snap_flatten(&self, _: &Image) -> Result<(), DatastoreError> {
+        Err(DatastoreError::NotSupported { verb: "snap_flatten" })
+    }
+
+    /// Space in the datastore.
+    ///
+    /// # Errors
+    /// [`DatastoreError`].
+    fn monitor(&self) -> Result<Usage, DatastoreError> {
+        Err(DatastoreError::NotSupported { verb: "monitor" })
+    }
+
+    /// Where a marketplace can fetch the image at `IMAGE/SOURCE`.
+    ///
+    /// # Errors
+    /// [`DatastoreError`].
+    fn export(&self, _: &Image) -> Result<Export, DatastoreError> {
+        Err(DatastoreError::NotSupported { verb: "export" })
+    }
+}
+
+macro_rules! kinds {
+    ($($name:literal => $variant:ident($kind:ty)),+ $(,)?) => {
+        /// A datastore of any kind.
+        #[derive(Debug)]
+        pub enum AnyDatastore {
+            $(#[doc = concat!("`", $name, "`")] $variant($kind)),+
+        }
+
+        /// Names of all kinds.
+        const KINDS: &[&str] = &[$($name),+];
+
+        fn open_kind(
+            kind: &str,
+            message: &Message,
+            settings: &Settings,
+        ) -> Option<Result<AnyDatastore, DatastoreError>> {
+            match kind {
+                $($name => Some(<$kind>::open(message, settings).map(AnyDatastore::$variant)),)+
+                _ => None,
+            }
+        }
+
+        /// Does something with a datastore of any kind: `with_datastore!(any, datastore => expression)`.
+        macro_rules! with_datastore {
+            ($any:expr, $datastore:ident => $body:expr) => {
+                match $any {
+                    $(AnyDatastore::$variant($datastore) => $body),+
+                }
+            };
+        }
+    };
+}
+
+// The kinds: DS_MAD (or KIND in the driver's own configuration file) and type. One line each.
+kinds! {
+    "fs" => File(fs::FileDatastore),
+}
+
+/// Opens the datastore of a message.
+///
+/// # Errors
+/// Where its kind is not known, or as [`Datastore::open`].
+pub fn open(message: &Message, settings: &Settings) -> Result<AnyDatastore, DatastoreError> {
+    let name = message.datastore()?.ds_mad()?;
+    let kind = match settings.kind_of(name)? {
+        Some(kind) => kind,
+        None => name.to_owned(),
+    };
+    open_kind(&kind, message, settings).unwrap_or_else(|| {
+        Err(SettingsError::UnknownKind {
+            name: kind.clone(),
+            known: KINDS.join(", "),
+            file: settings.driver_conf(name),
+        }
+        .into())
+    })
+}
+
+#[allow(clippy::missing_errors_doc)] // as the methods of `Datastore`
+impl AnyDatastore {
+    /// As [`Datastore::cp`].
+    pub fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
+        with_datastore!(self, datastore => datastore.cp(image))
+    }
+
+    /// As [`Datastore::mkfs`].
+    pub fn mkfs(&self, image: &Image) -> Result<String, DatastoreError> {
+        with_datastore!(self, datastore => datastore.mkfs(image))
+    }
+
+    /// As [`Datastore::clone`].
+    pub fn clone(&self, image: &Image) -> Result<Registered, DatastoreError> {
+        with_datastore!(self, datastore => Datastore::clone(datastore, image))
+    }
+
+    /// As [`Datastore::rm`].
+    pub fn rm(&self, image: &Image) -> Result<(), DatastoreError> {
+        with_datastore!(self, datastore => datastore.rm(image))
+    }
+
+    /// As [`Datastore::stat`].
+    pub fn stat(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
+        with_datastore!(self, datastore => datastore.stat(image))
+    }
+
+    /// As [`Datastore::snap_revert`].
+    pub fn snap_revert(&self, image: &Image) -> Result<(), DatastoreError> {
+        with_datastore!(self, datastore => datastore.snap_revert(image))
+    }
+
+    /// As [`Datastore::snap_delete`].
+    pub fn snap_delete(&self, image: &Image) -> Result<(), DatastoreError> {
+        with_datastore!(self, datastore => datastore.snap_delete(image))
+    }
+
+    /// As [`Datastore::snap_flatten`].
+    pub fn snap_flatten(&self, image: &Image) -> Result<(), DatastoreError> {
+        with_datastore!(self, datastore => datastore.snap_flatten(image))
+    }
+
+    /// As [`Datastore::monitor`].
+    pub fn monitor(&self) -> Result<Usage, DatastoreError> {
+        with_datastore!(self, datastore => datastore.monitor())
+    }
+
+    /// As [`Datastore::export`].
+    pub fn export(&self, image: &Image) -> Result<Export, DatastoreError> {
+        with_datastore!(self, datastore => datastore.export(image))
+    }
+}

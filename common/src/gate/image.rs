@@ -1,0 +1,243 @@
+//! Which images may be registered, and which files an image may be read together with.
+
+use crate::image::foreign::{self, ReadAt};
+use crate::image::probe::Content;
+use crate::image::qcow2::{Chain, Encryption, Header, Layer};
+use crate::image::raw::RawDisk;
+use crate::image::{Format, ImageError};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// Longer chains of backing files are refused: each file of one costs memory.
+const LONGEST_CHAIN: usize = 200;
+
+/// Why an image is refused. The text goes on after the name and the value of the attribute.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageRefusal {
+    /// Nothing in it.
+    #[error("is empty: give a file that holds an image")]
+    Empty,
+    /// A format that no datastore takes.
+    #[error("is a {0} file, which is not accepted: convert it with `qemu-img convert` first")]
+    Format(&'static str),
+    /// Marks of two formats.
+    #[error(
+        "could be {0} as well as {1}, so it is not accepted: convert it with `qemu-img convert` first"
+    )]
+    Ambiguous(&'static str, &'static str),
+    /// A compressed file inside a compressed file.
+    #[error("holds another compressed file ({0}): decompress it once before registering it")]
+    CompressedTwice(&'static str),
+    /// The image itself says no.
+    #[error("can't be used: {0}")]
+    Image(#[from] ImageError),
+    /// It reads another file.
+    #[error("is a qcow2 image with {what}: an image must hold all its data itself; {remedy}")]
+    OtherFile {
+        /// What it has.
+        what: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Encrypted in a way that can't be used.
+    #[error("is a qcow2 image encrypted with {method}: {rule}")]
+    Encrypted {
+        /// AES or LUKS.
+        method: &'static str,
+        /// The rule and the remedy.
+        rule: &'static str,
+    },
+    /// A chain that leaves the datastore.
+    #[error(
+        "has the backing file {name}, which is not in this datastore ({datastore}): refused, since only files of the datastore are read together with an image"
+    )]
+    OutsideDatastore {
+        /// The name.
+        name: String,
+        /// The datastore's directory.
+        datastore: PathBuf,
+    },
+    /// A chain that can't be followed.
+    #[error("has the backing file {name}, which can't be used: {reason}")]
+    BrokenChain {
+        /// The name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What an admitted file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// A disk in this format.
+    Disk(Format),
+    /// A LUKS container: format raw, never converted.
+    Luks,
+}
+
+impl Admission {
+    /// The format that oned records.
+    #[must_use]
+    pub fn format(self) -> Format {
+        match self {
+            Self::Disk(format) => format,
+            Self::Luks => Format::Raw,
+        }
+    }
+}
+
+/// Judges an image by its first bytes (`head`), reading further through `read_at`; its virtual size
+/// in bytes too, where its format has a header.
+///
+/// # Errors
+/// [`ImageRefusal`].
+pub fn admit(head: &[u8], read_at: ReadAt) -> Result<(Admission, Option<u64>), ImageRefusal> {
+    if head.is_empty() {
+        return Err(ImageRefusal::Empty);
+    }
+    match Content::of(head) {
+        Content::Disk(Format::Raw) => Ok((Admission::Disk(Format::Raw), None)),
+        Content::Disk(Format::Qcow2) => {
+            let header = Header::parse(head, |offset, buffer| {
+                let bytes = read_at(offset, buffer.len())
+                    .map_err(|source| ImageError::Read { offset, source })?;
+                if bytes.len() < buffer.len() {
+                    return Err(ImageError::Corrupt {
+                        format: Format::Qcow2,
+                        what: "its header is cut off".into(),
+                    });
+                }
+                buffer.copy_from_slice(&bytes);
+                Ok(())
+            })?;
+            stands_alone(&header)?;
+            Ok((Admission::Disk(Format::Qcow2), Some(header.size)))
+        }
+        Content::Disk(format) => {
+            let size = foreign::virtual_size(format, read_at)?;
+            Ok((Admission::Disk(format), Some(size)))
+        }
+        Content::Luks => Ok((Admission::Luks, None)),
+        Content::Compressed(compression) => Err(ImageRefusal::CompressedTwice(compression.name())),
+        Content::Refused(name) => Err(ImageRefusal::Format(name)),
+        Content::Ambiguous(one, other) => Err(ImageRefusal::Ambiguous(one, other)),
+    }
+}
+
+/// Whether a qcow2 image may be kept: it holds all its data itself, in a form that still works.
+///
+/// # Errors
+/// [`ImageRefusal`].
+pub fn stands_alone(header: &Header) -> Result<(), ImageRefusal> {
+    if let Some(name) = &header.backing_file {
+        return Err(ImageRefusal::OtherFile {
+            what: format!("the backing file {:?}", String::from_utf8_lossy(name)),
+            remedy: "flatten it with `qemu-img convert -O qcow2` first",
+        });
+    }
+    if header.has_data_file {
+        return Err(ImageRefusal::OtherFile {
+            what: "an external data file".to_owned(),
+            remedy: "copy it with `qemu-img convert -O qcow2` first",
+        });
+    }
+    if header.encryption == Encryption::Aes {
+        return Err(ImageRefusal::Encrypted {
+            method: "AES",
+            rule: "that method is broken and virtual machines can't use it; decrypt it with `qemu-img convert` first",
+        });
+    }
+    Ok(())
+}
+
+/// Whether the data of a qcow2 image can be read.
+///
+/// # Errors
+/// [`ImageRefusal::Encrypted`].
+pub fn readable(header: &Header) -> Result<(), ImageRefusal> {
+    if header.encryption == Encryption::None {
+        return Ok(());
+    }
+    Err(ImageRefusal::Encrypted {
+        method: "LUKS",
+        rule: "it can't be converted without its key; register it in a datastore that keeps qcow2 (DRIVER=qcow2, or CONVERT=no)",
+    })
+}
+
+/// Opens the qcow2 image at `path`, which is in the datastore `directory`, with all its backing files,
+/// which must be there too.
+///
+/// # Errors
+/// [`ImageRefusal`].
+pub fn open_chain(path: &Path, directory: &Path) -> Result<Chain, ImageRefusal> {
+    let broken = |name: &Path, reason: String| ImageRefusal::BrokenChain {
+        name: name.display().to_string(),
+        reason,
+    };
+    let unreadable = |error: std::io::Error| broken(path, error.to_string());
+    let inside = directory.canonicalize().map_err(unreadable)?;
+    let mut real = path.canonicalize().map_err(unreadable)?;
+    let (mut layers, mut seen, mut base) = (Vec::new(), Vec::new(), None);
+    let mut format = None;
+    loop {
+        if !real.starts_with(&inside) {
+            return Err(ImageRefusal::OutsideDatastore {
+                name: real.display().to_string(),
+                datastore: directory.to_owned(),
+            });
+        }
+        let file = File::open(&real).map_err(|error| broken(&real, error.to_string()))?;
+        let metadata = file.metadata().map_err(|error| broken(&real, error.to_string()))?;
+        let identity = (metadata.dev(), metadata.ino());
+        if !metadata.is_file() {
+            return Err(broken(&real, "it is not a regular file".to_owned()));
+        }
+        if seen.contains(&identity) || seen.len() == LONGEST_CHAIN {
+            return Err(broken(&real, "the chain of backing files never ends".to_owned()));
+        }
+        seen.push(identity);
+        if !layers.is_empty() && !is_qcow2(&file, format.as_deref())? {
+            base = Some(RawDisk::open(file).map_err(|error| broken(&real, error.to_string()))?);
+            break;
+        }
+        let layer = Layer::open(file)?;
+        let header = layer.header();
+        readable(header)?;
+        if header.has_data_file {
+            return Err(ImageRefusal::OtherFile {
+                what: "an external data file".to_owned(),
+                remedy: "copy it with `qemu-img convert -O qcow2` first",
+            });
+        }
+        let next = header.backing_file.as_deref().map(|name| backing_path(&real, name));
+        format.clone_from(&header.backing_format);
+        layers.push(layer);
+        let Some(next) = next else { break };
+        real = next.canonicalize().map_err(|error| broken(&next, error.to_string()))?;
+    }
+    Ok(Chain::new(layers, base))
+}
+
+/// Whether a backing file is qcow2: as the image on it says, else by its own first bytes.
+fn is_qcow2(file: &File, format: Option<&[u8]>) -> Result<bool, ImageError> {
+    if let Some(format) = format {
+        return Ok(format == b"qcow2");
+    }
+    let mut head = [0; 8];
+    crate::image::qcow2::read_up_to(file, &mut head, 0)
+        .map_err(|source| ImageError::Read { offset: 0, source })?;
+    Ok(matches!(Content::of(&head), Content::Disk(Format::Qcow2)))
+}
+
+/// The path that the backing file's name means in the image at `holder`, a real path: relative names
+/// start from the directory of the file that holds them.
+#[must_use]
+pub fn backing_path(holder: &Path, name: &[u8]) -> PathBuf {
+    // QEMU writes the protocol for names that would otherwise look like one.
+    let name = name.strip_prefix(b"file:").unwrap_or(name);
+    holder.parent().unwrap_or(Path::new("/")).join(OsStr::from_bytes(name))
+}

@@ -1,0 +1,46 @@
+//! Turns one disk into another: the only loop that moves whole images.
+
+use super::copy::Copier;
+use super::inflate::{Job, Pool};
+use super::target::Target;
+use super::{Content, Disk, ImageError};
+
+/// Writes `disk` to `target`, whose size is the disk's virtual size (in whole sectors where the
+/// format has them).
+///
+/// Memory does not grow with the image: a buffer, an L2 table, and a few clusters for each core.
+///
+/// # Errors
+/// Where the disk can't be read or the target can't be written.
+pub fn convert(disk: &dyn Disk, mut target: Target) -> Result<(), ImageError> {
+    crate::progress::begin(disk.virtual_size());
+    let file = target.file();
+    let mut copier = Copier::new(&target);
+    std::thread::scope(|scope| {
+        let mut pool: Option<Pool> = None;
+        disk.extents(&mut |extent| {
+            match extent.content {
+                Content::Zero => crate::progress::advance(extent.length),
+                Content::Data { file, offset } => {
+                    copier.copy(file, offset, extent.start, extent.length, &mut target)?;
+                }
+                Content::Compressed(cluster) => {
+                    let pool = pool.get_or_insert_with(|| Pool::start(scope, file));
+                    let mut done = 0;
+                    while done < extent.length {
+                        let (host, count) =
+                            target.place(extent.start + done, extent.length - done)?;
+                        let mut piece = cluster;
+                        piece.skip += done as usize;
+                        pool.submit(Job { cluster: piece, length: count as usize, host })?;
+                        done += count;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        pool.map_or(Ok(()), Pool::finish)
+    })?;
+    let size = target.disk_size(disk.virtual_size());
+    target.finish(size)
+}

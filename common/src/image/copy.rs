@@ -1,0 +1,159 @@
+//! Moves the bytes of data extents from one file to another, the cheapest way that the file systems
+//! allow: shared blocks (reflink), a copy made by the file server, or reading and writing, with
+//! zeroes left out.
+
+use super::ImageError;
+use super::qcow2::read_up_to;
+use super::target::Target;
+use crate::sys;
+use nix::errno::Errno;
+use nix::fcntl::{PosixFadviseAdvice, copy_file_range, posix_fadvise};
+use nix::sys::statfs::{FsType, fstatfs};
+use std::fs::File;
+use std::io;
+
+/// Larger buffers only cost processor cache.
+const BUFFER: u64 = 256 << 10;
+/// Alignment that sharing blocks asks for, bytes. Where a file system's blocks are larger, sharing
+/// fails and the bytes are copied.
+const SHARED_BLOCK: u64 = 4 << 10;
+
+/// File systems whose server copies without sending the bytes to us and back (`linux/magic.h`):
+/// NFS, SMB and Ceph.
+const COPYING_SERVERS: [i64; 4] = [0x6969, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400];
+
+/// Copies data extents into one target.
+#[derive(Debug)]
+pub(super) struct Copier {
+    share: bool,
+    offload: bool,
+    buffer: Vec<u8>,
+}
+
+impl Copier {
+    pub(super) fn new(target: &Target) -> Self {
+        let on_server = fstatfs(target.file()).is_ok_and(|stat| {
+            COPYING_SERVERS.iter().any(|&magic| stat.filesystem_type() == FsType(magic))
+        });
+        Self { share: true, offload: on_server, buffer: Vec::new() }
+    }
+
+    /// Copies `length` bytes of `source` at `offset` to the guest offset `guest`.
+    pub(super) fn copy(
+        &mut self,
+        source: &File,
+        offset: u64,
+        guest: u64,
+        length: u64,
+        target: &mut Target,
+    ) -> Result<(), ImageError> {
+        // Behind the end of the source everything is zero.
+        let end = source.metadata().map_err(ImageError::reading(offset))?.len();
+        let length = length.min(end.saturating_sub(offset));
+        let head = guest.next_multiple_of(SHARED_BLOCK) - guest;
+        let aligned = length.saturating_sub(head) / SHARED_BLOCK * SHARED_BLOCK;
+        if !(self.share || self.offload)
+            || guest % SHARED_BLOCK != offset % SHARED_BLOCK
+            || aligned == 0
+        {
+            return self.read_and_write(source, offset, guest, length, target);
+        }
+        self.read_and_write(source, offset, guest, head, target)?;
+        let mut done = head;
+        while done < head + aligned {
+            let left = head + aligned - done;
+            let (host, count) = target.place(guest + done, left)?;
+            // `place` ends pieces at cluster boundaries, so they stay aligned.
+            if !self.transfer(source, offset + done, target.file(), host, count)? {
+                return self.read_and_write(
+                    source,
+                    offset + done,
+                    guest + done,
+                    length - done,
+                    target,
+                );
+            }
+            crate::progress::advance(count);
+            done += count;
+        }
+        self.read_and_write(source, offset + done, guest + done, length - done, target)
+    }
+
+    /// Lets the kernel or the server transfer a piece; `false` where neither can.
+    fn transfer(
+        &mut self,
+        source: &File,
+        offset: u64,
+        file: &File,
+        host: u64,
+        length: u64,
+    ) -> Result<bool, ImageError> {
+        if self.share {
+            match sys::clone_range(source, offset, file, host, length) {
+                Ok(()) => return Ok(true),
+                Err(error) if is_final(&error) => return Err(ImageError::writing(host)(error)),
+                Err(_) => self.share = false,
+            }
+        }
+        if !self.offload {
+            return Ok(false);
+        }
+        let mut done = 0;
+        while done < length {
+            let (mut from, mut to) = ((offset + done) as i64, (host + done) as i64);
+            let left = (length - done).min(1 << 30) as usize;
+            match copy_file_range(source, Some(&mut from), file, Some(&mut to), left) {
+                Ok(0) => break,
+                Ok(count) => done += count as u64,
+                Err(errno) if is_final(&errno.into()) => {
+                    return Err(ImageError::writing(host + done)(errno.into()));
+                }
+                Err(_) => {
+                    self.offload = false;
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(done == length)
+    }
+
+    fn read_and_write(
+        &mut self,
+        source: &File,
+        offset: u64,
+        guest: u64,
+        length: u64,
+        target: &mut Target,
+    ) -> Result<(), ImageError> {
+        if length > BUFFER {
+            // A hint; reading works without.
+            let _ = posix_fadvise(
+                source,
+                offset as i64,
+                length as i64,
+                PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL,
+            );
+        }
+        self.buffer.resize(BUFFER as usize, 0);
+        let mut done = 0;
+        while done < length {
+            // Ends of buffers fall on multiples of their size, so zero clusters are seen whole.
+            let position = guest + done;
+            let count = (BUFFER - position % BUFFER).min(length - done);
+            let buffer = &mut self.buffer[..count as usize];
+            let read = read_up_to(source, buffer, offset + done)
+                .map_err(ImageError::reading(offset + done))?;
+            target.write_sparsely(position, &buffer[..read])?;
+            crate::progress::advance(count);
+            done += count;
+        }
+        Ok(())
+    }
+}
+
+/// Errors that another way of copying would meet as well.
+fn is_final(error: &io::Error) -> bool {
+    [Errno::ENOSPC, Errno::EDQUOT, Errno::EROFS, Errno::EFBIG]
+        .iter()
+        .any(|&errno| error.raw_os_error() == Some(errno as i32))
+}

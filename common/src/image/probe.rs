@@ -1,0 +1,210 @@
+//! What a file is, by its first bytes: the name of a file says nothing.
+
+use super::Format;
+
+/// How many bytes of a file [`Content::of`] wants to see, as far as the file has them.
+pub const HEAD: usize = 64 << 10;
+
+/// What the first bytes of a file say it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// A disk in a format that can be kept.
+    Disk(Format),
+    /// A LUKS container: kept as it is, counts as raw.
+    Luks,
+    /// A stream to decompress first.
+    Compressed(Compression),
+    /// A format that is known and refused.
+    Refused(&'static str),
+    /// Marks of more than one format.
+    Ambiguous(&'static str, &'static str),
+}
+
+/// How a whole file is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// RFC 1952, one or more members.
+    Gzip,
+    /// bzip2, one or more streams.
+    Bzip2,
+    /// The .xz format, one or more streams.
+    Xz,
+    /// RFC 8878, one or more frames.
+    Zstd,
+}
+
+impl Compression {
+    /// Its usual name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Bzip2 => "bzip2",
+            Self::Xz => "xz",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// Where a format leaves its mark.
+struct Mark {
+    offset: usize,
+    magic: &'static [u8],
+    name: &'static str,
+    content: Content,
+}
+
+const fn mark(offset: usize, magic: &'static [u8], name: &'static str, content: Content) -> Mark {
+    Mark { offset, magic, name, content }
+}
+
+/// The marks, from the formats' specifications and `libmagic`'s common knowledge.
+const MARKS: &[Mark] = &[
+    mark(0, b"QFI\xfb\0\0\0\x02", "qcow2", Content::Disk(Format::Qcow2)),
+    mark(0, b"QFI\xfb\0\0\0\x03", "qcow2", Content::Disk(Format::Qcow2)),
+    mark(
+        0,
+        b"QFI\xfb",
+        "qcow of an unknown version",
+        Content::Refused("qcow of an unknown version"),
+    ),
+    mark(0, b"KDMV", "vmdk", Content::Disk(Format::Vmdk)),
+    mark(0, b"COWD", "vmdk of ESX", Content::Refused("vmdk (ESX sparse)")),
+    mark(
+        0,
+        b"# Disk DescriptorFile",
+        "vmdk descriptor",
+        Content::Refused("vmdk descriptor, whose data is in other files"),
+    ),
+    mark(0x40, b"\x7f\x10\xda\xbe", "vdi", Content::Disk(Format::Vdi)),
+    mark(0, b"vhdxfile", "vhdx", Content::Disk(Format::Vhdx)),
+    mark(0, b"conectix", "vhd", Content::Disk(Format::Vhd)),
+    mark(0, b"LUKS\xba\xbe", "LUKS", Content::Luks),
+    mark(0, b"QED\0", "qed", Content::Refused("qed")),
+    mark(0, b"WithoutFreeSpace", "parallels", Content::Refused("parallels")),
+    mark(0, b"WithouFreSpacExt", "parallels", Content::Refused("parallels")),
+    mark(0, b"Bochs Virtual HD Image", "bochs", Content::Refused("bochs")),
+    mark(0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop", "cloop", Content::Refused("cloop")),
+    mark(0, b"\x1f\x8b\x08", "gzip", Content::Compressed(Compression::Gzip)),
+    mark(0, b"\xfd7zXZ\0", "xz", Content::Compressed(Compression::Xz)),
+    mark(0, b"\x28\xb5\x2f\xfd", "zstd", Content::Compressed(Compression::Zstd)),
+];
+
+/// ISO 9660 volume descriptor: a disc counts as raw, but no other format may carry one.
+const ISO: (usize, &[u8]) = (0x8001, b"CD001");
+
+impl Content {
+    /// What a file is whose first bytes are `head` (up to [`HEAD`]). What carries no mark is raw.
+    #[must_use]
+    pub fn of(head: &[u8]) -> Self {
+        let has = |offset: usize, magic: &[u8]| {
+            head.get(offset..).is_some_and(|rest| rest.starts_with(magic))
+        };
+        let mut found = MARKS.iter().filter(|mark| has(mark.offset, mark.magic));
+        let first = found.next();
+        let other = first.and_then(|first| found.find(|mark| mark.offset != first.offset));
+        match (first, other) {
+            (Some(first), Some(other)) => Self::Ambiguous(first.name, other.name),
+            (Some(first), None)
+                if has(ISO.0, ISO.1) && !matches!(first.content, Self::Compressed(_)) =>
+            {
+                Self::Ambiguous(first.name, "ISO 9660")
+            }
+            (Some(first), None) => first.content,
+            (None, _) if is_bzip2(head) => Self::Compressed(Compression::Bzip2),
+            (None, _) if is_skippable_zstd(head) => Self::Compressed(Compression::Zstd),
+            (None, _) if is_bare_vmdk_descriptor(head) => {
+                Self::Refused("vmdk descriptor, whose data is in other files")
+            }
+            (None, _) => Self::Disk(Format::Raw),
+        }
+    }
+}
+
+/// "BZh", the level, then the mark of a block or of the end of the stream.
+fn is_bzip2(head: &[u8]) -> bool {
+    head.starts_with(b"BZh")
+        && head.get(3).is_some_and(|level| (b'1'..=b'9').contains(level))
+        && head.get(4..10).is_some_and(|mark| {
+            mark == b"\x31\x41\x59\x26\x53\x59" || mark == b"\x17\x72\x45\x38\x50\x90"
+        })
+}
+
+/// A skippable frame (RFC 8878, 3.1.2), with which multi-threaded compressors may begin.
+fn is_skippable_zstd(head: &[u8]) -> bool {
+    let Some([low, b'\x2a', b'\x4d', b'\x18']) = head.first_chunk::<4>() else { return false };
+    let length = head.get(4..8).and_then(|b| b.try_into().ok()).map(u32::from_le_bytes);
+    (0x50..=0x5f).contains(low)
+        && length
+            .and_then(|length| head.get(8 + length as usize..))
+            .is_some_and(|next| next.starts_with(b"\x28\xb5\x2f\xfd"))
+}
+
+/// A descriptor without its usual first line: comments and blank lines, then `version=`.
+fn is_bare_vmdk_descriptor(head: &[u8]) -> bool {
+    head.split(|&byte| byte == b'\n')
+        .map(<[u8]>::trim_ascii)
+        .find(|line| !line.is_empty() && !line.starts_with(b"#"))
+        .is_some_and(|line| line.starts_with(b"version="))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(marks: &[(usize, &[u8])]) -> Vec<u8> {
+        let mut bytes = vec![0; HEAD];
+        for (offset, magic) in marks {
+            bytes[*offset..offset + magic.len()].copy_from_slice(magic);
+        }
+        bytes
+    }
+
+    #[test]
+    fn what_carries_no_mark_is_raw() {
+        assert_eq!(Content::of(b""), Content::Disk(Format::Raw));
+        assert_eq!(Content::of(&file(&[(510, b"\x55\xaa")])), Content::Disk(Format::Raw));
+        assert_eq!(Content::of(&file(&[ISO])), Content::Disk(Format::Raw));
+    }
+
+    #[test]
+    fn every_mark_is_recognised() {
+        for mark in MARKS {
+            let found = Content::of(&file(&[(mark.offset, mark.magic)]));
+            assert_eq!(found, mark.content, "{}", mark.name);
+        }
+    }
+
+    #[test]
+    fn marks_of_two_formats_are_ambiguous() {
+        let vdi = (0x40, &b"\x7f\x10\xda\xbe"[..]);
+        assert!(matches!(
+            Content::of(&file(&[(0, b"QFI\xfb\0\0\0\x03"), vdi])),
+            Content::Ambiguous("qcow2", "vdi")
+        ));
+        assert!(matches!(Content::of(&file(&[(0, b"LUKS\xba\xbe"), ISO])), Content::Ambiguous(..)));
+    }
+
+    #[test]
+    fn a_word_that_begins_like_bzip2_is_raw() {
+        assert_eq!(Content::of(b"BZh9 is not enough"), Content::Disk(Format::Raw));
+        assert_eq!(
+            Content::of(b"BZh9\x31\x41\x59\x26\x53\x59rest"),
+            Content::Compressed(Compression::Bzip2)
+        );
+    }
+
+    #[test]
+    fn a_skippable_frame_before_a_zstd_frame_is_zstd() {
+        assert_eq!(
+            Content::of(b"\x50\x2a\x4d\x18\x04\0\0\0abcd\x28\xb5\x2f\xfdrest"),
+            Content::Compressed(Compression::Zstd)
+        );
+    }
+
+    #[test]
+    fn a_vmdk_descriptor_is_refused_with_and_without_its_first_line() {
+        assert!(matches!(Content::of(b"# Disk DescriptorFile\n"), Content::Refused(_)));
+        assert!(matches!(Content::of(b"#x\n\n version=1\n"), Content::Refused(_)));
+    }
+}

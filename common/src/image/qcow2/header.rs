@@ -1,0 +1,304 @@
+//! The qcow2 header, field by field as in the format's specification (QEMU, `docs/interop/qcow2.rst`).
+
+use super::super::{Format, ImageError};
+use super::{be32, be64};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+
+/// Longest name of a backing file that the specification allows, bytes.
+const LONGEST_BACKING_NAME: u32 = 1023;
+/// Largest active table that QEMU accepts, bytes; a larger one could only be hostile.
+const LARGEST_L1: u64 = 32 << 20;
+/// Largest disk that is accepted, bytes: what the largest L1 table describes at 2 MiB clusters is
+/// far more than any file system holds.
+pub const LARGEST_DISK: u64 = 64 << 40;
+
+const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
+const EXTENSION_DATA_FILE_NAME: u32 = 0x4441_5441;
+
+const INCOMPATIBLE_CORRUPT: u64 = 1 << 1;
+const INCOMPATIBLE_DATA_FILE: u64 = 1 << 2;
+const INCOMPATIBLE_COMPRESSION: u64 = 1 << 3;
+const INCOMPATIBLE_EXTENDED_L2: u64 = 1 << 4;
+/// Bits 0 (dirty: reference counts may be off, which reading does not need) to 4.
+const INCOMPATIBLE_KNOWN: u64 = 0b1_1111;
+
+/// How the compressed clusters of an image are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// A raw deflate stream (compression type 0).
+    Zlib,
+    /// A zstd frame (compression type 1).
+    Zstd,
+}
+
+/// How the guest's data is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    /// Not at all.
+    None,
+    /// The old AES method, broken and no longer supported by QEMU's system emulator.
+    Aes,
+    /// A LUKS header inside the image.
+    Luks,
+}
+
+/// A checked header.
+#[derive(Debug, Clone)]
+pub struct Header {
+    /// 2 or 3.
+    pub version: u32,
+    /// log2 of the cluster size in bytes, 9 to 21.
+    pub cluster_bits: u32,
+    /// Virtual size, bytes.
+    pub size: u64,
+    /// Encryption method.
+    pub encryption: Encryption,
+    /// Name of the backing file as it stands in the image.
+    pub backing_file: Option<Vec<u8>>,
+    /// Format of the backing file, where the image says.
+    pub backing_format: Option<Vec<u8>>,
+    /// Whether guest data lies in another file, by feature bit or by name.
+    pub has_data_file: bool,
+    /// How compressed clusters are compressed.
+    pub compression: Compression,
+    /// Whether L2 entries have a bitmap of subclusters.
+    pub extended_l2: bool,
+    /// Entries of the L1 table.
+    pub l1_entries: u64,
+    /// Offset of the L1 table, bytes.
+    pub l1_offset: u64,
+    /// Offset of the reference count table, bytes.
+    pub refcount_table_offset: u64,
+    /// Offset of the table of internal snapshots, bytes, and their number.
+    pub internal_snapshots: (u64, u32),
+}
+
+fn corrupt(what: impl Into<String>) -> ImageError {
+    ImageError::Corrupt { format: Format::Qcow2, what: what.into() }
+}
+
+fn unsupported(what: impl Into<String>) -> ImageError {
+    ImageError::Unsupported { format: Format::Qcow2, what: what.into() }
+}
+
+impl Header {
+    /// Size of a cluster in bytes.
+    #[must_use]
+    pub fn cluster_size(&self) -> u64 {
+        1 << self.cluster_bits
+    }
+
+    /// Size of an L2 entry in bytes.
+    #[must_use]
+    pub fn l2_entry_size(&self) -> u64 {
+        if self.extended_l2 { 16 } else { 8 }
+    }
+
+    /// Reads and checks the header of the image in `file`.
+    ///
+    /// # Errors
+    /// Where the file can't be read or the header breaks the specification.
+    pub fn read(file: &File) -> Result<Self, ImageError> {
+        let mut head = vec![0; 4096];
+        let length = read_up_to(file, &mut head, 0).map_err(ImageError::reading(0))?;
+        head.truncate(length);
+        Self::parse(&head, |offset, buffer| {
+            file.read_exact_at(buffer, offset).map_err(ImageError::reading(offset))
+        })
+    }
+
+    /// Checks the header in `head`, the first bytes of an image; `read_at` fetches what lies further
+    /// on within the first cluster.
+    ///
+    /// # Errors
+    /// Where the header breaks the specification, or as `read_at`.
+    pub fn parse(
+        head: &[u8],
+        read_at: impl Fn(u64, &mut [u8]) -> Result<(), ImageError>,
+    ) -> Result<Self, ImageError> {
+        if head.len() < 72 || !head.starts_with(b"QFI\xfb") {
+            return Err(corrupt("its header is cut off"));
+        }
+        let version = be32(head, 4);
+        if version != 2 && version != 3 {
+            return Err(unsupported(format!("has version {version}, not 2 or 3")));
+        }
+        if version == 3 && head.len() < 104 {
+            return Err(corrupt("its header is cut off"));
+        }
+        let cluster_bits = be32(head, 20);
+        if !(9..=21).contains(&cluster_bits) {
+            return Err(corrupt(format!("its cluster size is 2^{cluster_bits} bytes")));
+        }
+        let cluster_size = 1_u64 << cluster_bits;
+        let incompatible = if version == 3 { be64(head, 72) } else { 0 };
+        let header_length = if version == 3 { be32(head, 100) } else { 72 };
+        check_features(incompatible)?;
+        if version == 3 && !(104..=cluster_size).contains(&u64::from(header_length)) {
+            return Err(corrupt(format!("its header is {header_length} bytes long")));
+        }
+        if version == 3 && be32(head, 96) > 6 {
+            return Err(corrupt(format!("its reference counts have 2^{} bits", be32(head, 96))));
+        }
+        let extended_l2 = incompatible & INCOMPATIBLE_EXTENDED_L2 != 0;
+        if extended_l2 && cluster_bits < 14 {
+            return Err(corrupt("its clusters are too small for subclusters"));
+        }
+        let compression_byte =
+            if header_length > 104 { head.get(104).copied().unwrap_or(0) } else { 0 };
+        let compression = match (compression_byte, incompatible & INCOMPATIBLE_COMPRESSION != 0) {
+            (0, false) => Compression::Zlib,
+            (1, true) => Compression::Zstd,
+            (other, _) => {
+                return Err(corrupt(format!(
+                    "its compression type is {other}, against its feature bits"
+                )));
+            }
+        };
+        let size = be64(head, 24);
+        if size > LARGEST_DISK {
+            return Err(unsupported(format!(
+                "claims a virtual size of {size} bytes; at most {LARGEST_DISK} (64 TiB) are accepted"
+            )));
+        }
+        let l1_entries = u64::from(be32(head, 36));
+        let l1_offset = be64(head, 40);
+        let entry_size = if extended_l2 { 16 } else { 8 };
+        let l1_needed = size.div_ceil(cluster_size * (cluster_size / entry_size));
+        if l1_entries < l1_needed || l1_entries * 8 > LARGEST_L1 {
+            return Err(corrupt(format!(
+                "its L1 table has {l1_entries} entries where {l1_needed} are needed"
+            )));
+        }
+        if l1_offset % cluster_size != 0 || i64::try_from(l1_offset).is_err() {
+            return Err(corrupt(format!("its L1 table lies at byte {l1_offset}")));
+        }
+        let refcount_table_offset = be64(head, 48);
+        if refcount_table_offset % cluster_size != 0 {
+            return Err(corrupt(format!(
+                "its reference count table lies at byte {refcount_table_offset}"
+            )));
+        }
+        let encryption = match be32(head, 32) {
+            0 => Encryption::None,
+            1 => Encryption::Aes,
+            2 => Encryption::Luks,
+            other => {
+                return Err(unsupported(format!("is encrypted by the unknown method {other}")));
+            }
+        };
+        let backing_file = backing_name(head, cluster_size, &read_at)?;
+        let (backing_format, named_data_file) =
+            extensions(u64::from(header_length), head, cluster_size, &read_at)?;
+        Ok(Self {
+            version,
+            cluster_bits,
+            size,
+            encryption,
+            backing_file,
+            backing_format,
+            has_data_file: named_data_file || incompatible & INCOMPATIBLE_DATA_FILE != 0,
+            compression,
+            extended_l2,
+            l1_entries,
+            l1_offset,
+            refcount_table_offset,
+            internal_snapshots: (be64(head, 64), be32(head, 60)),
+        })
+    }
+}
+
+fn check_features(incompatible: u64) -> Result<(), ImageError> {
+    let unknown = incompatible & !INCOMPATIBLE_KNOWN;
+    if unknown != 0 {
+        return Err(unsupported(format!(
+            "needs features that are not known (incompatible feature bits {unknown:#x}); convert it with `qemu-img convert -O qcow2` first"
+        )));
+    }
+    if incompatible & INCOMPATIBLE_CORRUPT != 0 {
+        return Err(corrupt("it is marked as corrupt; `qemu-img check -r all` repairs it"));
+    }
+    Ok(())
+}
+
+fn backing_name(
+    head: &[u8],
+    cluster_size: u64,
+    read_at: &impl Fn(u64, &mut [u8]) -> Result<(), ImageError>,
+) -> Result<Option<Vec<u8>>, ImageError> {
+    let (offset, length) = (be64(head, 8), be32(head, 16));
+    if offset == 0 {
+        return Ok(None);
+    }
+    // Some writers of version 2 leave an offset with no name.
+    if length == 0 {
+        return Ok(None);
+    }
+    if length > LONGEST_BACKING_NAME || offset > cluster_size - u64::from(length).min(cluster_size)
+    {
+        return Err(corrupt("the name of its backing file lies outside the header"));
+    }
+    let mut name = vec![0; length as usize];
+    read_at(offset, &mut name)?;
+    Ok(Some(name))
+}
+
+/// The backing format, and whether an external data file is named, out of the header extensions.
+fn extensions(
+    start: u64,
+    head: &[u8],
+    cluster_size: u64,
+    read_at: &impl Fn(u64, &mut [u8]) -> Result<(), ImageError>,
+) -> Result<(Option<Vec<u8>>, bool), ImageError> {
+    let (mut format, mut data_file) = (None, false);
+    // Extensions end where the name of the backing file begins, or with the cluster.
+    let end = match be64(head, 8) {
+        0 => cluster_size,
+        name => name.min(cluster_size),
+    };
+    let mut offset = start;
+    while offset + 8 <= end {
+        let mut field = [0; 8];
+        // A version 2 file may be shorter than its first cluster.
+        if read_at(offset, &mut field).is_err() {
+            break;
+        }
+        let (kind, length) = (be32(&field, 0), u64::from(be32(&field, 4)));
+        if kind == 0 {
+            break;
+        }
+        if length > end - offset - 8 {
+            return Err(corrupt("a header extension is longer than the header"));
+        }
+        match kind {
+            EXTENSION_BACKING_FORMAT if length <= 16 => {
+                let mut name = vec![0; length as usize];
+                read_at(offset + 8, &mut name)?;
+                format = Some(name);
+            }
+            EXTENSION_DATA_FILE_NAME => data_file = true,
+            _ => {}
+        }
+        offset += 8 + length.next_multiple_of(8);
+    }
+    Ok((format, data_file))
+}
+
+/// Reads at `offset` until `buffer` is full or the file ends; how much came.
+///
+/// # Errors
+/// As `pread(2)`.
+pub fn read_up_to(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

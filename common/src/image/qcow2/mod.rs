@@ -1,0 +1,27 @@
+//! qcow2 images, as QEMU's `docs/interop/qcow2.rst` specifies them.
+//!
+//! Reading: [`Header`] is the checked header, [`Chain`] an image with its backing files, whose
+//! extents are found by walking the L1 and L2 tables. Writing: [`Writer`] lays out a standalone image,
+//! [`overlay()`] an empty one on a backing file.
+
+mod chain;
+mod header;
+mod layer;
+mod overlay;
+mod writer;
+
+pub use chain::Chain;
+pub use header::{Compression, Encryption, Header, LARGEST_DISK, read_up_to};
+pub use layer::{Layer, Mapping};
+pub use overlay::overlay;
+pub use writer::{CLUSTER, Writer};
+
+/// The big-endian number of 32 bits at `offset`; 0 past the end.
+fn be32(bytes: &[u8], offset: usize) -> u32 {
+    bytes.get(offset..offset + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)
+}
+
+/// The big-endian number of 64 bits at `offset`; 0 past the end.
+fn be64(bytes: &[u8], offset: usize) -> u64 {
+    bytes.get(offset..offset + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_be_bytes)
+}

@@ -1,0 +1,392 @@
+//! The files of a persistent image's snapshots, as OpenNebula's transfer drivers lay them out.
+//!
+//! For an image `S` they lie in the directory `S.snap`, one file for each number. In a *chain of
+//! overlays* file n+1 backs on file n (after reverts the chain is a tree), the file with the highest number
+//! is the active disk, and file 0 is `S` itself, as a link one way or the other. As *copies*, `S` is the
+//! active disk and each file a full copy. Which of the two it is can be read off the directory.
+
+use crate::gate::image::{ImageRefusal, backing_path, open_chain};
+use crate::image::ImageError;
+use crate::image::qcow2::{Chain, Header};
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Path, PathBuf};
+
+/// A `.current` file holds a path; one that is longer than any path is none.
+const LONGEST_PATH: u64 = 4096;
+
+/// What is wrong with an image's snapshots.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// There is no such snapshot.
+    #[error(
+        "IMAGE/TARGET_SNAPSHOT \"{id}\" does not exist: {directory} holds {present}; nothing was changed"
+    )]
+    Missing {
+        /// The number.
+        id: u32,
+        /// `S.snap`.
+        directory: PathBuf,
+        /// What there is instead.
+        present: String,
+    },
+    /// The number is that of the disk itself.
+    #[error(
+        "IMAGE/TARGET_SNAPSHOT \"{id}\" is the live disk ({file}) and no snapshot; nothing was changed"
+    )]
+    Live {
+        /// The number.
+        id: u32,
+        /// The file.
+        file: PathBuf,
+    },
+    /// Another file backs on it.
+    #[error(
+        "IMAGE/TARGET_SNAPSHOT \"{id}\" can't be {deed}: {dependent} still backs on {file}; delete what depends on it first"
+    )]
+    InUse {
+        /// The number.
+        id: u32,
+        /// What was to be done.
+        deed: &'static str,
+        /// The file that depends on it.
+        dependent: PathBuf,
+        /// The file.
+        file: PathBuf,
+    },
+    /// A file that names another one names something outside the snapshots.
+    #[error(
+        "{file} points to {target}, which is no file of this image's snapshots; correct or remove it by hand"
+    )]
+    Astray {
+        /// The file with the name in it.
+        file: PathBuf,
+        /// What it names.
+        target: PathBuf,
+    },
+    /// A file can't be read.
+    #[error("{path} can't be read: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// An image of the chain is refused.
+    #[error("{path} {source}")]
+    Refused {
+        /// The image.
+        path: PathBuf,
+        /// Why.
+        source: ImageRefusal,
+    },
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> SnapshotError {
+    move |source| SnapshotError::Unreadable { path: path.to_owned(), source }
+}
+
+/// How the files of `S.snap` belong together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Each file backs on another one; the highest number is the active disk.
+    Chain,
+    /// Each file stands alone; `S` is the active disk.
+    Copies,
+}
+
+/// The snapshots of one image.
+#[derive(Debug)]
+pub struct Snapshots {
+    image: PathBuf,
+    datastore: PathBuf,
+    directory: PathBuf,
+    layout: Layout,
+    /// Files by number.
+    files: BTreeMap<u32, PathBuf>,
+    /// Real paths out of `.current` files, by number.
+    current: BTreeMap<u32, PathBuf>,
+}
+
+/// `S.snap` of the image `S`.
+#[must_use]
+pub fn directory_of(image: &Path) -> PathBuf {
+    with_suffix(image, ".snap")
+}
+
+/// `S` with something behind its name.
+#[must_use]
+pub fn with_suffix(image: &Path, suffix: &str) -> PathBuf {
+    let mut name = image.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn number(name: &OsStr) -> Option<u32> {
+    let name = name.to_str()?;
+    (name == "0" || (!name.starts_with('0') && name.bytes().all(|b| b.is_ascii_digit())))
+        .then(|| name.parse().ok())?
+}
+
+impl Snapshots {
+    /// The snapshots of the image at `image`, of format `format` as oned records it, in the directory
+    /// `datastore`; `None` where it has no `S.snap` with files in it.
+    ///
+    /// # Errors
+    /// Where `S.snap` can't be read or leads out of itself.
+    pub fn read(
+        image: &Path,
+        format: &str,
+        datastore: &Path,
+    ) -> Result<Option<Self>, SnapshotError> {
+        let directory = directory_of(image);
+        let entries = match fs::symlink_metadata(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(unreadable(&directory)(error)),
+            Ok(metadata) if !metadata.is_dir() => {
+                return Err(unreadable(&directory)(io::Error::other("it is not a directory")));
+            }
+            Ok(_) => fs::read_dir(&directory).map_err(unreadable(&directory))?,
+        };
+        let mut files = BTreeMap::new();
+        let mut pointers = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(unreadable(&directory))?.file_name();
+            if let Some(id) = number(&name) {
+                files.insert(id, directory.join(name));
+            } else if let Some(id) = name.as_bytes().strip_suffix(b".current") {
+                if let Some(id) = number(OsStr::from_bytes(id)) {
+                    pointers.push((id, directory.join(name)));
+                }
+            }
+        }
+        if files.is_empty() {
+            return Ok(None);
+        }
+        let mut snapshots = Self {
+            image: image.to_owned(),
+            datastore: datastore.to_owned(),
+            layout: Layout::Copies,
+            directory,
+            files,
+            current: BTreeMap::new(),
+        };
+        for (id, pointer) in pointers {
+            let file = snapshots.follow(&pointer)?;
+            snapshots.current.insert(id, file);
+        }
+        snapshots.layout = snapshots.recognise(format)?;
+        Ok(Some(snapshots))
+    }
+
+    /// The real path that a `.current` file holds: `S` or a file in `S.snap`.
+    fn follow(&self, pointer: &Path) -> Result<PathBuf, SnapshotError> {
+        let metadata = fs::symlink_metadata(pointer).map_err(unreadable(pointer))?;
+        let text = if metadata.is_symlink() {
+            fs::read_link(pointer).map_err(unreadable(pointer))?.into_os_string().into_vec()
+        } else if metadata.is_file() && metadata.len() <= LONGEST_PATH {
+            fs::read(pointer).map_err(unreadable(pointer))?
+        } else {
+            return Err(unreadable(pointer)(io::Error::other("it holds no path")));
+        };
+        let named = self.directory.join(OsString::from_vec(text.trim_ascii().to_vec()));
+        let astray = || SnapshotError::Astray { file: pointer.to_owned(), target: named.clone() };
+        let real = named.canonicalize().map_err(|_| astray())?;
+        let directory = self.directory.canonicalize().map_err(unreadable(&self.directory))?;
+        let own = real.parent() == Some(&directory)
+            || self.image.canonicalize().is_ok_and(|image| image == real);
+        if own { Ok(real) } else { Err(astray()) }
+    }
+
+    fn recognise(&self, format: &str) -> Result<Layout, SnapshotError> {
+        let is_link = |path: &Path| fs::symlink_metadata(path).is_ok_and(|m| m.is_symlink());
+        let name = self.image.file_name().unwrap_or_default();
+        let own_link = with_suffix(&self.directory.join(name), ".snap");
+        if is_link(&self.image)
+            || is_link(&own_link)
+            || self.files.get(&0).is_some_and(|base| is_link(base))
+        {
+            return Ok(Layout::Chain);
+        }
+        // What stands in a raw image was written by its guest and says nothing.
+        if format == "raw" {
+            return Ok(Layout::Copies);
+        }
+        for file in self.files.values() {
+            if backing_name(file)?.is_some() {
+                return Ok(Layout::Chain);
+            }
+        }
+        Ok(Layout::Copies)
+    }
+
+    /// Chain or copies.
+    #[must_use]
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// `S.snap`.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The file that the virtual machine writes to.
+    #[must_use]
+    pub fn active_file(&self) -> &Path {
+        match (self.layout, self.files.last_key_value()) {
+            (Layout::Chain, Some((_, file))) => file,
+            _ => &self.image,
+        }
+    }
+
+    /// The file that holds snapshot `id`.
+    ///
+    /// # Errors
+    /// Where there is none, or `id` is the live disk.
+    pub fn file_of(&self, id: u32) -> Result<PathBuf, SnapshotError> {
+        let missing = || {
+            let mut ids: Vec<String> = self.files.keys().map(u32::to_string).collect();
+            if self.layout == Layout::Chain {
+                ids.pop();
+            }
+            SnapshotError::Missing {
+                id,
+                directory: self.directory.clone(),
+                present: if ids.is_empty() { "no snapshot".into() } else { ids.join(", ") },
+            }
+        };
+        let file = match (self.current.get(&id), self.files.get(&id)) {
+            (Some(file), _) => file.clone(),
+            // Another snapshot's content moved into the file of this number: this one is gone.
+            (None, Some(file)) if self.carries_another(file) => return Err(missing()),
+            (None, Some(file)) => file.clone(),
+            (None, None) => return Err(missing()),
+        };
+        if self.layout == Layout::Chain && same(&file, self.active_file()) {
+            return Err(SnapshotError::Live { id, file });
+        }
+        if file.metadata().is_err() {
+            return Err(missing());
+        }
+        Ok(file)
+    }
+
+    fn carries_another(&self, file: &Path) -> bool {
+        self.current.values().any(|carrier| same(carrier, file))
+    }
+
+    /// Checks that no file but `except` backs on `file`.
+    ///
+    /// # Errors
+    /// [`SnapshotError::InUse`] for the deed that was to be done to snapshot `id`.
+    pub fn nothing_depends_on(
+        &self,
+        file: &Path,
+        id: u32,
+        deed: &'static str,
+    ) -> Result<(), SnapshotError> {
+        for dependent in self.files.values().chain([&self.image]) {
+            // A link that leads nowhere holds no name.
+            let Ok(holder) = dependent.canonicalize() else { continue };
+            if same(&holder, file) {
+                continue;
+            }
+            if let Some(name) = backing_name(&holder)?
+                && same(&backing_path(&holder, &name), file)
+            {
+                return Err(SnapshotError::InUse {
+                    id,
+                    deed,
+                    dependent: dependent.clone(),
+                    file: file.to_owned(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// The chain of overlays whose top is `file`.
+    ///
+    /// # Errors
+    /// Where it leaves the datastore or can't be read.
+    pub fn chain(&self, file: &Path) -> Result<Chain, SnapshotError> {
+        open_chain(file, &self.datastore)
+            .map_err(|source| SnapshotError::Refused { path: file.to_owned(), source })
+    }
+
+    /// The name by which a new active file shall know `file` as its backing file: in the way in which
+    /// the active file names its own, so that whoever made the chain finds its way in it.
+    ///
+    /// # Errors
+    /// Where the active file can't be read.
+    pub fn backing_name_for(&self, file: &Path) -> Result<Vec<u8>, SnapshotError> {
+        let active = self.active_file();
+        if let Some(old) = backing_name(active)?
+            && let Some(name) = file.file_name()
+        {
+            let prefix = old.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+            let new = [&old[..prefix], name.as_bytes()].concat();
+            let holder = active.canonicalize().map_err(unreadable(active))?;
+            if same(&backing_path(&holder, &new), file) {
+                return Ok(new);
+            }
+        }
+        Ok(file.as_os_str().as_bytes().to_vec())
+    }
+
+    /// The files to remove with snapshot `id`: the one that holds it, and what points there.
+    ///
+    /// # Errors
+    /// Where it doesn't exist, is the live disk, or something depends on it.
+    pub fn removal_of(&self, id: u32) -> Result<Vec<PathBuf>, SnapshotError> {
+        let file = self.file_of(id)?;
+        let Some(_) = self.current.get(&id) else {
+            self.nothing_depends_on(&file, id, "deleted")?;
+            return Ok(vec![file]);
+        };
+        let pointer = self.directory.join(format!("{id}.current"));
+        let shared = self.current.iter().any(|(&other, path)| other != id && same(path, &file));
+        let base = self.image.canonicalize().is_ok_and(|image| image == file);
+        if shared || base {
+            return Ok(vec![pointer]);
+        }
+        self.nothing_depends_on(&file, id, "deleted")?;
+        Ok(vec![pointer, file])
+    }
+
+    /// The entry `S.snap/0` where that is a link to `S`, which is then the base of the chain.
+    #[must_use]
+    pub fn link_to_base(&self) -> Option<&Path> {
+        let link = self.files.get(&0)?;
+        let is_link = fs::symlink_metadata(link).is_ok_and(|metadata| metadata.is_symlink());
+        (is_link && same(link, &self.image)).then_some(link)
+    }
+}
+
+/// Whether two paths name the same existing file.
+fn same(one: &Path, other: &Path) -> bool {
+    match (one.canonicalize(), other.canonicalize()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
+
+/// The backing file's name in the qcow2 image at `path`; `None` where it has none or is no qcow2.
+fn backing_name(path: &Path) -> Result<Option<Vec<u8>>, SnapshotError> {
+    let file = File::open(path).map_err(unreadable(path))?;
+    let mut magic = [0; 4];
+    crate::image::qcow2::read_up_to(&file, &mut magic, 0).map_err(unreadable(path))?;
+    if magic != *b"QFI\xfb" {
+        return Ok(None);
+    }
+    let header = Header::read(&file).map_err(|error: ImageError| SnapshotError::Refused {
+        path: path.to_owned(),
+        source: error.into(),
+    })?;
+    Ok(header.backing_file)
+}

@@ -1,0 +1,121 @@
+//! Compressed streams.
+
+use crate::image::probe::Compression;
+use liblzma::stream::MtStreamBuilder;
+use std::io::{self, BufRead, BufReader, Read};
+
+/// Input is read in pieces of this size, bytes.
+const INPUT: usize = 256 << 10;
+/// Largest zstd window that is accepted, log2 of bytes: all memory of a driver stays under 64 MiB.
+const ZSTD_WINDOW: u32 = 25;
+/// Memory up to which xz decodes several blocks at once, bytes.
+const XZ_THREADING_MEMORY: u64 = 120 << 20;
+/// Memory that one xz dictionary may need: 64 MiB, the largest that the presets of xz use, and a little.
+const XZ_MOST_MEMORY: u64 = 80 << 20;
+const MOST_THREADS: usize = 8;
+
+/// The decompressed bytes of `stream`. After its end the rest of `stream` has been read too.
+///
+/// # Errors
+/// Where the decoder can't be had.
+pub fn decompress(
+    compression: Compression,
+    stream: impl Read + Send + 'static,
+) -> io::Result<Box<dyn Read + Send>> {
+    let input = BufReader::with_capacity(INPUT, stream);
+    Ok(match compression {
+        Compression::Gzip => explained(compression, flate2::bufread::MultiGzDecoder::new(input)),
+        Compression::Bzip2 => explained(compression, bzip2::bufread::MultiBzDecoder::new(input)),
+        Compression::Xz => explained(compression, MultiXz::new(input)?),
+        Compression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
+            decoder.window_log_max(ZSTD_WINDOW)?;
+            explained(compression, decoder)
+        }
+    })
+}
+
+fn explained(compression: Compression, reader: impl Read + Send + 'static) -> Box<dyn Read + Send> {
+    Box::new(Explained { compression, reader })
+}
+
+/// Says in its errors what kind of data is at fault.
+struct Explained<R> {
+    compression: Compression,
+    reader: R,
+}
+
+impl<R: Read> Read for Explained<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.reader.read(buffer).map_err(|error| {
+            if error.kind() == io::ErrorKind::Interrupted || error.raw_os_error().is_some() {
+                return error;
+            }
+            let name = self.compression.name();
+            let text = error.to_string();
+            io::Error::other(if text.contains("too much memory") || text.contains("memory limit") {
+                format!("the {name} data needs more memory than is allowed ({text}); compress it with a smaller window (xz -6, zstd without --long or --ultra)")
+            } else {
+                format!("the {name} data is damaged or cut off ({text}); fetch or make it again")
+            })
+        })
+    }
+}
+
+/// Streams of the .xz format, one behind the other, each decoded on several cores where its blocks
+/// allow that.
+struct MultiXz<R: BufRead> {
+    decoder: Option<liblzma::bufread::XzDecoder<R>>,
+}
+
+fn xz_stream() -> io::Result<liblzma::stream::Stream> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
+    MtStreamBuilder::new()
+        .threads(threads as u32)
+        .memlimit_threading(XZ_THREADING_MEMORY)
+        .memlimit_stop(XZ_MOST_MEMORY)
+        .decoder()
+        .map_err(io::Error::from)
+}
+
+impl<R: BufRead> MultiXz<R> {
+    fn new(input: R) -> io::Result<Self> {
+        Ok(Self { decoder: Some(liblzma::bufread::XzDecoder::new_stream(input, xz_stream()?)) })
+    }
+}
+
+impl<R: BufRead> Read for MultiXz<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let Some(decoder) = self.decoder.as_mut() else { return Ok(0) };
+            let count = decoder.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            let Some(mut input) = self.decoder.take().map(liblzma::bufread::XzDecoder::into_inner)
+            else {
+                return Ok(0);
+            };
+            if !skip_padding(&mut input)? {
+                return Ok(0);
+            }
+            self.decoder = Some(liblzma::bufread::XzDecoder::new_stream(input, xz_stream()?));
+        }
+    }
+}
+
+/// Passes over zero bytes; whether anything follows.
+fn skip_padding(input: &mut impl BufRead) -> io::Result<bool> {
+    loop {
+        let bytes = input.fill_buf()?;
+        let length = bytes.len();
+        let zeroes = bytes.iter().take_while(|&&byte| byte == 0).count();
+        input.consume(zeroes);
+        if length == 0 {
+            return Ok(false);
+        }
+        if zeroes < length {
+            return Ok(true);
+        }
+    }
+}

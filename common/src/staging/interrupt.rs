@@ -1,0 +1,107 @@
+//! What happens when oned, or a person, tells a driver to stop.
+//!
+//! SIGTERM, SIGINT and SIGHUP are blocked in every thread and taken by one that waits for them.
+//! It stops the children, removes what is staged, says so in one line and ends the process. Past the
+//! point of no return (the staged file has its final name) a signal comes too late: the driver
+//! finishes within moments and reports what it did, so that oned never records a failure for an
+//! image that exists.
+
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
+use nix::unistd::Pid;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+#[derive(Debug)]
+struct State {
+    staged: BTreeSet<PathBuf>,
+    children: BTreeSet<i32>,
+    beyond_recall: bool,
+}
+
+static STATE: Mutex<State> =
+    Mutex::new(State { staged: BTreeSet::new(), children: BTreeSet::new(), beyond_recall: false });
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts watching for signals on behalf of `action`. Call it before any thread or child is started.
+pub fn watch(action: &'static str) {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    if pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&signals), None).is_err() {
+        return;
+    }
+    let watcher = std::thread::Builder::new().stack_size(64 << 10);
+    // Without the thread the signals stay blocked and the driver runs to its end.
+    let _ = watcher.spawn(move || {
+        while let Ok(signal) = signals.wait() {
+            let state = state();
+            if state.beyond_recall {
+                continue;
+            }
+            abandon(&state);
+            eprintln!("{action}: stopped by {signal} before it was done; nothing was changed");
+            // The lock is still held: no thread can stage or publish anything any more.
+            std::process::exit(1);
+        }
+    });
+}
+
+/// Removes what this process has staged. For a panic, which ends the process without unwinding.
+pub fn clean_up_after_panic() {
+    if let Ok(state) = STATE.try_lock() {
+        abandon(&state);
+    }
+}
+
+fn abandon(state: &State) {
+    for &child in &state.children {
+        let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
+    }
+    for path in &state.staged {
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+/// Runs `create`, which makes a file, and remembers that file for removal, in one step.
+pub(super) fn stage<T, E>(
+    create: impl FnOnce() -> Result<T, E>,
+    path: impl FnOnce(&T) -> &Path,
+) -> Result<T, E> {
+    let mut state = state();
+    let created = create()?;
+    state.staged.insert(path(&created).to_owned());
+    Ok(created)
+}
+
+/// Forgets a staged file that has been removed or has another name now.
+pub(super) fn forget(path: &Path) {
+    state().staged.remove(path);
+}
+
+/// Declares that the action takes effect now: from here on a signal comes too late.
+///
+/// If a signal is being handled at this moment, this call never returns.
+pub fn point_of_no_return() {
+    state().beyond_recall = true;
+}
+
+/// Starts a child that is stopped when the driver is told to stop.
+///
+/// # Errors
+/// As [`std::process::Command::spawn`].
+pub fn spawn(command: &mut std::process::Command) -> std::io::Result<std::process::Child> {
+    let mut state = state();
+    let child = command.spawn()?;
+    state.children.insert(child.id() as i32);
+    Ok(child)
+}
+
+/// Forgets a child that has ended.
+pub fn reaped(child: u32) {
+    state().children.remove(&(child as i32));
+}

@@ -1,0 +1,333 @@
+//! Writing aside, making durable, and putting in place in one step.
+//!
+//! A staged file lies in the datastore's own directory, named `.ferrostore-staging.<random>`, and is
+//! locked (`flock(2)`) for as long as its driver lives. Whoever opens the directory next removes
+//! staged files that nobody holds the lock of: the lock, not the age, tells a dead one from a live
+//! one, on NFS too (where Linux turns `flock` into a byte-range lock that the server keeps).
+//! What is on its way out is renamed to `.ferrostore-trash.<random>` first, so that it disappears in
+//! one step and what a kill leaves of it is swept as well.
+
+pub mod interrupt;
+
+use nix::fcntl::{Flock, FlockArg};
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+const STAGED: &str = ".ferrostore-staging.";
+const TRASH: &str = ".ferrostore-trash.";
+
+/// Mode of new images: the user and group that OpenNebula runs as, within the umask.
+const IMAGE_MODE: u32 = 0o660;
+
+/// A step that failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{path} can't be {step}: {}{source}", no_space_hint(source))]
+pub struct StagingError {
+    step: &'static str,
+    path: PathBuf,
+    source: io::Error,
+}
+
+fn no_space_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "the datastore has no space left; free some or enlarge it: "
+        }
+        _ => "",
+    }
+}
+
+fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StagingError {
+    move |source| StagingError { step, path: path.to_owned(), source }
+}
+
+/// Removes what killed drivers left in `directory`. A directory that isn't there holds nothing.
+pub fn sweep(directory: &Path) {
+    let Ok(entries) = fs::read_dir(directory) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if name.as_bytes().starts_with(STAGED.as_bytes()) {
+            sweep_file(&entry.path());
+        } else if name.as_bytes().starts_with(TRASH.as_bytes()) {
+            let _ = discard_now(&entry.path());
+        }
+    }
+}
+
+fn sweep_file(path: &Path) {
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    // Write access, because NFS grants an exclusive lock to nobody else.
+    let Ok(file) = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path) else {
+        return;
+    };
+    if let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        && same_file(&lock, path)
+        && fs::remove_file(path).is_ok()
+    {
+        log::info!("removed {}, which a killed driver had left", path.display());
+    }
+}
+
+fn same_file(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+/// A file that is being written and has no name of its own yet. Dropped, it is gone.
+#[derive(Debug)]
+pub struct Staged {
+    file: Flock<File>,
+    path: PathBuf,
+    published: bool,
+}
+
+impl Staged {
+    /// A new, empty, locked file in `directory`.
+    ///
+    /// # Errors
+    /// Where it can't be created or locked.
+    pub fn create(directory: &Path) -> Result<Self, StagingError> {
+        // Between its creation and its lock a sweep may take it for a dead one: then try again.
+        loop {
+            if let Some(staged) = Self::create_once(directory)? {
+                return Ok(staged);
+            }
+        }
+    }
+
+    fn create_once(directory: &Path) -> Result<Option<Self>, StagingError> {
+        let create = || {
+            tempfile::Builder::new().prefix(STAGED).rand_bytes(16).make_in(directory, |path| {
+                OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create_new(true)
+                    .mode(IMAGE_MODE)
+                    .open(path)
+            })
+        };
+        let named = interrupt::stage(create, |named| named.path())
+            .map_err(at("written into (DATASTORE/BASE_PATH must be writable)", directory))?;
+        let (file, path) = named.into_parts();
+        let path = path.keep().map_err(|error| at("kept", directory)(error.error))?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(file) if same_file(&file, &path) => Ok(Some(Self { file, path, published: false })),
+            Ok(_) | Err((_, nix::Error::EWOULDBLOCK)) => {
+                interrupt::forget(&path);
+                let _ = fs::remove_file(&path);
+                Ok(None)
+            }
+            Err((_, errno)) => {
+                interrupt::forget(&path);
+                let _ = fs::remove_file(&path);
+                Err(at("locked", &path)(errno.into()))
+            }
+        }
+    }
+
+    /// The open file.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Where it lies for now, for programs that need a path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file its final name, where no file may be yet, once it is on disk.
+    ///
+    /// # Errors
+    /// Where the data can't be made durable or the name is taken.
+    pub fn publish(mut self, destination: &Path) -> Result<(), StagingError> {
+        self.file.sync_all().map_err(at("written to disk", &self.path))?;
+        interrupt::point_of_no_return();
+        rename_noreplace(&self.path, destination).map_err(at("put in place", destination))?;
+        self.published = true;
+        interrupt::forget(&self.path);
+        sync_directory_of(destination)
+            .inspect_err(|_| drop(fs::remove_file(destination)))
+            .map_err(at("written to disk", destination))
+    }
+
+    /// Puts the file in the place of `destination`, once it is on disk. What `destination` was (a
+    /// file, or a link) is gone in the same step.
+    ///
+    /// # Errors
+    /// Where the data can't be made durable or the name can't be taken; then `destination` is as
+    /// it was.
+    pub fn replace(mut self, destination: &Path) -> Result<(), StagingError> {
+        self.file.sync_all().map_err(at("written to disk", &self.path))?;
+        interrupt::point_of_no_return();
+        fs::rename(&self.path, destination).map_err(at("put in place", destination))?;
+        self.published = true;
+        interrupt::forget(&self.path);
+        sync_directory_of(destination).map_err(at("written to disk", destination))
+    }
+
+    /// Gives the staged file owner, group and mode of `model`.
+    ///
+    /// # Errors
+    /// Where they can't be changed.
+    pub fn look_like(&self, model: &fs::Metadata) -> Result<(), StagingError> {
+        let own = self.file.metadata().map_err(at("examined", &self.path))?;
+        if (own.uid(), own.gid()) != (model.uid(), model.gid()) {
+            std::os::unix::fs::fchown(&*self.file, Some(model.uid()), Some(model.gid()))
+                .map_err(at("given its owner", &self.path))?;
+        }
+        self.file.set_permissions(model.permissions()).map_err(at("given its mode", &self.path))
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.published {
+            let _ = fs::remove_file(&self.path);
+            interrupt::forget(&self.path);
+        }
+    }
+}
+
+fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
+        // NFS, for one, knows no flags; a hard link refuses a name that is taken just as well.
+        Err(nix::Error::EINVAL | nix::Error::ENOSYS | nix::Error::EOPNOTSUPP) => {
+            fs::hard_link(from, to)?;
+            fs::remove_file(from).inspect_err(|_| drop(fs::remove_file(to)))
+        }
+        result => result.map_err(io::Error::from),
+    }
+}
+
+/// Makes the names in the directory that holds `path` durable.
+///
+/// # Errors
+/// As `open(2)` and `fsync(2)`.
+pub fn sync_directory_of(path: &Path) -> io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+/// Removes `paths`, files or directories with all they hold, that are all in the same directory: a
+/// reader sees each of them whole or not at all. Missing ones are no error; how many there were.
+///
+/// # Errors
+/// Where one can't be moved out of the way; then all are there as before. Once they are moved, nothing
+/// fails any more: what can't be deleted now is swept later.
+pub fn discard(paths: &[PathBuf]) -> Result<usize, StagingError> {
+    let mut moved: Vec<(&PathBuf, PathBuf)> = Vec::new();
+    for path in paths {
+        let trash = aside_of(path).map_err(at("removed", path))?;
+        interrupt::point_of_no_return();
+        match fs::rename(path, &trash) {
+            Ok(()) => moved.push((path, trash)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                for (path, trash) in moved.iter().rev() {
+                    let _ = fs::rename(trash, path);
+                }
+                return Err(at("removed", path)(error));
+            }
+        }
+    }
+    for (path, trash) in &moved {
+        if let Err(error) = discard_now(trash) {
+            log::warn!(
+                "{} (once {}) is left for the next sweep: {error}",
+                trash.display(),
+                path.display()
+            );
+        }
+    }
+    if let Some((path, _)) = moved.first() {
+        sync_directory_of(path).map_err(at("written to disk", path))?;
+    }
+    Ok(moved.len())
+}
+
+fn discard_now(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    }
+}
+
+/// A second name (hard link) of a file or link that is about to be replaced. Dropped, it is gone.
+#[derive(Debug)]
+pub struct SecondName(PathBuf);
+
+/// Gives `path` a second name beside it.
+///
+/// # Errors
+/// Where the file system has no hard links.
+pub fn second_name(path: &Path) -> Result<SecondName, StagingError> {
+    let aside = aside_of(path).map_err(at("kept", path))?;
+    fs::hard_link(path, &aside).map_err(at("kept", path))?;
+    Ok(SecondName(aside))
+}
+
+impl SecondName {
+    /// Puts the file in the place of `path`.
+    ///
+    /// # Errors
+    /// As `rename(2)`.
+    pub fn put_at(self, path: &Path) -> Result<(), StagingError> {
+        fs::rename(&self.0, path).map_err(at("put in place", path))
+    }
+
+    /// Puts the file back in the place of `path`, whatever is there now.
+    pub fn put_back(self, path: &Path) {
+        // Where both are the same file already, rename does nothing and dropping removes the name.
+        if let Err(error) = fs::rename(&self.0, path) {
+            log::error!("{} can't be put back from {}: {error}", path.display(), self.0.display());
+        }
+        let _ = sync_directory_of(path);
+    }
+}
+
+impl Drop for SecondName {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Puts a symbolic link to `target` in the place of `path`.
+///
+/// # Errors
+/// As `symlink(2)` and `rename(2)`.
+pub fn replace_by_link(path: &Path, target: &Path) -> io::Result<()> {
+    let aside = aside_of(path)?;
+    std::os::unix::fs::symlink(target, &aside)?;
+    fs::rename(&aside, path).inspect_err(|_| drop(fs::remove_file(&aside)))
+}
+
+/// A name beside `path` that a sweep removes.
+fn aside_of(path: &Path) -> io::Result<PathBuf> {
+    Ok(path.parent().unwrap_or(Path::new("/")).join(TRASH.to_owned() + &image_name()?))
+}
+
+/// A name for a new image: 32 hexadecimal digits that no other image has.
+///
+/// # Errors
+/// Where the kernel gives no random bytes.
+pub fn image_name() -> io::Result<String> {
+    use std::io::Read as _;
+    let mut bytes = [0_u8; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+}
+
+/// Whether a name in a datastore is one of ours and none of an image.
+#[must_use]
+pub fn is_left_over(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(STAGED.as_bytes()) || name.as_bytes().starts_with(TRASH.as_bytes())
+}
