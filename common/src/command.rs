@@ -124,8 +124,7 @@ pub fn mkfs(fs: &str, options: &[String], image: &Path) -> Result<(), CommandErr
     // Their own ways to say "never ask, there is no device behind this".
     let quiet: &[&str] = match fs {
         "ext2" | "ext3" | "ext4" => &["-F", "-q"],
-        "xfs" => &["-f", "-q"],
-        "btrfs" => &["-f", "-q"],
+        "xfs" | "btrfs" => &["-f", "-q"],
         _ => &[],
     };
     let mut arguments: Vec<OsString> = quiet.iter().map(OsString::from).collect();

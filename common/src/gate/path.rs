@@ -30,7 +30,7 @@ pub enum PathError {
     /// It lies where files may not be registered from.
     #[error(
         "{}lies in the restricted directory {restricted}: move it to one of SAFE_DIRS ({safe}), or have the administrator add its directory there",
-        real_name(real)
+        real_name(real.as_deref())
     )]
     Restricted {
         /// The real path, where the name is a link.
@@ -53,8 +53,8 @@ pub enum PathError {
     Removed,
 }
 
-fn real_name(real: &Option<PathBuf>) -> String {
-    real.as_ref().map_or(String::new(), |real| format!("is really {} and ", real.display()))
+fn real_name(real: Option<&Path>) -> String {
+    real.map_or(String::new(), |real| format!("is really {} and ", real.display()))
 }
 
 fn remedy(error: &io::Error) -> &'static str {

@@ -4,13 +4,14 @@
 
 use super::ImageError;
 use super::qcow2::read_up_to;
-use super::target::Target;
+use super::target::{Target, non_zero_runs};
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{PosixFadviseAdvice, copy_file_range, posix_fadvise};
 use nix::sys::statfs::{FsType, fstatfs};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::FileExt as _;
 
 /// Larger buffers only cost processor cache.
 const BUFFER: u64 = 256 << 10;
@@ -25,7 +26,8 @@ const COPYING_SERVERS: [i64; 4] = [0x6969, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400
 /// Copies data extents into one target.
 #[derive(Debug)]
 pub(super) struct Copier {
-    share: bool,
+    /// Whether blocks can be shared; `None` before it has been tried.
+    share: Option<bool>,
     offload: bool,
     buffer: Vec<u8>,
 }
@@ -35,7 +37,7 @@ impl Copier {
         let on_server = fstatfs(target.file()).is_ok_and(|stat| {
             COPYING_SERVERS.iter().any(|&magic| stat.filesystem_type() == FsType(magic))
         });
-        Self { share: true, offload: on_server, buffer: Vec::new() }
+        Self { share: None, offload: on_server, buffer: Vec::new() }
     }
 
     /// Copies `length` bytes of `source` at `offset` to the guest offset `guest`.
@@ -52,9 +54,9 @@ impl Copier {
         let length = length.min(end.saturating_sub(offset));
         let head = guest.next_multiple_of(SHARED_BLOCK) - guest;
         let aligned = length.saturating_sub(head) / SHARED_BLOCK * SHARED_BLOCK;
-        if !(self.share || self.offload)
-            || guest % SHARED_BLOCK != offset % SHARED_BLOCK
+        if guest % SHARED_BLOCK != offset % SHARED_BLOCK
             || aligned == 0
+            || !(self.can_share(source, offset + head, guest + head, target)? || self.offload)
         {
             return self.read_and_write(source, offset, guest, length, target);
         }
@@ -65,18 +67,33 @@ impl Copier {
             let (host, count) = target.place(guest + done, left)?;
             // `place` ends pieces at cluster boundaries, so they stay aligned.
             if !self.transfer(source, offset + done, target.file(), host, count)? {
-                return self.read_and_write(
-                    source,
-                    offset + done,
-                    guest + done,
-                    length - done,
-                    target,
-                );
+                self.fill(source, offset + done, target.file(), host, count)?;
             }
             crate::progress::advance(count);
             done += count;
         }
         self.read_and_write(source, offset + done, guest + done, length - done, target)
+    }
+
+    /// Whether blocks of `source` can be shared, tried out once with one block.
+    fn can_share(
+        &mut self,
+        source: &File,
+        offset: u64,
+        guest: u64,
+        target: &Target,
+    ) -> Result<bool, ImageError> {
+        if let Some(share) = self.share {
+            return Ok(share);
+        }
+        let place = target.trial_place(guest);
+        let tried = sys::clone_range(source, offset, target.file(), place, SHARED_BLOCK);
+        if let Err(error) = &tried
+            && is_final(error)
+        {
+            return tried.map_err(ImageError::writing(place)).map(|()| false);
+        }
+        Ok(*self.share.insert(tried.is_ok()))
     }
 
     /// Lets the kernel or the server transfer a piece; `false` where neither can.
@@ -88,11 +105,11 @@ impl Copier {
         host: u64,
         length: u64,
     ) -> Result<bool, ImageError> {
-        if self.share {
+        if self.share == Some(true) {
             match sys::clone_range(source, offset, file, host, length) {
                 Ok(()) => return Ok(true),
                 Err(error) if is_final(&error) => return Err(ImageError::writing(host)(error)),
-                Err(_) => self.share = false,
+                Err(_) => self.share = Some(false),
             }
         }
         if !self.offload {
@@ -115,6 +132,29 @@ impl Copier {
             }
         }
         Ok(done == length)
+    }
+
+    /// Fills a piece of the target file that has its place already.
+    fn fill(
+        &mut self,
+        source: &File,
+        offset: u64,
+        file: &File,
+        host: u64,
+        length: u64,
+    ) -> Result<(), ImageError> {
+        self.buffer.resize(BUFFER as usize, 0);
+        let mut done = 0;
+        while done < length {
+            let count = BUFFER.min(length - done) as usize;
+            let read = read_up_to(source, &mut self.buffer[..count], offset + done)
+                .map_err(ImageError::reading(offset + done))?;
+            for (at, run) in non_zero_runs(host + done, &self.buffer[..read], SHARED_BLOCK) {
+                file.write_all_at(run, at).map_err(ImageError::writing(at))?;
+            }
+            done += count as u64;
+        }
+        Ok(())
     }
 
     fn read_and_write(

@@ -71,6 +71,16 @@ impl<'f> Target<'f> {
         }
     }
 
+    /// Where a block that belongs at `guest` may be put to see whether that works: where it will be
+    /// anyway, or where the header comes last of all.
+    #[must_use]
+    pub fn trial_place(&self, guest: u64) -> u64 {
+        match self.layout {
+            Layout::Raw { .. } => guest,
+            Layout::Qcow2(_) => 0,
+        }
+    }
+
     /// Zeroes of this size and alignment are better left out than written, bytes.
     #[must_use]
     pub fn granularity(&self) -> u64 {

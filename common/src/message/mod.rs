@@ -151,6 +151,7 @@ pub struct Snapshot {
 }
 
 /// The datastore that the action works in.
+#[allow(clippy::struct_excessive_bools)] // each is a YES or NO of its own in the template
 #[derive(Debug, Clone)]
 pub struct Datastore {
     /// `ID`.
@@ -388,7 +389,7 @@ impl Image {
             snapshots: wire
                 .snapshots
                 .snapshot
-                .into_iter()
+                .iter()
                 .map(Snapshot::from_wire)
                 .collect::<Result<_, _>>()?,
             path: wire.path,
@@ -398,7 +399,7 @@ impl Image {
 }
 
 impl Snapshot {
-    fn from_wire(wire: wire::Snapshot) -> Result<Self, MessageError> {
+    fn from_wire(wire: &wire::Snapshot) -> Result<Self, MessageError> {
         Ok(Self {
             id: number("IMAGE/SNAPSHOTS/SNAPSHOT/ID", &wire.id)?.ok_or(MessageError::Missing {
                 attribute: "IMAGE/SNAPSHOTS/SNAPSHOT/ID",

@@ -5,6 +5,7 @@
 //! (byte `b` as U+10F700 + `b`) and becomes that byte again wherever the value names a file.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 
@@ -57,7 +58,9 @@ pub fn shown(text: &str) -> String {
             break;
         }
         match (character as u32).checked_sub(CARRIER) {
-            Some(byte @ 0x80..=0xFF) => out.push_str(&format!("\\x{byte:02x}")),
+            Some(byte @ 0x80..=0xFF) => {
+                let _ = write!(out, "\\x{byte:02x}");
+            }
             _ if character == '"' || character == '\\' => out.extend(['\\', character]),
             _ if character.is_control() || matches!(character, '\u{2028}' | '\u{2029}') => {
                 out.extend(character.escape_default());

@@ -157,10 +157,10 @@ impl Snapshots {
             let name = entry.map_err(unreadable(&directory))?.file_name();
             if let Some(id) = number(&name) {
                 files.insert(id, directory.join(name));
-            } else if let Some(id) = name.as_bytes().strip_suffix(b".current") {
-                if let Some(id) = number(OsStr::from_bytes(id)) {
-                    pointers.push((id, directory.join(name)));
-                }
+            } else if let Some(id) = name.as_bytes().strip_suffix(b".current")
+                && let Some(id) = number(OsStr::from_bytes(id))
+            {
+                pointers.push((id, directory.join(name)));
             }
         }
         if files.is_empty() {
@@ -261,10 +261,9 @@ impl Snapshots {
             }
         };
         let file = match (self.current.get(&id), self.files.get(&id)) {
-            (Some(file), _) => file.clone(),
             // Another snapshot's content moved into the file of this number: this one is gone.
             (None, Some(file)) if self.carries_another(file) => return Err(missing()),
-            (None, Some(file)) => file.clone(),
+            (Some(file), _) | (None, Some(file)) => file.clone(),
             (None, None) => return Err(missing()),
         };
         if self.layout == Layout::Chain && same(&file, self.active_file()) {

@@ -19,16 +19,15 @@ pub fn decompressed_length(compression: Compression, file: &File) -> io::Result<
         Compression::Zstd => zstd_length(file, length)?,
         Compression::Gzip | Compression::Bzip2 => None,
     };
-    match stated {
-        Some(length) => Ok(length),
-        None => {
-            let whole = super::decompress::decompress(
-                compression,
-                Whole { file: file.try_clone()?, offset: 0 },
-            )?;
-            let mut ahead = super::Ahead::of(whole)?;
-            io::copy(&mut ahead, &mut io::sink())
-        }
+    if let Some(length) = stated {
+        Ok(length)
+    } else {
+        let whole = super::decompress::decompress(
+            compression,
+            Whole { file: file.try_clone()?, offset: 0 },
+        )?;
+        let mut ahead = super::Ahead::of(whole)?;
+        io::copy(&mut ahead, &mut io::sink())
     }
 }
 
@@ -59,7 +58,10 @@ fn xz_length(file: &File, length: u64) -> io::Result<Option<u64>> {
     let mut total = 0_u64;
     while end > 0 {
         let mut footer = [0; 12];
-        if end % 4 != 0 || end < 2 * HEADER || read_up_to(file, &mut footer, end - HEADER)? < 12 {
+        if !end.is_multiple_of(4)
+            || end < 2 * HEADER
+            || read_up_to(file, &mut footer, end - HEADER)? < 12
+        {
             return Ok(None);
         }
         if footer[8..] == [0; 4] {

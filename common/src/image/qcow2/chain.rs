@@ -68,13 +68,14 @@ impl Disk for Chain {
             position += next.length;
             pending = match pending {
                 None => Some(next),
-                Some(before) => match joined(before, next) {
-                    Some(both) => Some(both),
-                    None => {
+                Some(before) => {
+                    if let Some(both) = joined(before, next) {
+                        Some(both)
+                    } else {
                         visit(before)?;
                         Some(next)
                     }
-                },
+                }
             };
         }
         pending.map_or(Ok(()), visit)

@@ -172,11 +172,11 @@ impl Header {
                 "its L1 table has {l1_entries} entries where {l1_needed} are needed"
             )));
         }
-        if l1_offset % cluster_size != 0 || i64::try_from(l1_offset).is_err() {
+        if !l1_offset.is_multiple_of(cluster_size) || i64::try_from(l1_offset).is_err() {
             return Err(corrupt(format!("its L1 table lies at byte {l1_offset}")));
         }
         let refcount_table_offset = be64(head, 48);
-        if refcount_table_offset % cluster_size != 0 {
+        if !refcount_table_offset.is_multiple_of(cluster_size) {
             return Err(corrupt(format!(
                 "its reference count table lies at byte {refcount_table_offset}"
             )));

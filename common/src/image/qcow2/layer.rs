@@ -179,7 +179,8 @@ impl Layer {
         let entry = self.entry(&mut cursor.l1, self.header.l1_offset, bytes, index * 8)?;
         let table = entry & OFFSET_MASK;
         let cluster_size = self.header.cluster_size();
-        if table % cluster_size != 0 || (table != 0 && table + cluster_size > self.length) {
+        if !table.is_multiple_of(cluster_size) || (table != 0 && table + cluster_size > self.length)
+        {
             return Err(corrupt(format!(
                 "entry {index} of its L1 table points to byte {table} of a file of {}",
                 self.length
@@ -292,7 +293,7 @@ impl Layer {
     }
 
     fn data(&self, cluster: u64, within: u64) -> Result<Mapping, ImageError> {
-        if cluster % self.header.cluster_size() != 0 {
+        if !cluster.is_multiple_of(self.header.cluster_size()) {
             return Err(corrupt(format!("a cluster lies at byte {cluster}, between clusters")));
         }
         if cluster >= self.length {

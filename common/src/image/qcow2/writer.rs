@@ -22,6 +22,8 @@ const REFCOUNTS: u64 = CLUSTER / 2;
 const COPIED: u64 = 1 << 63;
 /// Length of the version 3 header with the compression type and its padding.
 const HEADER_LENGTH: u32 = 112;
+/// The header with everything behind it fits in this, bytes.
+const HEADER_BLOCK: usize = 4096;
 const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
 
 /// What an image backs on.
@@ -183,7 +185,7 @@ impl<'f> Writer<'f> {
         }
         let name_offset =
             if name.is_empty() { 0 } else { u64::from(HEADER_LENGTH) + extensions.len() as u64 };
-        let mut header = Vec::with_capacity(2048);
+        let mut header = Vec::with_capacity(HEADER_BLOCK);
         header.extend(b"QFI\xfb");
         header.extend(3_u32.to_be_bytes());
         header.extend(name_offset.to_be_bytes());
@@ -202,6 +204,8 @@ impl<'f> Writer<'f> {
         header.extend([0; 8]); // compression type zlib, and padding
         header.extend(extensions);
         header.extend(name);
+        // Whatever stood in the block before is gone.
+        header.resize(HEADER_BLOCK, 0);
         Ok(header)
     }
 }
