@@ -110,8 +110,7 @@ impl<'cloud> Call<'cloud> {
 
     /// Makes the datastore one for kernels and other plain files.
     pub fn files_datastore(self) -> Self {
-        self.set_escaped("DATASTORE/TYPE", "2")
-            .set("DATASTORE/TEMPLATE/TYPE", "FILE_DS")
+        self.set_escaped("DATASTORE/TYPE", "2").set("DATASTORE/TEMPLATE/TYPE", "FILE_DS")
     }
 
     /// Makes the image a CD-ROM.
@@ -242,10 +241,7 @@ impl<'cloud> Call<'cloud> {
         command
             .args(self.arguments.clone().unwrap_or(arguments))
             .env_clear()
-            .env(
-                "PATH",
-                "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-            )
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
             .env("HOME", self.cloud.home())
             .env("ONE_LOCATION", self.cloud.one_location())
             .envs(self.environment.iter().map(|(name, value)| (name, value)))

@@ -40,12 +40,7 @@ impl Cloud {
             let length = block.min(size - start) as usize;
             let bytes = match number % 5 {
                 0 | 3 => pattern(number + 1, length),
-                1 => b"The quick brown fox. "
-                    .iter()
-                    .copied()
-                    .cycle()
-                    .take(length)
-                    .collect(),
+                1 => b"The quick brown fox. ".iter().copied().cycle().take(length).collect(),
                 _ => continue,
             };
             file.write_all_at(&bytes, start).unwrap();

@@ -37,12 +37,7 @@ impl Listing {
 
     /// The names that were in `before` and are no longer here.
     pub fn gone_since<'a>(&self, before: &'a Self) -> Vec<&'a str> {
-        before
-            .0
-            .keys()
-            .filter(|name| !self.0.contains_key(*name))
-            .map(String::as_str)
-            .collect()
+        before.0.keys().filter(|name| !self.0.contains_key(*name)).map(String::as_str).collect()
     }
 }
 

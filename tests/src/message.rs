@@ -29,10 +29,7 @@ const PERMISSIONS: &str = "<OWNER_U>1</OWNER_U><OWNER_M>1</OWNER_M><OWNER_A>0</O
 impl Message {
     /// A message without any attribute.
     pub fn empty() -> Self {
-        Self(Element {
-            name: "DS_DRIVER_ACTION_DATA".to_owned(),
-            body: Body::Children(Vec::new()),
-        })
+        Self(Element { name: "DS_DRIVER_ACTION_DATA".to_owned(), body: Body::Children(Vec::new()) })
     }
 
     /// The message of most actions: an image in an image datastore.
@@ -188,16 +185,10 @@ impl Element {
         let Body::Children(children) = &mut self.body else {
             unreachable!("it was just made so");
         };
-        let index = children
-            .iter()
-            .position(|child| child.name == name)
-            .unwrap_or_else(|| {
-                children.push(Self {
-                    name: name.to_owned(),
-                    body: Body::Children(Vec::new()),
-                });
-                children.len() - 1
-            });
+        let index = children.iter().position(|child| child.name == name).unwrap_or_else(|| {
+            children.push(Self { name: name.to_owned(), body: Body::Children(Vec::new()) });
+            children.len() - 1
+        });
         &mut children[index]
     }
 

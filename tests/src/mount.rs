@@ -33,21 +33,15 @@ impl Mount {
         let size;
         let mkfs: Option<(&str, &[&str])> = match disk {
             Disk::Ext4(bytes) => {
-                File::create(&image)
-                    .and_then(|file| file.set_len(bytes))
-                    .unwrap();
+                File::create(&image).and_then(|file| file.set_len(bytes)).unwrap();
                 Some(("mkfs.ext4", &["-q", "-F", "-m", "0"]))
             }
             Disk::Xfs(bytes) => {
-                File::create(&image)
-                    .and_then(|file| file.set_len(bytes))
-                    .unwrap();
+                File::create(&image).and_then(|file| file.set_len(bytes)).unwrap();
                 Some(("mkfs.xfs", &["-q", "-m", "reflink=1"]))
             }
             Disk::Btrfs(bytes) => {
-                File::create(&image)
-                    .and_then(|file| file.set_len(bytes))
-                    .unwrap();
+                File::create(&image).and_then(|file| file.set_len(bytes)).unwrap();
                 Some(("mkfs.btrfs", &["-q"]))
             }
             Disk::Tmpfs(bytes) => {
@@ -64,10 +58,7 @@ impl Mount {
         }
         arguments.push(point.to_str().unwrap());
         run("mount", arguments);
-        Self {
-            point: point.to_path_buf(),
-            device: mkfs.map(|_| image),
-        }
+        Self { point: point.to_path_buf(), device: mkfs.map(|_| image) }
     }
 }
 

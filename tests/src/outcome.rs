@@ -62,23 +62,12 @@ impl Outcome {
             String::from_utf8_lossy(&self.stderr)
         );
         assert!(self.input_taken, "{} left input unread", self.action);
-        assert_eq!(
-            self.user_lines(),
-            [""; 0],
-            "a success has nothing but log lines on stderr"
-        );
-        let staged: Vec<_> = self
-            .after
-            .names()
-            .into_iter()
-            .filter(|name| name.starts_with('.'))
-            .collect();
+        assert_eq!(self.user_lines(), [""; 0], "a success has nothing but log lines on stderr");
+        let staged: Vec<_> =
+            self.after.names().into_iter().filter(|name| name.starts_with('.')).collect();
         assert_eq!(staged, [""; 0], "nothing stays staged");
         let text = String::from_utf8(self.stdout.clone()).expect("a reply is UTF-8");
-        Reply {
-            text,
-            outcome: self,
-        }
+        Reply { text, outcome: self }
     }
 
     /// Checks that the call failed as the contract asks: exit code 1, nothing on standard output,
@@ -97,11 +86,7 @@ impl Outcome {
         assert_eq!(stdout, "", "a failure replies nothing");
         assert!(self.input_taken, "{} left input unread", self.action);
         let lines = self.user_lines();
-        assert_eq!(
-            lines.len(),
-            1,
-            "a failure has one line for the user: {stderr:?}"
-        );
+        assert_eq!(lines.len(), 1, "a failure has one line for the user: {stderr:?}");
         assert!(stderr.ends_with('\n'), "the last line is whole: {stderr:?}");
         assert!(
             !stderr.contains(|c: char| c.is_control() && c != '\n'),
@@ -112,14 +97,8 @@ impl Outcome {
             "the line begins with the action: {}",
             lines[0]
         );
-        assert_eq!(
-            self.before, self.after,
-            "a failure leaves the datastore as it was"
-        );
-        Failure {
-            text: lines[0].clone(),
-            outcome: self,
-        }
+        assert_eq!(self.before, self.after, "a failure leaves the datastore as it was");
+        Failure { text: lines[0].clone(), outcome: self }
     }
 }
 
@@ -136,10 +115,7 @@ impl Reply {
     /// The reply of every action but `monitor`: one line.
     #[track_caller]
     pub fn line(&self) -> &str {
-        let line = self
-            .text
-            .strip_suffix('\n')
-            .expect("the reply ends with a newline");
+        let line = self.text.strip_suffix('\n').expect("the reply ends with a newline");
         assert!(!line.contains('\n'), "the reply is one line: {line:?}");
         line
     }
@@ -195,10 +171,7 @@ impl Reply {
             .and_then(|rest| rest.strip_prefix('/'))
             .unwrap_or_else(|| panic!("{path} does not begin with BASE_PATH as it came"));
         let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
-        assert!(
-            name.len() == 32 && name.chars().all(hex),
-            "{name:?} is not 32 hex digits"
-        );
+        assert!(name.len() == 32 && name.chars().all(hex), "{name:?} is not 32 hex digits");
         name.to_owned()
     }
 
@@ -213,10 +186,7 @@ impl Reply {
     #[track_caller]
     pub fn removing(&self, names: &[&str]) -> &Self {
         assert_eq!(self.outcome.after.gone_since(&self.outcome.before), names);
-        assert_eq!(
-            self.outcome.after.changed_since(&self.outcome.before),
-            [""; 0]
-        );
+        assert_eq!(self.outcome.after.changed_since(&self.outcome.before), [""; 0]);
         self
     }
 }

@@ -48,10 +48,8 @@ pub fn same_content(a: impl AsRef<Path>, a_format: &str, b: impl AsRef<Path>, b_
 /// Checks that two files are the same byte for byte.
 #[track_caller]
 pub fn same_bytes(a: impl AsRef<Path>, b: impl AsRef<Path>) {
-    let output = Command::new("cmp")
-        .args([a.as_ref(), b.as_ref()])
-        .output()
-        .expect("cmp is installed");
+    let output =
+        Command::new("cmp").args([a.as_ref(), b.as_ref()]).output().expect("cmp is installed");
     assert!(
         output.status.success(),
         "{}{}",
@@ -63,10 +61,7 @@ pub fn same_bytes(a: impl AsRef<Path>, b: impl AsRef<Path>) {
 /// What `qemu-img info` knows about an image read as `format`.
 pub fn info(path: impl AsRef<Path>, format: &str) -> Value {
     let arguments = ["info", "--output=json", "-f", format].map(OsStr::new);
-    let output = run(
-        "qemu-img",
-        arguments.into_iter().chain([path.as_ref().as_os_str()]),
-    );
+    let output = run("qemu-img", arguments.into_iter().chain([path.as_ref().as_os_str()]));
     serde_json::from_slice(&output.stdout).expect("qemu-img writes JSON")
 }
 
@@ -84,8 +79,5 @@ pub fn allocated(path: impl AsRef<Path>) -> u64 {
 pub fn digest(program: &str, path: impl AsRef<Path>) -> String {
     let output = run(program, [path.as_ref()]);
     let text = String::from_utf8(output.stdout).expect("hex digits");
-    text.split([' ', '\\'])
-        .find(|word| !word.is_empty())
-        .expect("a digest")
-        .to_owned()
+    text.split([' ', '\\']).find(|word| !word.is_empty()).expect("a digest").to_owned()
 }

@@ -13,12 +13,7 @@ fn every_convention_carries_the_same_call() {
     let disk = cloud.raw("disk.img", 3 * MIB);
     for convention in Convention::ALL {
         println!("{convention:?}");
-        cloud
-            .stat(&disk)
-            .by(convention)
-            .run()
-            .succeeds()
-            .replies("3");
+        cloud.stat(&disk).by(convention).run().succeeds().replies("3");
     }
 }
 
@@ -27,12 +22,7 @@ fn every_convention_carries_a_failure() {
     let cloud = Cloud::new();
     for convention in Convention::ALL {
         println!("{convention:?}");
-        cloud
-            .stat("/etc/passwd")
-            .by(convention)
-            .run()
-            .fails()
-            .naming("IMAGE/PATH");
+        cloud.stat("/etc/passwd").by(convention).run().fails().naming("IMAGE/PATH");
     }
 }
 
@@ -43,10 +33,7 @@ fn base64_may_have_windows_line_ends_and_blank_lines_around_it() {
     let call = cloud.stat(&disk);
     let line = call.message().base64();
     let (first, second) = line.split_at(line.len() / 2);
-    call.input(format!("\n{first}\r\n{second}\r\n\n"))
-        .run()
-        .succeeds()
-        .replies("3");
+    call.input(format!("\n{first}\r\n{second}\r\n\n")).run().succeeds().replies("3");
 }
 
 #[test]
@@ -54,12 +41,7 @@ fn the_id_is_no_more_than_a_number() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", 3 * MIB);
     for id in ["0", "4294967296", "99999999999999999999999999"] {
-        cloud
-            .stat(&disk)
-            .arguments([id])
-            .run()
-            .succeeds()
-            .replies("3");
+        cloud.stat(&disk).arguments([id]).run().succeeds().replies("3");
     }
 }
 
@@ -122,12 +104,7 @@ fn an_empty_message_is_refused() {
     let cloud = Cloud::new();
     for action in ACTIONS {
         for input in ["", "\n", "   \n\n"] {
-            cloud
-                .call(action)
-                .input(input)
-                .run()
-                .fails()
-                .saying("message");
+            cloud.call(action).input(input).run().fails().saying("message");
         }
     }
 }
@@ -136,12 +113,7 @@ fn an_empty_message_is_refused() {
 fn an_empty_message_of_the_old_convention_is_refused() {
     let cloud = Cloud::new();
     for action in ACTIONS {
-        cloud
-            .call(action)
-            .arguments(["", "7"])
-            .input("")
-            .run()
-            .fails();
+        cloud.call(action).arguments(["", "7"]).input("").run().fails();
     }
 }
 
@@ -161,12 +133,7 @@ fn broken_xml_is_named() {
             println!("{action}: {xml}");
             cloud.call(action).input_encoded(&xml).run().fails();
         }
-        cloud
-            .call("stat")
-            .input_encoded(&xml)
-            .run()
-            .fails()
-            .saying_any(&["XML", "message"]);
+        cloud.call("stat").input_encoded(&xml).run().fails().saying_any(&["XML", "message"]);
     }
 }
 
@@ -176,10 +143,7 @@ fn entities_of_a_document_type_are_not_expanded() {
     let secret = cloud.raw("secret.img", MIB);
     let name = secret.to_str().unwrap();
     let xml = String::from_utf8(cloud.stat("@").message().xml()).unwrap();
-    let external = format!(
-        "<!DOCTYPE m [<!ENTITY x \"{name}\">]>{}",
-        xml.replace('@', "&x;")
-    );
+    let external = format!("<!DOCTYPE m [<!ENTITY x \"{name}\">]>{}", xml.replace('@', "&x;"));
     cloud.call("stat").input_encoded(external).run().fails();
 }
 
@@ -194,49 +158,21 @@ fn a_missing_attribute_is_named() {
         (cloud.mkfs("raw", "4"), "IMAGE/SIZE"),
         (cloud.mkfs("raw", "4"), "DATASTORE/BASE_PATH"),
         (cloud.clone_of(cloud.source(1), "raw"), "IMAGE/PATH"),
-        (
-            cloud.clone_of(cloud.source(1), "raw"),
-            "DATASTORE/BASE_PATH",
-        ),
+        (cloud.clone_of(cloud.source(1), "raw"), "DATASTORE/BASE_PATH"),
         (cloud.rm(cloud.source(1)), "IMAGE/SOURCE"),
         (cloud.rm(cloud.source(1)), "DATASTORE/BASE_PATH"),
         (cloud.monitor(), "DATASTORE/BASE_PATH"),
         (cloud.export(cloud.source(1), "raw"), "IMAGE/SOURCE"),
-        (
-            cloud.snap("snap_revert", cloud.source(1), "raw", 1),
-            "IMAGE/SOURCE",
-        ),
-        (
-            cloud.snap("snap_revert", cloud.source(1), "raw", 1),
-            "IMAGE/TARGET_SNAPSHOT",
-        ),
-        (
-            cloud.snap("snap_flatten", cloud.source(1), "raw", 1),
-            "IMAGE/SOURCE",
-        ),
-        (
-            cloud.snap("snap_flatten", cloud.source(1), "raw", 1),
-            "IMAGE/TARGET_SNAPSHOT",
-        ),
-        (
-            cloud.snap("snap_delete", cloud.source(1), "raw", 1),
-            "IMAGE/SOURCE",
-        ),
-        (
-            cloud.snap("snap_delete", cloud.source(1), "raw", 1),
-            "IMAGE/TARGET_SNAPSHOT",
-        ),
+        (cloud.snap("snap_revert", cloud.source(1), "raw", 1), "IMAGE/SOURCE"),
+        (cloud.snap("snap_revert", cloud.source(1), "raw", 1), "IMAGE/TARGET_SNAPSHOT"),
+        (cloud.snap("snap_flatten", cloud.source(1), "raw", 1), "IMAGE/SOURCE"),
+        (cloud.snap("snap_flatten", cloud.source(1), "raw", 1), "IMAGE/TARGET_SNAPSHOT"),
+        (cloud.snap("snap_delete", cloud.source(1), "raw", 1), "IMAGE/SOURCE"),
+        (cloud.snap("snap_delete", cloud.source(1), "raw", 1), "IMAGE/TARGET_SNAPSHOT"),
     ] {
         println!("{attribute}: missing, then empty");
-        call.clone()
-            .without(attribute)
-            .run()
-            .fails()
-            .naming(attribute);
-        call.set_escaped(attribute, "")
-            .run()
-            .fails()
-            .naming(attribute);
+        call.clone().without(attribute).run().fails().naming(attribute);
+        call.set_escaped(attribute, "").run().fails().naming(attribute);
     }
 }
 
@@ -244,30 +180,10 @@ fn a_missing_attribute_is_named() {
 fn a_missing_half_of_the_message_is_named() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
-    cloud
-        .cp(&disk)
-        .without("IMAGE")
-        .run()
-        .fails()
-        .saying("IMAGE");
-    cloud
-        .cp(&disk)
-        .without("DATASTORE")
-        .run()
-        .fails()
-        .saying("DATASTORE");
-    cloud
-        .monitor()
-        .without("DATASTORE")
-        .run()
-        .fails()
-        .saying("DATASTORE");
-    cloud
-        .rm(cloud.source(1))
-        .without("IMAGE")
-        .run()
-        .fails()
-        .saying("IMAGE");
+    cloud.cp(&disk).without("IMAGE").run().fails().saying("IMAGE");
+    cloud.cp(&disk).without("DATASTORE").run().fails().saying("DATASTORE");
+    cloud.monitor().without("DATASTORE").run().fails().saying("DATASTORE");
+    cloud.rm(cloud.source(1)).without("IMAGE").run().fails().saying("IMAGE");
 }
 
 #[test]
@@ -287,11 +203,7 @@ fn an_attribute_that_makes_no_sense_is_named_with_its_value() {
         (snap, "IMAGE/TARGET_SNAPSHOT"),
     ] {
         println!("{attribute}");
-        call.set(attribute, "twelve")
-            .run()
-            .fails()
-            .naming(attribute)
-            .saying("twelve");
+        call.set(attribute, "twelve").run().fails().naming(attribute).saying("twelve");
     }
 }
 
@@ -299,26 +211,11 @@ fn an_attribute_that_makes_no_sense_is_named_with_its_value() {
 fn help_tells_what_a_driver_does_reads_and_replies() {
     let cloud = Cloud::new();
     for action in ACTIONS {
-        let outcome = cloud
-            .call(action)
-            .arguments(["--help"])
-            .by(Convention::Old)
-            .run();
+        let outcome = cloud.call(action).arguments(["--help"]).by(Convention::Old).run();
         assert_eq!(outcome.status.code(), Some(0), "{action} --help");
         let help = String::from_utf8(outcome.stdout).unwrap();
-        for text in [
-            action,
-            "--message",
-            "--version",
-            "base64",
-            "XML",
-            "repl",
-            "xample",
-        ] {
-            assert!(
-                help.contains(text),
-                "{action} --help does not mention {text}: {help}"
-            );
+        for text in [action, "--message", "--version", "base64", "XML", "repl", "xample"] {
+            assert!(help.contains(text), "{action} --help does not mention {text}: {help}");
         }
         assert_eq!(outcome.before, outcome.after);
     }
@@ -328,11 +225,7 @@ fn help_tells_what_a_driver_does_reads_and_replies() {
 fn version_is_that_of_the_package() {
     let cloud = Cloud::new();
     for action in ACTIONS {
-        let outcome = cloud
-            .call(action)
-            .arguments(["--version"])
-            .by(Convention::Old)
-            .run();
+        let outcome = cloud.call(action).arguments(["--version"]).by(Convention::Old).run();
         assert_eq!(outcome.status.code(), Some(0), "{action} --version");
         let version = String::from_utf8(outcome.stdout).unwrap();
         assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
@@ -370,21 +263,9 @@ fn a_message_file_that_is_not_there_is_named() {
 #[test]
 fn a_value_with_line_breaks_still_gives_one_error_line() {
     let cloud = Cloud::new();
-    cloud
-        .stat("/nowhere/a\nINFO: b\r\n\u{1b}[31mred")
-        .run()
-        .fails()
-        .naming("IMAGE/PATH");
-    cloud
-        .mkfs("raw\nINFO: fine", "4")
-        .run()
-        .fails()
-        .naming("IMAGE/FORMAT");
-    cloud
-        .rm("/nowhere/a\nERROR: b")
-        .run()
-        .fails()
-        .naming("IMAGE/SOURCE");
+    cloud.stat("/nowhere/a\nINFO: b\r\n\u{1b}[31mred").run().fails().naming("IMAGE/PATH");
+    cloud.mkfs("raw\nINFO: fine", "4").run().fails().naming("IMAGE/FORMAT");
+    cloud.rm("/nowhere/a\nERROR: b").run().fails().naming("IMAGE/SOURCE");
 }
 
 #[test]
@@ -400,18 +281,8 @@ fn a_very_long_value_is_an_error_like_others() {
 fn drivers_need_no_environment() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", 3 * MIB);
-    cloud
-        .stat(&disk)
-        .under(["env", "-i"])
-        .run()
-        .succeeds()
-        .replies("3");
-    cloud
-        .mkfs("raw", "4")
-        .under(["env", "-i"])
-        .run()
-        .succeeds()
-        .empty_image();
+    cloud.stat(&disk).under(["env", "-i"]).run().succeeds().replies("3");
+    cloud.mkfs("raw", "4").under(["env", "-i"]).run().succeeds().empty_image();
 }
 
 #[test]
@@ -419,11 +290,6 @@ fn the_locale_changes_nothing() {
     let cloud = Cloud::new();
     let disk = cloud.raw("größe.img", 3 * MIB);
     for locale in ["C", "tr_TR.UTF-8", "nonsense"] {
-        cloud
-            .stat(&disk)
-            .environment("LC_ALL", locale)
-            .run()
-            .succeeds()
-            .replies("3");
+        cloud.stat(&disk).environment("LC_ALL", locale).run().succeeds().replies("3");
     }
 }

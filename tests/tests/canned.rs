@@ -23,16 +23,10 @@ const WAYS: [Way; 4] = [Way::MessageFile, Way::Stdin, Way::NewBase64, Way::OldBa
 /// Sends a canned message to its driver in a world that was made for it.
 fn send(cloud: &Cloud, action: &str, message: &str, way: Way) -> Outcome {
     let canned = Path::new(env!("CARGO_MANIFEST_DIR")).join("canned");
-    run(
-        canned.join("prepare.sh").to_str().unwrap(),
-        [cloud.images(), cloud.datastore()],
-    );
+    run(canned.join("prepare.sh").to_str().unwrap(), [cloud.images(), cloud.datastore()]);
     let xml = fs::read_to_string(canned.join(format!("{message}.xml")))
         .unwrap()
-        .replace(
-            "/var/tmp/ferrostore-demo//datastores/104",
-            &cloud.base_path(),
-        )
+        .replace("/var/tmp/ferrostore-demo//datastores/104", &cloud.base_path())
         .replace("/var/tmp/ferrostore-demo", cloud.root().to_str().unwrap());
     let base64 = encode(&xml);
     let call = cloud.call(action);
@@ -40,8 +34,7 @@ fn send(cloud: &Cloud, action: &str, message: &str, way: Way) -> Outcome {
         Way::MessageFile => {
             let file = cloud.root().join("message.xml");
             fs::write(&file, xml).unwrap();
-            call.arguments(["--message", file.to_str().unwrap()])
-                .input("")
+            call.arguments(["--message", file.to_str().unwrap()]).input("")
         }
         Way::Stdin => call.arguments([""; 0]).input(xml),
         Way::NewBase64 => call.arguments(["30"]).input(base64),
@@ -57,58 +50,43 @@ fn encode(xml: &str) -> String {
 #[test]
 fn stat_measures_the_gzip_file() {
     for way in WAYS {
-        send(&Cloud::new(), "stat", "stat", way)
-            .succeeds()
-            .replies("8");
+        send(&Cloud::new(), "stat", "stat", way).succeeds().replies("8");
     }
 }
 
 #[test]
 fn cp_keeps_the_qcow2_file() {
     for way in WAYS {
-        send(&Cloud::new(), "cp", "cp", way)
-            .succeeds()
-            .image("qcow2");
+        send(&Cloud::new(), "cp", "cp", way).succeeds().image("qcow2");
     }
 }
 
 #[test]
 fn cp_turns_the_gzip_file_into_qcow2() {
     for way in WAYS {
-        send(&Cloud::new(), "cp", "cp-gz-to-qcow2", way)
-            .succeeds()
-            .image("qcow2");
+        send(&Cloud::new(), "cp", "cp-gz-to-qcow2", way).succeeds().image("qcow2");
     }
 }
 
 #[test]
 fn mkfs_makes_an_empty_image() {
     for way in WAYS {
-        send(&Cloud::new(), "mkfs", "mkfs", way)
-            .succeeds()
-            .empty_image();
-        send(&Cloud::new(), "mkfs", "mkfs-qcow2", way)
-            .succeeds()
-            .empty_image();
+        send(&Cloud::new(), "mkfs", "mkfs", way).succeeds().empty_image();
+        send(&Cloud::new(), "mkfs", "mkfs-qcow2", way).succeeds().empty_image();
     }
 }
 
 #[test]
 fn clone_copies_the_stored_image() {
     for way in WAYS {
-        send(&Cloud::new(), "clone", "clone", way)
-            .succeeds()
-            .image("qcow2");
+        send(&Cloud::new(), "clone", "clone", way).succeeds().image("qcow2");
     }
 }
 
 #[test]
 fn rm_deletes_the_stored_image() {
     for way in WAYS {
-        send(&Cloud::new(), "rm", "rm", way)
-            .succeeds()
-            .silently()
-            .removing(&[PLAIN]);
+        send(&Cloud::new(), "rm", "rm", way).succeeds().silently().removing(&[PLAIN]);
     }
 }
 
@@ -118,10 +96,7 @@ fn snap_revert_replaces_the_live_disk() {
         let reply = send(&Cloud::new(), "snap_revert", "snap_revert", way).succeeds();
         reply.silently();
         let live = format!("{CHAIN}.snap/3");
-        assert_eq!(
-            reply.outcome.after.changed_since(&reply.outcome.before),
-            [live.as_str()]
-        );
+        assert_eq!(reply.outcome.after.changed_since(&reply.outcome.before), [live.as_str()]);
     }
 }
 

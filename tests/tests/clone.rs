@@ -13,19 +13,10 @@ fn an_image_is_copied_in_its_own_format() {
     let raw = cloud.stored(1, &disk);
     let copy = cloud.clone_of(&raw, "raw").run().succeeds().image("raw");
     same_bytes(&disk, copy);
-    for options in [
-        "compat=0.10",
-        "cluster_size=512",
-        "cluster_size=2M",
-        "extended_l2=on",
-    ] {
+    for options in ["compat=0.10", "cluster_size=512", "cluster_size=2M", "extended_l2=on"] {
         let image = cloud.qcow2(&disk, "disk.qcow2", options);
         let stored = cloud.stored(2, &image);
-        let copy = cloud
-            .clone_of(&stored, "qcow2")
-            .run()
-            .succeeds()
-            .image("qcow2");
+        let copy = cloud.clone_of(&stored, "qcow2").run().succeeds().image("qcow2");
         qemu_img_check(&copy);
         same_content(&disk, "raw", copy, "qcow2");
     }
@@ -38,12 +29,7 @@ fn the_format_is_replied_without_a_driver_too() {
     let disk = cloud.raw("disk.img", MIB);
     let stored = cloud.stored(1, &disk);
     // `image` checks the format; stock leaves it out here.
-    cloud
-        .clone_of(&stored, "raw")
-        .driver("")
-        .run()
-        .succeeds()
-        .image("raw");
+    cloud.clone_of(&stored, "raw").driver("").run().succeeds().image("raw");
     cloud
         .clone_of(&stored, "raw")
         .without("DATASTORE/TEMPLATE/DRIVER")
@@ -57,12 +43,7 @@ fn an_image_is_converted_to_what_the_datastore_wants() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", 5 * MIB + 512);
     let raw = cloud.stored(1, &disk);
-    let copy = cloud
-        .clone_of(&raw, "raw")
-        .driver("qcow2")
-        .run()
-        .succeeds()
-        .image("qcow2");
+    let copy = cloud.clone_of(&raw, "raw").driver("qcow2").run().succeeds().image("qcow2");
     qemu_img_check(&copy);
     same_content(&disk, "raw", copy, "qcow2");
     for compressed in [false, true] {
@@ -72,12 +53,7 @@ fn an_image_is_converted_to_what_the_datastore_wants() {
             cloud.qcow2(&disk, "disk.qcow2", "")
         };
         let stored = cloud.stored(2, &image);
-        let copy = cloud
-            .clone_of(&stored, "qcow2")
-            .driver("raw")
-            .run()
-            .succeeds()
-            .image("raw");
+        let copy = cloud.clone_of(&stored, "qcow2").driver("raw").run().succeeds().image("raw");
         same_bytes(&disk, copy);
     }
 }
@@ -103,13 +79,8 @@ fn a_cdrom_is_never_converted() {
     let iso = cloud.iso("disc.iso");
     let stored = cloud.stored(1, &iso);
     for driver in ["", "raw", "qcow2"] {
-        let copy = cloud
-            .clone_of(&stored, "raw")
-            .cdrom()
-            .driver(driver)
-            .run()
-            .succeeds()
-            .image("raw");
+        let copy =
+            cloud.clone_of(&stored, "raw").cdrom().driver(driver).run().succeeds().image("raw");
         same_bytes(&iso, copy);
     }
 }
@@ -120,12 +91,7 @@ fn an_encrypted_disk_is_never_converted() {
     let disk = cloud.luks("disk.luks", MIB);
     let stored = cloud.stored(1, &disk);
     for driver in ["", "raw", "qcow2"] {
-        let copy = cloud
-            .clone_of(&stored, "raw")
-            .driver(driver)
-            .run()
-            .succeeds()
-            .image("raw");
+        let copy = cloud.clone_of(&stored, "raw").driver(driver).run().succeeds().image("raw");
         same_bytes(&disk, copy);
     }
 }
@@ -140,12 +106,7 @@ fn an_image_of_another_datastore_is_copied() {
     fs::copy(&disk, other.join(name)).unwrap();
     let source = format!("{}/{name}", cloud.base_path().replace("/104", "/105"));
     assert!(source.contains("//"));
-    let copy = cloud
-        .clone_of(source, "raw")
-        .driver("qcow2")
-        .run()
-        .succeeds()
-        .image("qcow2");
+    let copy = cloud.clone_of(source, "raw").driver("qcow2").run().succeeds().image("qcow2");
     same_content(&disk, "raw", copy, "qcow2");
 }
 
@@ -180,12 +141,7 @@ fn a_raw_disk_that_looks_like_another_format_stays_raw() {
     let stored = cloud.stored(1, &disk);
     let copy = cloud.clone_of(&stored, "raw").run().succeeds().image("raw");
     same_bytes(&disk, copy);
-    let copy = cloud
-        .clone_of(&stored, "raw")
-        .driver("qcow2")
-        .run()
-        .succeeds()
-        .image("qcow2");
+    let copy = cloud.clone_of(&stored, "raw").driver("qcow2").run().succeeds().image("qcow2");
     same_content(&disk, "raw", copy, "qcow2");
 }
 
@@ -224,12 +180,7 @@ fn clones_share_blocks_where_the_file_system_can() {
     for _ in 0..3 {
         let raw = cloud.clone_of(&stored, "raw").run().succeeds().image("raw");
         same_bytes(&disk, raw);
-        let qcow2 = cloud
-            .clone_of(&stored, "raw")
-            .driver("qcow2")
-            .run()
-            .succeeds()
-            .image("qcow2");
+        let qcow2 = cloud.clone_of(&stored, "raw").driver("qcow2").run().succeeds().image("qcow2");
         same_content(&disk, "raw", qcow2, "qcow2");
     }
 }
@@ -238,12 +189,7 @@ fn clones_share_blocks_where_the_file_system_can() {
 fn a_missing_image_is_named() {
     let cloud = Cloud::new();
     let missing = cloud.source(1);
-    cloud
-        .clone_of(&missing, "raw")
-        .run()
-        .fails()
-        .naming("IMAGE/PATH")
-        .saying(&missing);
+    cloud.clone_of(&missing, "raw").run().fails().naming("IMAGE/PATH").saying(&missing);
 }
 
 #[test]
@@ -252,19 +198,10 @@ fn what_is_in_no_datastore_is_no_image() {
     let secret = cloud.outside().join("secret.img");
     fs::write(&secret, pattern(1, 5000)).unwrap();
     for path in [secret.to_str().unwrap(), "/etc/passwd", "disk.img", "-rf"] {
-        cloud
-            .clone_of(path, "raw")
-            .run()
-            .fails()
-            .naming("IMAGE/PATH")
-            .saying(path);
+        cloud.clone_of(path, "raw").run().fails().naming("IMAGE/PATH").saying(path);
     }
     let dotted = format!("{}/../../../../outside/secret.img", cloud.base_path());
-    cloud
-        .clone_of(dotted, "raw")
-        .run()
-        .fails()
-        .naming("IMAGE/PATH");
+    cloud.clone_of(dotted, "raw").run().fails().naming("IMAGE/PATH");
 }
 
 #[test]
@@ -274,11 +211,7 @@ fn a_link_in_the_datastore_that_leads_out_of_it_is_refused() {
     fs::write(&secret, pattern(1, 5000)).unwrap();
     let source = cloud.source(1);
     symlink(&secret, &source).unwrap();
-    cloud
-        .clone_of(&source, "raw")
-        .run()
-        .fails()
-        .naming("IMAGE/PATH");
+    cloud.clone_of(&source, "raw").run().fails().naming("IMAGE/PATH");
 }
 
 #[test]
@@ -286,18 +219,10 @@ fn what_is_no_file_is_refused_at_once() {
     let cloud = Cloud::new();
     let fifo = cloud.source(1);
     run("mkfifo", [&fifo]);
-    cloud
-        .clone_of(&fifo, "raw")
-        .run()
-        .fails()
-        .naming("IMAGE/PATH");
+    cloud.clone_of(&fifo, "raw").run().fails().naming("IMAGE/PATH");
     let folder = cloud.source(2);
     fs::create_dir(&folder).unwrap();
-    cloud
-        .clone_of(&folder, "raw")
-        .run()
-        .fails()
-        .naming("IMAGE/PATH");
+    cloud.clone_of(&folder, "raw").run().fails().naming("IMAGE/PATH");
 }
 
 #[test]
@@ -307,12 +232,7 @@ fn a_broken_image_is_refused() {
     let image = cloud.qcow2(&disk, "disk.qcow2", "");
     let whole = fs::read(&image).unwrap();
     let stored = cloud.stored(1, &cloud.file("half.qcow2", &whole[..whole.len() / 2]));
-    cloud
-        .clone_of(&stored, "qcow2")
-        .driver("raw")
-        .run()
-        .fails()
-        .naming("IMAGE/PATH");
+    cloud.clone_of(&stored, "qcow2").driver("raw").run().fails().naming("IMAGE/PATH");
     let stored = cloud.stored(1, &disk);
     cloud
         .clone_of(&stored, "qcow2")

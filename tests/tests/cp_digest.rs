@@ -2,12 +2,8 @@
 
 use ferrostore_tests::{Cloud, MIB, digest, same_bytes, same_content};
 
-const DIGESTS: [(&str, &str); 4] = [
-    ("MD5", "md5sum"),
-    ("SHA1", "sha1sum"),
-    ("SHA256", "sha256sum"),
-    ("SHA512", "sha512sum"),
-];
+const DIGESTS: [(&str, &str); 4] =
+    [("MD5", "md5sum"), ("SHA1", "sha1sum"), ("SHA256", "sha256sum"), ("SHA512", "sha512sum")];
 
 fn attribute(name: &str) -> String {
     format!("IMAGE/TEMPLATE/{name}")
@@ -27,22 +23,11 @@ fn every_digest_is_accepted_in_either_case() {
         let right = digest(program, &disk);
         let mixed: String = right
             .char_indices()
-            .map(|(at, digit)| {
-                if at % 2 == 0 {
-                    digit.to_ascii_uppercase()
-                } else {
-                    digit
-                }
-            })
+            .map(|(at, digit)| if at % 2 == 0 { digit.to_ascii_uppercase() } else { digit })
             .collect();
         for value in [right.clone(), right.to_uppercase(), mixed] {
             println!("{name} {value}");
-            let copy = cloud
-                .cp(&disk)
-                .set(&attribute(name), value)
-                .run()
-                .succeeds()
-                .image("raw");
+            let copy = cloud.cp(&disk).set(&attribute(name), value).run().succeeds().image("raw");
             assert!(copy.exists());
         }
     }
@@ -70,11 +55,9 @@ fn a_wrong_digest_is_named_with_both_values() {
 fn all_digests_together_are_all_checked() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", 3 * MIB);
-    let all = DIGESTS
-        .iter()
-        .fold(cloud.cp(&disk), |call, (name, program)| {
-            call.set(&attribute(name), digest(program, &disk))
-        });
+    let all = DIGESTS.iter().fold(cloud.cp(&disk), |call, (name, program)| {
+        call.set(&attribute(name), digest(program, &disk))
+    });
     all.clone().run().succeeds().image("raw");
     for (name, program) in DIGESTS {
         // One wrong among right ones: none hides another.
@@ -101,12 +84,7 @@ fn a_digest_is_of_the_bytes_as_they_come() {
                 .run()
                 .succeeds()
                 .image(if driver.is_empty() { "raw" } else { driver });
-            same_content(
-                &disk,
-                "raw",
-                copy,
-                if driver.is_empty() { "raw" } else { driver },
-            );
+            same_content(&disk, "raw", copy, if driver.is_empty() { "raw" } else { driver });
             cloud
                 .cp(&packed)
                 .driver(driver)
@@ -122,17 +100,21 @@ fn a_digest_is_of_the_bytes_as_they_come() {
 fn a_digest_covers_what_follows_the_compressed_data() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", 3 * MIB);
-    let packed = cloud.compressed(&disk, "gzip");
-    let before = digest("md5sum", &packed);
-    let mut longer = std::fs::read(&packed).unwrap();
-    longer.extend_from_slice(&[0; 512]);
-    std::fs::write(&packed, longer).unwrap();
-    cloud
-        .cp(&packed)
-        .set("IMAGE/TEMPLATE/MD5", before)
-        .run()
-        .fails()
-        .naming("IMAGE/TEMPLATE/MD5");
+    let empty = cloud.file("empty", "");
+    for program in ["gzip", "bzip2", "xz", "zstd"] {
+        let packed = cloud.compressed(&disk, program);
+        let before = digest("md5sum", &packed);
+        // One more piece with nothing in it: the disk is the same, the file is not.
+        let nothing = std::fs::read(cloud.compressed(&empty, program)).unwrap();
+        let longer = [std::fs::read(&packed).unwrap(), nothing].concat();
+        std::fs::write(&packed, longer).unwrap();
+        println!("{program}");
+        let call = cloud.cp(&packed);
+        let after = digest("md5sum", &packed);
+        let copy = call.clone().set("IMAGE/TEMPLATE/MD5", after).run().succeeds().image("raw");
+        same_bytes(&disk, copy);
+        call.set("IMAGE/TEMPLATE/MD5", before).run().fails().naming("IMAGE/TEMPLATE/MD5");
+    }
 }
 
 #[test]
@@ -149,12 +131,8 @@ fn a_digest_holds_for_images_that_are_converted() {
             println!("{format} to {driver}");
             let right = digest("sha1sum", &image);
             let call = cloud.cp(&image).driver(driver);
-            let copy = call
-                .clone()
-                .set("IMAGE/TEMPLATE/SHA1", &right)
-                .run()
-                .succeeds()
-                .image(driver);
+            let copy =
+                call.clone().set("IMAGE/TEMPLATE/SHA1", &right).run().succeeds().image(driver);
             same_content(&disk, "raw", copy, driver);
             call.set("IMAGE/TEMPLATE/SHA1", wrong(&right))
                 .run()
@@ -169,24 +147,12 @@ fn a_digest_holds_in_files_datastores_and_for_discs() {
     let cloud = Cloud::new();
     let iso = cloud.iso("disc.iso");
     let right = digest("md5sum", &iso);
-    for call in [
-        cloud.cp(&iso).cdrom(),
-        cloud
-            .cp(&iso)
-            .files_datastore()
-            .set_escaped("IMAGE/TYPE", "3"),
-    ] {
-        let copy = call
-            .clone()
-            .set("IMAGE/TEMPLATE/MD5", &right)
-            .run()
-            .succeeds()
-            .image("raw");
+    for call in
+        [cloud.cp(&iso).cdrom(), cloud.cp(&iso).files_datastore().set_escaped("IMAGE/TYPE", "3")]
+    {
+        let copy = call.clone().set("IMAGE/TEMPLATE/MD5", &right).run().succeeds().image("raw");
         same_bytes(&iso, copy);
-        call.set("IMAGE/TEMPLATE/MD5", wrong(&right))
-            .run()
-            .fails()
-            .naming("IMAGE/TEMPLATE/MD5");
+        call.set("IMAGE/TEMPLATE/MD5", wrong(&right)).run().fails().naming("IMAGE/TEMPLATE/MD5");
     }
 }
 
@@ -204,12 +170,7 @@ fn what_can_t_be_a_digest_is_refused() {
             &right.replace(char::is_numeric, "g"),
         ] {
             println!("{name}={value}");
-            cloud
-                .cp(&disk)
-                .set(&attribute(name), value)
-                .run()
-                .fails()
-                .naming(&attribute(name));
+            cloud.cp(&disk).set(&attribute(name), value).run().fails().naming(&attribute(name));
         }
     }
 }

@@ -54,12 +54,7 @@ fn a_size_that_is_no_multiple_of_512_rounds_up() {
         let bytes = fs::read(&disk).unwrap();
         let sectors = size.next_multiple_of(512);
 
-        let image = cloud
-            .cp(&disk)
-            .driver("qcow2")
-            .run()
-            .succeeds()
-            .image("qcow2");
+        let image = cloud.cp(&disk).driver("qcow2").run().succeeds().image("qcow2");
         qemu_img_check(&image);
         assert_eq!(virtual_size(&image, "qcow2"), sectors);
         same_content(&disk, "raw", &image, "qcow2");
@@ -95,12 +90,7 @@ fn a_raw_disk_becomes_qcow2() {
     let cloud = Cloud::new();
     for size in [512, MIB, 5 * MIB + 512, 33 * MIB] {
         let disk = cloud.raw("disk.img", size);
-        let image = cloud
-            .cp(&disk)
-            .driver("qcow2")
-            .run()
-            .succeeds()
-            .image("qcow2");
+        let image = cloud.cp(&disk).driver("qcow2").run().succeeds().image("qcow2");
         qemu_img_check(&image);
         assert_eq!(virtual_size(&image, "qcow2"), size);
         same_content(&disk, "raw", &image, "qcow2");
@@ -112,12 +102,7 @@ fn a_disk_that_is_qcow2_already_stays_what_it_is() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", 5 * MIB);
     every_qcow2(&cloud, &disk, |image| {
-        let copy = cloud
-            .cp(image)
-            .driver("qcow2")
-            .run()
-            .succeeds()
-            .image("qcow2");
+        let copy = cloud.cp(image).driver("qcow2").run().succeeds().image("qcow2");
         qemu_img_check(&copy);
         same_content(&disk, "raw", &copy, "qcow2");
     });
@@ -160,12 +145,7 @@ fn formats_of_other_hypervisors_convert_to_raw_and_to_qcow2() {
         let raw = cloud.cp(&image).driver("raw").run().succeeds().image("raw");
         same_content(&disk, "raw", &raw, "raw");
         assert_eq!(fs::metadata(&raw).unwrap().len(), size);
-        let qcow2 = cloud
-            .cp(&image)
-            .driver("qcow2")
-            .run()
-            .succeeds()
-            .image("qcow2");
+        let qcow2 = cloud.cp(&image).driver("qcow2").run().succeeds().image("qcow2");
         qemu_img_check(&qcow2);
         same_content(&disk, "raw", &qcow2, "qcow2");
     }
@@ -192,21 +172,9 @@ fn a_format_that_needs_qemu_img_says_so_where_there_is_none() {
     // In a mount namespace of its own, /usr/bin is empty.
     let without = "mount -t tmpfs none /usr/bin; exec \"$0\" \"$@\"";
     let hidden = ["unshare", "--mount", "sh", "-c", without];
-    cloud
-        .cp(&image)
-        .driver("raw")
-        .under(hidden)
-        .run()
-        .fails()
-        .saying("qemu-utils");
+    cloud.cp(&image).driver("raw").under(hidden).run().fails().saying("qemu-utils");
     // What the drivers do themselves they still do.
-    let copy = cloud
-        .cp(&disk)
-        .driver("qcow2")
-        .under(hidden)
-        .run()
-        .succeeds()
-        .image("qcow2");
+    let copy = cloud.cp(&disk).driver("qcow2").under(hidden).run().succeeds().image("qcow2");
     same_content(&disk, "raw", copy, "qcow2");
 }
 
@@ -224,12 +192,7 @@ fn an_encrypted_disk_counts_as_raw_and_is_kept() {
 fn an_encrypted_disk_goes_into_a_qcow2_datastore_as_it_is() {
     let cloud = Cloud::new();
     let disk = cloud.luks("disk.luks", 4 * MIB);
-    let copy = cloud
-        .cp(&disk)
-        .driver("qcow2")
-        .run()
-        .succeeds()
-        .image("raw");
+    let copy = cloud.cp(&disk).driver("qcow2").run().succeeds().image("raw");
     same_bytes(&disk, copy);
 }
 
@@ -238,13 +201,7 @@ fn a_cdrom_is_never_converted() {
     let cloud = Cloud::new();
     let iso = cloud.iso("disc.iso");
     for driver in ["", "raw", "qcow2"] {
-        let copy = cloud
-            .cp(&iso)
-            .cdrom()
-            .driver(driver)
-            .run()
-            .succeeds()
-            .image("raw");
+        let copy = cloud.cp(&iso).cdrom().driver(driver).run().succeeds().image("raw");
         same_bytes(&iso, copy);
     }
 }
@@ -254,13 +211,7 @@ fn a_cdrom_in_a_format_of_its_own_is_not_converted_either() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
     let image = cloud.qcow2(&disk, "disc.qcow2", "");
-    let copy = cloud
-        .cp(&image)
-        .cdrom()
-        .driver("raw")
-        .run()
-        .succeeds()
-        .image("qcow2");
+    let copy = cloud.cp(&image).cdrom().driver("raw").run().succeeds().image("qcow2");
     same_bytes(image, copy);
 }
 
@@ -270,12 +221,7 @@ fn a_disc_image_registered_as_a_disk_is_raw() {
     let iso = cloud.iso("disc.iso");
     let copy = cloud.cp(&iso).run().succeeds().image("raw");
     same_bytes(&iso, copy);
-    let image = cloud
-        .cp(&iso)
-        .driver("qcow2")
-        .run()
-        .succeeds()
-        .image("qcow2");
+    let image = cloud.cp(&iso).driver("qcow2").run().succeeds().image("qcow2");
     same_content(&iso, "raw", image, "qcow2");
 }
 
@@ -288,16 +234,7 @@ fn files_are_kept_byte_for_byte_in_a_files_datastore() {
     let initrd = cloud.compressed(&noise, "zstd");
     let byte = cloud.file("byte", "x");
     let tar = cloud.images().join("files.tar");
-    run(
-        "tar",
-        [
-            "-C",
-            "/usr/share/common-licenses",
-            "-cf",
-            tar.to_str().unwrap(),
-            ".",
-        ],
-    );
+    run("tar", ["-C", "/usr/share/common-licenses", "-cf", tar.to_str().unwrap(), "."]);
     for kind in ["3", "4", "5"] {
         for file in [&noise, &text, &packed, &initrd, &byte, &tar] {
             println!("{} as type {kind}", file.display());
@@ -341,18 +278,7 @@ fn a_snapshot_inside_a_qcow2_file_does_not_change_its_live_content() {
     run("qemu-img", ["snapshot", "-c", "before", name]);
     run("qemu-io", ["-f", "qcow2", "-c", "write -P 7 0 1M", name]);
     let expected = cloud.images().join("expected.img");
-    run(
-        "qemu-img",
-        [
-            "convert",
-            "-f",
-            "qcow2",
-            "-O",
-            "raw",
-            name,
-            expected.to_str().unwrap(),
-        ],
-    );
+    run("qemu-img", ["convert", "-f", "qcow2", "-O", "raw", name, expected.to_str().unwrap()]);
     let copy = cloud.cp(&image).driver("raw").run().succeeds().image("raw");
     same_bytes(expected, copy);
 }
@@ -361,12 +287,7 @@ fn a_snapshot_inside_a_qcow2_file_does_not_change_its_live_content() {
 fn a_new_qcow2_file_is_a_plain_version_3() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", 2 * MIB);
-    let image = cloud
-        .cp(&disk)
-        .driver("qcow2")
-        .run()
-        .succeeds()
-        .image("qcow2");
+    let image = cloud.cp(&disk).driver("qcow2").run().succeeds().image("qcow2");
     let info = info(image, "qcow2");
     let data = &info["format-specific"]["data"];
     assert_eq!(data["compat"], "1.1");

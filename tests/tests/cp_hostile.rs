@@ -18,13 +18,7 @@ fn refused(cloud: &Cloud, image: &Path, reasons: &[&str]) {
             .saying_path(image)
             .saying_any(reasons);
     }
-    cloud
-        .cp(image)
-        .cdrom()
-        .run()
-        .fails()
-        .naming("IMAGE/PATH")
-        .saying_any(reasons);
+    cloud.cp(image).cdrom().run().fails().naming("IMAGE/PATH").saying_any(reasons);
 }
 
 fn qemu_img(arguments: &[&str]) {
@@ -102,16 +96,7 @@ fn an_external_data_file_is_refused() {
         let data = cloud.images().join("data.raw");
         let _ = fs::remove_file(&data);
         let options = format!("data_file={},data_file_raw={raw}", data.display());
-        qemu_img(&[
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-o",
-            &options,
-            image.to_str().unwrap(),
-            "1M",
-        ]);
+        qemu_img(&["create", "-q", "-f", "qcow2", "-o", &options, image.to_str().unwrap(), "1M"]);
         refused(&cloud, &image, &["data file"]);
     }
 }
@@ -150,12 +135,7 @@ fn encryption_inside_a_qcow2_file_can_t_be_converted() {
         .saying_any(&["LUKS", "encrypt"]);
     // Kept as it is, it harms nobody: only who has the passphrase reads it.
     for driver in ["", "qcow2"] {
-        let copy = cloud
-            .cp(&image)
-            .driver(driver)
-            .run()
-            .succeeds()
-            .image("qcow2");
+        let copy = cloud.cp(&image).driver(driver).run().succeeds().image("qcow2");
         same_bytes(&image, copy);
     }
 }
@@ -181,26 +161,11 @@ fn an_image_marked_corrupt_is_refused() {
 fn a_vmdk_that_names_its_extents_is_refused() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
-    for subformat in [
-        "monolithicFlat",
-        "twoGbMaxExtentSparse",
-        "twoGbMaxExtentFlat",
-    ] {
+    for subformat in ["monolithicFlat", "twoGbMaxExtentSparse", "twoGbMaxExtentFlat"] {
         println!("{subformat}");
-        let image = cloud.converted(
-            &disk,
-            "disk.vmdk",
-            "vmdk",
-            &format!("subformat={subformat}"),
-        );
+        let image = cloud.converted(&disk, "disk.vmdk", "vmdk", &format!("subformat={subformat}"));
         for driver in ["", "raw", "qcow2"] {
-            cloud
-                .cp(&image)
-                .driver(driver)
-                .run()
-                .fails()
-                .naming("IMAGE/PATH")
-                .saying("vmdk");
+            cloud.cp(&image).driver(driver).run().fails().naming("IMAGE/PATH").saying("vmdk");
         }
     }
 }
@@ -216,20 +181,12 @@ fn a_vmdk_whose_descriptor_was_tampered_with_is_refused() {
     bytes[at..at + extent.len()].copy_from_slice(extent);
     fs::write(&image, bytes).unwrap();
     for driver in ["", "raw", "qcow2"] {
-        cloud
-            .cp(&image)
-            .driver(driver)
-            .run()
-            .fails()
-            .naming("IMAGE/PATH");
+        cloud.cp(&image).driver(driver).run().fails().naming("IMAGE/PATH");
     }
 }
 
 fn find(bytes: &[u8], text: &[u8]) -> usize {
-    bytes
-        .windows(text.len())
-        .position(|part| part == text)
-        .expect("the text is in the file")
+    bytes.windows(text.len()).position(|part| part == text).expect("the text is in the file")
 }
 
 #[test]
@@ -253,12 +210,7 @@ fn overlays_of_other_formats_are_refused() {
         ],
     );
     for driver in ["", "raw", "qcow2"] {
-        cloud
-            .cp(&image)
-            .driver(driver)
-            .run()
-            .fails()
-            .naming("IMAGE/PATH");
+        cloud.cp(&image).driver(driver).run().fails().naming("IMAGE/PATH");
     }
 }
 
@@ -270,13 +222,7 @@ fn formats_that_nobody_converts_are_refused_where_a_conversion_is_asked() {
         println!("{format}");
         let image = cloud.converted(&disk, &format!("disk.{format}"), format, "");
         for driver in ["raw", "qcow2"] {
-            cloud
-                .cp(&image)
-                .driver(driver)
-                .run()
-                .fails()
-                .naming("IMAGE/PATH")
-                .saying_path(&image);
+            cloud.cp(&image).driver(driver).run().fails().naming("IMAGE/PATH").saying_path(&image);
         }
     }
 }
@@ -305,12 +251,7 @@ fn a_file_that_is_two_formats_at_once_is_refused() {
     let file = File::options().write(true).open(&image).unwrap();
     file.write_all_at(b"\x01CD001\x01", 0x8000).unwrap();
     for driver in ["", "raw", "qcow2"] {
-        cloud
-            .cp(&image)
-            .driver(driver)
-            .run()
-            .fails()
-            .naming("IMAGE/PATH");
+        cloud.cp(&image).driver(driver).run().fails().naming("IMAGE/PATH");
     }
 }
 
@@ -321,11 +262,6 @@ fn a_partition_table_does_not_make_a_disk_suspicious() {
     let file = File::options().write(true).open(&disk).unwrap();
     file.write_all_at(b"\x55\xaa", 510).unwrap();
     file.write_all_at(b"EFI PART", 512).unwrap();
-    let image = cloud
-        .cp(&disk)
-        .driver("qcow2")
-        .run()
-        .succeeds()
-        .image("qcow2");
+    let image = cloud.cp(&disk).driver("qcow2").run().succeeds().image("qcow2");
     same_content(&disk, "raw", image, "qcow2");
 }

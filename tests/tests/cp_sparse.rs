@@ -10,28 +10,15 @@ use std::fs::{self, File};
 fn a_disk_of_nothing_but_a_hole_converts_both_ways() {
     let cloud = Cloud::new();
     let disk = cloud.images().join("disk.img");
-    File::create(&disk)
-        .unwrap()
-        .set_len(50 * 1024 * MIB)
-        .unwrap();
-    let image = cloud
-        .cp(&disk)
-        .driver("qcow2")
-        .run()
-        .succeeds()
-        .image("qcow2");
+    File::create(&disk).unwrap().set_len(50 * 1024 * MIB).unwrap();
+    let image = cloud.cp(&disk).driver("qcow2").run().succeeds().image("qcow2");
     qemu_img_check(&image);
     assert_eq!(virtual_size(&image, "qcow2"), 50 * 1024 * MIB);
     assert!(allocated(&image) < 2 * MIB);
     // Moved among the users' images, it is registered once more.
     let upload = cloud.images().join("upload.qcow2");
     fs::rename(&image, &upload).unwrap();
-    let copy = cloud
-        .cp(&upload)
-        .driver("raw")
-        .run()
-        .succeeds()
-        .image("raw");
+    let copy = cloud.cp(&upload).driver("raw").run().succeeds().image("raw");
     assert_eq!(fs::metadata(&copy).unwrap().len(), 50 * 1024 * MIB);
     assert!(allocated(&copy) < MIB);
 }
@@ -40,12 +27,7 @@ fn a_disk_of_nothing_but_a_hole_converts_both_ways() {
 fn holes_stay_holes() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", 64 * KIB);
-    File::options()
-        .write(true)
-        .open(&disk)
-        .unwrap()
-        .set_len(1024 * MIB)
-        .unwrap();
+    File::options().write(true).open(&disk).unwrap().set_len(1024 * MIB).unwrap();
     let copy = cloud.cp(&disk).run().succeeds().image("raw");
     same_bytes(&disk, &copy);
     assert!(allocated(copy) < MIB);
@@ -61,21 +43,11 @@ fn written_zeros_become_holes() {
     let copy = cloud.cp(&disk).run().succeeds().image("raw");
     same_bytes(&disk, &copy);
     assert!(allocated(copy) < MIB, "raw to raw");
-    let image = cloud
-        .cp(&disk)
-        .driver("qcow2")
-        .run()
-        .succeeds()
-        .image("qcow2");
+    let image = cloud.cp(&disk).driver("qcow2").run().succeeds().image("qcow2");
     same_content(&disk, "raw", &image, "qcow2");
     assert!(allocated(image) < 2 * MIB, "raw to qcow2");
     let upload = cloud.qcow2(&disk, "disk.qcow2", "preallocation=full");
-    let copy = cloud
-        .cp(&upload)
-        .driver("raw")
-        .run()
-        .succeeds()
-        .image("raw");
+    let copy = cloud.cp(&upload).driver("raw").run().succeeds().image("raw");
     same_bytes(&disk, &copy);
     assert!(allocated(copy) < MIB, "qcow2 to raw");
 }
@@ -84,12 +56,7 @@ fn written_zeros_become_holes() {
 fn sparse_no_writes_every_block() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", 64 * KIB);
-    File::options()
-        .write(true)
-        .open(&disk)
-        .unwrap()
-        .set_len(16 * MIB)
-        .unwrap();
+    File::options().write(true).open(&disk).unwrap().set_len(16 * MIB).unwrap();
     let image = cloud.qcow2(&disk, "disk.qcow2", "");
     for path in [&disk, &image] {
         let copy = cloud
@@ -114,12 +81,7 @@ fn reflink_shares_what_it_can() {
     for _ in 0..2 {
         let raw = cloud.cp(&disk).run().succeeds().image("raw");
         same_bytes(&disk, raw);
-        let qcow2 = cloud
-            .cp(&disk)
-            .driver("qcow2")
-            .run()
-            .succeeds()
-            .image("qcow2");
+        let qcow2 = cloud.cp(&disk).driver("qcow2").run().succeeds().image("qcow2");
         qemu_img_check(&qcow2);
         same_content(&disk, "raw", qcow2, "qcow2");
         let raw = cloud.cp(&image).driver("raw").run().succeeds().image("raw");
@@ -131,19 +93,9 @@ fn reflink_shares_what_it_can() {
 fn a_real_ext4_converts_both_ways() {
     let cloud = Cloud::on(Disk::Ext4(256 * MIB));
     let disk = cloud.raw("disk.img", 20 * MIB);
-    let image = cloud
-        .cp(&disk)
-        .driver("qcow2")
-        .run()
-        .succeeds()
-        .image("qcow2");
+    let image = cloud.cp(&disk).driver("qcow2").run().succeeds().image("qcow2");
     same_content(&disk, "raw", &image, "qcow2");
     let upload = cloud.compressed_qcow2(&disk, "disk.qcow2", "");
-    let copy = cloud
-        .cp(&upload)
-        .driver("raw")
-        .run()
-        .succeeds()
-        .image("raw");
+    let copy = cloud.cp(&upload).driver("raw").run().succeeds().image("raw");
     same_bytes(&disk, copy);
 }

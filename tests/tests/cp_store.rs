@@ -13,11 +13,7 @@ fn the_reply_uses_base_path_as_it_came() {
     let base_path = cloud.base_path();
     assert!(base_path.contains("//"));
     let reply = cloud.cp(&disk).run().succeeds();
-    assert!(
-        reply.line().starts_with(&format!("{base_path}/")),
-        "{}",
-        reply.line()
-    );
+    assert!(reply.line().starts_with(&format!("{base_path}/")), "{}", reply.line());
 }
 
 #[test]
@@ -25,11 +21,7 @@ fn a_trailing_slash_of_base_path_does_no_harm() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
     let base_path = format!("{}/", cloud.base_path());
-    let reply = cloud
-        .cp(&disk)
-        .set("DATASTORE/BASE_PATH", &base_path)
-        .run()
-        .succeeds();
+    let reply = cloud.cp(&disk).set("DATASTORE/BASE_PATH", &base_path).run().succeeds();
     let (path, _) = reply.line().split_once(' ').unwrap();
     assert!(path.starts_with(base_path.as_str()), "{path}");
     same_bytes(disk, path);
@@ -62,11 +54,8 @@ fn a_base_path_that_can_t_be_is_named() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
     let file = cloud.file("a file", "x");
-    for path in [
-        file.to_str().unwrap(),
-        &format!("{}/below", file.display()),
-        "/proc/nothing/here",
-    ] {
+    for path in [file.to_str().unwrap(), &format!("{}/below", file.display()), "/proc/nothing/here"]
+    {
         println!("{path}");
         cloud
             .cp(&disk)
@@ -89,14 +78,7 @@ fn a_relative_base_path_is_refused() {
             .run()
             .fails()
             .naming("DATASTORE/BASE_PATH");
-        assert!(
-            !cloud
-                .one_location()
-                .join("var")
-                .join(path)
-                .join("-p")
-                .exists()
-        );
+        assert!(!cloud.one_location().join("var").join(path).join("-p").exists());
     }
 }
 
@@ -104,25 +86,11 @@ fn a_relative_base_path_is_refused() {
 fn a_base_path_with_odd_characters_is_a_directory_like_any() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
-    for name in [
-        "with blanks",
-        "$(touch trap)",
-        "'quotes\"",
-        "-dash",
-        "a&b;c|d",
-        "größe",
-    ] {
+    for name in ["with blanks", "$(touch trap)", "'quotes\"", "-dash", "a&b;c|d", "größe"] {
         let base_path = format!("{}//{name}", cloud.root().display());
-        let reply = cloud
-            .cp(&disk)
-            .set("DATASTORE/BASE_PATH", &base_path)
-            .run()
-            .succeeds();
+        let reply = cloud.cp(&disk).set("DATASTORE/BASE_PATH", &base_path).run().succeeds();
         let (path, format) = reply.line().rsplit_once(' ').unwrap();
-        assert!(
-            path.starts_with(&base_path) && format == "raw",
-            "{path} {format}"
-        );
+        assert!(path.starts_with(&base_path) && format == "raw", "{path} {format}");
         same_bytes(&disk, path);
     }
     assert!(!cloud.root().join("trap").exists() && !cloud.one_location().join("var/trap").exists());
@@ -132,10 +100,7 @@ fn a_base_path_with_odd_characters_is_a_directory_like_any() {
 fn a_base_path_that_is_read_only_is_named() {
     let cloud = Cloud::with_datastore_on(Disk::Tmpfs(8 * MIB));
     let disk = cloud.raw("disk.img", MIB);
-    run(
-        "mount",
-        ["-o", "remount,ro", cloud.datastore().to_str().unwrap()],
-    );
+    run("mount", ["-o", "remount,ro", cloud.datastore().to_str().unwrap()]);
     cloud
         .cp(&disk)
         .run()
@@ -151,13 +116,7 @@ fn a_base_path_that_belongs_to_somebody_else_is_named() {
     let disk = cloud.raw("disk.img", MIB);
     cloud.hand_over_to(12345);
     cloud.cp(&disk).as_user(12345).run().succeeds().image("raw");
-    cloud
-        .cp(&disk)
-        .as_user(12346)
-        .run()
-        .fails()
-        .naming("DATASTORE/BASE_PATH")
-        .saying("permission");
+    cloud.cp(&disk).as_user(12346).run().fails().naming("DATASTORE/BASE_PATH").saying("permission");
 }
 
 #[test]
@@ -196,12 +155,7 @@ fn an_action_on_a_datastore_of_another_type_is_refused() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
     for kind in ["1", "3", "9"] {
-        cloud
-            .cp(&disk)
-            .set_escaped("DATASTORE/TYPE", kind)
-            .run()
-            .fails()
-            .naming("DATASTORE/TYPE");
+        cloud.cp(&disk).set_escaped("DATASTORE/TYPE", kind).run().fails().naming("DATASTORE/TYPE");
     }
 }
 
@@ -213,12 +167,9 @@ fn other_storage_is_never_served_from_here() {
         ("DATASTORE/TEMPLATE/BRIDGE_LIST", "host1 host2"),
         ("DATASTORE/TEMPLATE/NFS_AUTO_ENABLE", "yes"),
     ] {
-        for call in [
-            cloud.cp(&disk),
-            cloud.mkfs("raw", "1"),
-            cloud.rm(cloud.source(1)),
-            cloud.monitor(),
-        ] {
+        for call in
+            [cloud.cp(&disk), cloud.mkfs("raw", "1"), cloud.rm(cloud.source(1)), cloud.monitor()]
+        {
             let call = call
                 .set("DATASTORE/TEMPLATE/NFS_AUTO_HOST", "nowhere.invalid")
                 .set("DATASTORE/TEMPLATE/NFS_AUTO_PATH", "/export");
@@ -285,12 +236,7 @@ fn what_another_call_is_still_writing_is_left_alone() {
 fn hidden_files_of_others_are_left_alone() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
-    for name in [
-        ".automounted",
-        ".snapshot",
-        ".ferrostore",
-        ".nfs000000000001",
-    ] {
+    for name in [".automounted", ".snapshot", ".ferrostore", ".nfs000000000001"] {
         fs::write(cloud.datastore().join(name), "x").unwrap();
     }
     let outcome = cloud.cp(&disk).run();
@@ -314,19 +260,13 @@ fn a_terminated_call_leaves_nothing() {
     let cloud = Cloud::new();
     let disk = cloud.file("disk.img", pattern(1, 3 * MIB as usize));
     let packed = cloud.compressed(&disk, "gzip");
-    // SIGTERM arrives when the image is written and about to be made durable.
-    let strace = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-e",
-        "trace=fsync,fdatasync,syncfs",
-        "-e",
-        "inject=fsync,fdatasync,syncfs:signal=SIGTERM:when=1",
-    ];
-    let outcome = cloud.cp(&packed).under(strace).run();
+    // When the image is written and about to be made durable, the disk takes its time, and
+    // SIGTERM arrives.
+    let slow = "inject=fsync,fdatasync,syncfs,sync_file_range:delay_enter=4000000";
+    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync,fdatasync,syncfs"];
+    let timeout = ["timeout", "--preserve-status", "--signal=TERM", "1"];
+    let wrapper = strace.into_iter().chain(["-e", slow]).chain(timeout);
+    let outcome = cloud.cp(&packed).under(wrapper).run();
     assert!(!outcome.status.success(), "the signal was ignored");
     assert_eq!(outcome.stdout, b"");
     assert_eq!(outcome.before, outcome.after);

@@ -5,18 +5,10 @@ use ferrostore_tests::{Cloud, MIB, digest};
 /// The text of one element of the reply.
 fn element<'a>(reply: &'a str, name: &str) -> &'a str {
     let start = format!("<{name}>");
-    let from = reply
-        .find(&start)
-        .unwrap_or_else(|| panic!("no {name} in {reply}"))
-        + start.len();
-    let length = reply[from..]
-        .find(&format!("</{name}>"))
-        .expect("the element ends");
+    let from = reply.find(&start).unwrap_or_else(|| panic!("no {name} in {reply}")) + start.len();
+    let length = reply[from..].find(&format!("</{name}>")).expect("the element ends");
     let inside = reply[from..from + length].trim();
-    inside
-        .strip_prefix("<![CDATA[")
-        .and_then(|rest| rest.strip_suffix("]]>"))
-        .unwrap_or(inside)
+    inside.strip_prefix("<![CDATA[").and_then(|rest| rest.strip_suffix("]]>")).unwrap_or(inside)
 }
 
 #[test]
@@ -29,10 +21,7 @@ fn the_reply_has_all_that_a_marketplace_needs() {
         let reply = cloud.export(&source, format).run().succeeds();
         reply.changing_nothing();
         let text = reply.text.trim();
-        assert!(
-            text.starts_with("<IMPORT_INFO>") && text.ends_with("</IMPORT_INFO>"),
-            "{text}"
-        );
+        assert!(text.starts_with("<IMPORT_INFO>") && text.ends_with("</IMPORT_INFO>"), "{text}");
         assert_eq!(element(text, "MD5"), digest("md5sum", path));
         assert_eq!(element(text, "SIZE"), "4");
         assert_eq!(element(text, "FORMAT"), format);
@@ -54,13 +43,9 @@ fn a_pretty_printed_message_is_read() {
     let cloud = Cloud::new();
     let source = cloud.stored(1, &cloud.raw("disk.img", MIB));
     let call = cloud.export(&source, "raw");
-    let pretty = String::from_utf8(call.message().xml())
-        .unwrap()
-        .replace("><", ">\n  <");
+    let pretty = String::from_utf8(call.message().xml()).unwrap().replace("><", ">\n  <");
     // A line break never stands next to CDATA in what oned sends.
-    let pretty = pretty
-        .replace(">\n  <![CDATA[", "><![CDATA[")
-        .replace("]]>\n  </", "]]></");
+    let pretty = pretty.replace(">\n  <![CDATA[", "><![CDATA[").replace("]]>\n  </", "]]></");
     let reply = call.input_encoded(pretty).run().succeeds();
     assert_eq!(element(&reply.text, "FORMAT"), "raw");
 }
@@ -73,16 +58,10 @@ fn odd_characters_of_the_path_don_t_break_the_reply() {
     std::fs::create_dir(&base_path).unwrap();
     let source = format!("{base_path}/{:032x}", 1);
     std::fs::copy(&disk, &source).unwrap();
-    let reply = cloud
-        .export(&source, "raw")
-        .set("DATASTORE/BASE_PATH", &base_path)
-        .run()
-        .succeeds();
+    let reply =
+        cloud.export(&source, "raw").set("DATASTORE/BASE_PATH", &base_path).run().succeeds();
     let raw = &reply.text;
-    assert!(
-        !raw.contains("a & b <c>") || raw.contains("<![CDATA["),
-        "{raw}"
-    );
+    assert!(!raw.contains("a & b <c>") || raw.contains("<![CDATA["), "{raw}");
     assert_eq!(element(raw, "MD5"), digest("md5sum", &disk));
 }
 
@@ -90,12 +69,7 @@ fn odd_characters_of_the_path_don_t_break_the_reply() {
 fn a_missing_image_is_named() {
     let cloud = Cloud::new();
     let missing = cloud.source(1);
-    cloud
-        .export(&missing, "raw")
-        .run()
-        .fails()
-        .naming("IMAGE/SOURCE")
-        .saying(&missing);
+    cloud.export(&missing, "raw").run().fails().naming("IMAGE/SOURCE").saying(&missing);
 }
 
 #[test]
@@ -103,19 +77,10 @@ fn what_is_not_in_the_datastore_is_not_exported() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
     for source in [disk.to_str().unwrap(), "/etc/passwd", "relative"] {
-        cloud
-            .export(source, "raw")
-            .run()
-            .fails()
-            .naming("IMAGE/SOURCE")
-            .saying(source);
+        cloud.export(source, "raw").run().fails().naming("IMAGE/SOURCE").saying(source);
     }
     let dotted = format!("{}/../../../../images/disk.img", cloud.base_path());
-    cloud
-        .export(dotted, "raw")
-        .run()
-        .fails()
-        .naming("IMAGE/SOURCE");
+    cloud.export(dotted, "raw").run().fails().naming("IMAGE/SOURCE");
 }
 
 #[test]

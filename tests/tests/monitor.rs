@@ -9,14 +9,8 @@ fn numbers(reply: &str) -> [u64; 3] {
     assert_eq!(lines.len(), 3, "{reply}");
     assert!(reply.ends_with('\n'));
     ["USED_MB", "TOTAL_MB", "FREE_MB"].map(|name| {
-        let line = lines
-            .iter()
-            .find(|line| line.starts_with(name))
-            .expect(name);
-        let value = line
-            .strip_prefix(name)
-            .and_then(|rest| rest.strip_prefix('='))
-            .expect(line);
+        let line = lines.iter().find(|line| line.starts_with(name)).expect(name);
+        let value = line.strip_prefix(name).and_then(|rest| rest.strip_prefix('=')).expect(line);
         value.parse().expect(value)
     })
 }
@@ -25,11 +19,7 @@ fn numbers(reply: &str) -> [u64; 3] {
 fn the_lines_come_in_the_order_of_the_contract() {
     let cloud = Cloud::new();
     let reply = cloud.monitor().run().succeeds();
-    let names: Vec<_> = reply
-        .text
-        .lines()
-        .map(|line| line.split('=').next().unwrap())
-        .collect();
+    let names: Vec<_> = reply.text.lines().map(|line| line.split('=').next().unwrap()).collect();
     assert_eq!(names, ["USED_MB", "TOTAL_MB", "FREE_MB"]);
     reply.changing_nothing();
 }
@@ -38,31 +28,17 @@ fn the_lines_come_in_the_order_of_the_contract() {
 fn the_numbers_are_those_of_the_file_system() {
     let cloud = Cloud::with_datastore_on(Disk::Tmpfs(16 * MIB));
     assert_eq!(numbers(&cloud.monitor().run().succeeds().text), [0, 16, 16]);
-    fs::write(
-        cloud.datastore().join("image"),
-        pattern(1, 5 * MIB as usize),
-    )
-    .unwrap();
+    fs::write(cloud.datastore().join("image"), pattern(1, 5 * MIB as usize)).unwrap();
     assert_eq!(numbers(&cloud.monitor().run().succeeds().text), [5, 16, 11]);
 }
 
 #[test]
 fn the_numbers_are_those_of_df() {
     let cloud = Cloud::on(Disk::Ext4(300 * MIB));
-    fs::write(
-        cloud.datastore().join("image"),
-        pattern(1, 50 * MIB as usize),
-    )
-    .unwrap();
+    fs::write(cloud.datastore().join("image"), pattern(1, 50 * MIB as usize)).unwrap();
     run("sync", ["-f", cloud.datastore().to_str().unwrap()]);
-    let output = run(
-        "df",
-        [
-            "-B1",
-            "--output=used,size,avail",
-            cloud.datastore().to_str().unwrap(),
-        ],
-    );
+    let output =
+        run("df", ["-B1", "--output=used,size,avail", cloud.datastore().to_str().unwrap()]);
     let text = String::from_utf8(output.stdout).unwrap();
     let df: Vec<u64> = text
         .lines()
@@ -71,10 +47,7 @@ fn the_numbers_are_those_of_df() {
         .split_whitespace()
         .map(|bytes| bytes.parse::<u64>().unwrap() / MIB)
         .collect();
-    for (ours, theirs) in numbers(&cloud.monitor().run().succeeds().text)
-        .into_iter()
-        .zip(df)
-    {
+    for (ours, theirs) in numbers(&cloud.monitor().run().succeeds().text).into_iter().zip(df) {
         assert!(ours.abs_diff(theirs) <= 1, "{ours} MiB and {theirs} MiB");
     }
 }
@@ -92,11 +65,7 @@ fn a_missing_base_path_is_created() {
 fn a_base_path_that_can_t_be_is_named() {
     let cloud = Cloud::new();
     let file = cloud.file("a file", "x");
-    for path in [
-        file.to_str().unwrap(),
-        "/proc/nothing/here",
-        "relative/path",
-    ] {
+    for path in [file.to_str().unwrap(), "/proc/nothing/here", "relative/path"] {
         cloud
             .monitor()
             .set("DATASTORE/BASE_PATH", path)
@@ -117,10 +86,7 @@ fn a_full_datastore_is_measured_too() {
 #[test]
 fn a_read_only_datastore_is_measured_too() {
     let cloud = Cloud::with_datastore_on(Disk::Tmpfs(2 * MIB));
-    run(
-        "mount",
-        ["-o", "remount,ro", cloud.datastore().to_str().unwrap()],
-    );
+    run("mount", ["-o", "remount,ro", cloud.datastore().to_str().unwrap()]);
     assert_eq!(numbers(&cloud.monitor().run().succeeds().text), [0, 2, 2]);
 }
 

@@ -15,18 +15,8 @@ fn an_image_goes_and_others_stay() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
     let (first, second) = (cloud.stored(1, &disk), cloud.stored(2, &disk));
-    cloud
-        .rm(&first)
-        .run()
-        .succeeds()
-        .silently()
-        .removing(&[name(&first)]);
-    cloud
-        .rm(&second)
-        .run()
-        .succeeds()
-        .silently()
-        .removing(&[name(&second)]);
+    cloud.rm(&first).run().succeeds().silently().removing(&[name(&first)]);
+    cloud.rm(&second).run().succeeds().silently().removing(&[name(&second)]);
     assert!(disk.exists(), "the original is the user's");
 }
 
@@ -45,21 +35,13 @@ fn its_snapshots_and_its_checksum_go_with_it() {
     fs::write(format!("{source}.md5sum"), "sum").unwrap();
     fs::write(format!("{other}.md5sum"), "sum").unwrap();
     cloud.rm(&source).run().succeeds().silently();
-    assert_eq!(
-        cloud.listing().names(),
-        [name(&other), &format!("{}.md5sum", name(&other))]
-    );
+    assert_eq!(cloud.listing().names(), [name(&other), &format!("{}.md5sum", name(&other))]);
 }
 
 #[test]
 fn an_image_that_is_gone_already_is_no_error() {
     let cloud = Cloud::new();
-    cloud
-        .rm(cloud.source(1))
-        .run()
-        .succeeds()
-        .silently()
-        .changing_nothing();
+    cloud.rm(cloud.source(1)).run().succeeds().silently().changing_nothing();
     // Not even if only its company is left.
     let source = cloud.source(2);
     fs::create_dir(format!("{source}.snap")).unwrap();
@@ -138,12 +120,7 @@ fn what_is_not_directly_in_the_datastore_is_refused() {
         "*".to_owned(),
     ] {
         println!("{source}");
-        cloud
-            .rm(&source)
-            .run()
-            .fails()
-            .naming("IMAGE/SOURCE")
-            .saying(&source);
+        cloud.rm(&source).run().fails().naming("IMAGE/SOURCE").saying(&source);
         assert_eq!(before, Listing::of(cloud.root()));
     }
 }
@@ -211,15 +188,7 @@ fn an_image_whose_disk_is_among_its_snapshots_goes_whole() {
 fn odd_names_are_names() {
     let cloud = Cloud::new();
     fs::write(cloud.datastore().join("bystander"), "x").unwrap();
-    for name in [
-        "a b",
-        "$(touch trap)",
-        "'quote\"",
-        "-rf",
-        "*",
-        "b;touch trap",
-        "new\nline",
-    ] {
+    for name in ["a b", "$(touch trap)", "'quote\"", "-rf", "*", "b;touch trap", "new\nline"] {
         println!("{name:?}");
         fs::write(cloud.datastore().join(name), "x").unwrap();
         cloud
