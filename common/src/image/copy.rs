@@ -15,6 +15,8 @@ use std::os::unix::fs::FileExt as _;
 
 /// Larger buffers only cost processor cache.
 const BUFFER: u64 = 256 << 10;
+/// So much is asked for before it is needed, bytes: enough to keep a disk busy.
+const READ_AHEAD: u64 = 4 << 20;
 /// Alignment that sharing blocks asks for, bytes. Where a file system's blocks are larger, sharing
 /// fails and the bytes are copied.
 const SHARED_BLOCK: u64 = 4 << 10;
@@ -165,18 +167,14 @@ impl Copier {
         length: u64,
         target: &mut Target,
     ) -> Result<(), ImageError> {
-        if length > BUFFER {
-            // A hint; reading works without.
-            let _ = posix_fadvise(
-                source,
-                offset as i64,
-                length as i64,
-                PosixFadviseAdvice::POSIX_FADV_SEQUENTIAL,
-            );
-        }
         self.buffer.resize(BUFFER as usize, 0);
         let mut done = 0;
+        let mut ahead = 0;
         while done < length {
+            if ahead < length && done + READ_AHEAD / 2 >= ahead {
+                read_ahead(source, offset + ahead, READ_AHEAD.min(length - ahead));
+                ahead += READ_AHEAD;
+            }
             // Ends of buffers fall on multiples of their size, so zero clusters are seen whole.
             let position = guest + done;
             let count = (BUFFER - position % BUFFER).min(length - done);
@@ -189,6 +187,13 @@ impl Copier {
         }
         Ok(())
     }
+}
+
+/// Has the kernel fetch what will be read next, while what is there is being written. A hint: reading
+/// works without.
+fn read_ahead(source: &File, offset: u64, length: u64) {
+    let advice = PosixFadviseAdvice::POSIX_FADV_WILLNEED;
+    let _ = posix_fadvise(source, offset as i64, length as i64, advice);
 }
 
 /// Errors that another way of copying would meet as well.
