@@ -16,9 +16,8 @@ where
     S: Strategy,
     S::Value: std::fmt::Debug,
 {
-    let factor = std::env::var("FERROSTORE_CASES").map_or(1, |text| {
-        text.parse().expect("FERROSTORE_CASES is a number")
-    });
+    let factor = std::env::var("FERROSTORE_CASES")
+        .map_or(1, |text| text.parse().expect("FERROSTORE_CASES is a number"));
     let config = Config {
         cases: cases * factor,
         max_shrink_iters: 60,
@@ -175,10 +174,7 @@ impl Shape {
         }
         // A compressed write over an allocated cluster fails, and the rest goes on.
         let output = command.arg(path).output().expect("qemu-io is installed");
-        assert!(
-            matches!(output.status.code(), Some(0 | 1)),
-            "{command:?}: {output:?}"
-        );
+        assert!(matches!(output.status.code(), Some(0 | 1)), "{command:?}: {output:?}");
     }
 }
 

@@ -21,11 +21,7 @@ fn shipped_packages() -> BTreeSet<String> {
         .args(["--prefix", "none", "--format", "{p}"])
         .output()
         .expect("cargo can be started");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout)
         .unwrap()
         .lines()
@@ -38,14 +34,7 @@ fn shipped_packages() -> BTreeSet<String> {
 fn no_crate_that_only_tests_need_is_shipped() {
     let packages = shipped_packages();
     assert!(packages.contains("ferrostore"), "{packages:?}");
-    for banned in [
-        "qcow2-rs",
-        "imago",
-        "tokio",
-        "async-std",
-        "smol",
-        "proptest",
-    ] {
+    for banned in ["qcow2-rs", "imago", "tokio", "async-std", "smol", "proptest"] {
         assert!(!packages.contains(banned), "{banned} is shipped");
     }
 }
@@ -55,9 +44,7 @@ fn no_crate_that_only_tests_need_is_shipped() {
 fn log_lines_are_not_compiled_away() {
     let output = cargo()
         .args(["tree", "--locked", "--package", "drivers"])
-        .args([
-            "--edges", "normal", "--prefix", "none", "--format", "{p} {f}",
-        ])
+        .args(["--edges", "normal", "--prefix", "none", "--format", "{p} {f}"])
         .output()
         .expect("cargo can be started");
     let text = String::from_utf8(output.stdout).unwrap();
@@ -102,27 +89,16 @@ fn the_executables_are_small() {
 /// Runs a call and returns the paths of all programs that it started, but for the driver itself.
 fn programs(cloud: &Cloud, call: Call) -> Vec<String> {
     let log = cloud.root().join("execve");
-    call.under([
-        "strace",
-        "-f",
-        "-qq",
-        "-e",
-        "trace=execve,execveat",
-        "-o",
-        log.to_str().unwrap(),
-    ])
-    .run()
-    .succeeds();
+    call.under(["strace", "-f", "-qq", "-e", "trace=execve,execveat", "-o", log.to_str().unwrap()])
+        .run()
+        .succeeds();
     let trace = fs::read_to_string(&log).unwrap();
     let started: Vec<String> = trace
         .lines()
         .filter(|line| line.contains("execve") && line.contains("(\""))
         .map(|line| line.split('"').nth(1).unwrap_or(line).to_owned())
         .collect();
-    assert!(
-        !started.is_empty(),
-        "strace sees the driver itself: {trace}"
-    );
+    assert!(!started.is_empty(), "strace sees the driver itself: {trace}");
     started[1..].to_vec()
 }
 
@@ -174,10 +150,7 @@ fn managing_images_starts_no_program() {
     let raw = cloud.raw("disk.img", 2 * MIB);
     let source = cloud.stored(1, &raw);
     alone(&programs(&cloud, cloud.clone_of(&source, "raw")));
-    alone(&programs(
-        &cloud,
-        cloud.clone_of(&source, "raw").driver("qcow2"),
-    ));
+    alone(&programs(&cloud, cloud.clone_of(&source, "raw").driver("qcow2")));
     alone(&programs(&cloud, cloud.mkfs("raw", "4")));
     alone(&programs(&cloud, cloud.mkfs("qcow2", "4")));
     alone(&programs(&cloud, cloud.export(&source, "raw")));
@@ -204,10 +177,7 @@ fn programs_that_are_needed_are_started_without_a_shell() {
     let cloud = Cloud::new();
     let started = programs(&cloud, cloud.mkfs("raw", "8").set("IMAGE/FS", "ext4"));
     without_a_shell(&started);
-    assert!(
-        started.iter().any(|program| program.ends_with("mkfs.ext4")),
-        "{started:?}"
-    );
+    assert!(started.iter().any(|program| program.ends_with("mkfs.ext4")), "{started:?}");
     let started = programs(&cloud, cloud.mkfs("qcow2", "8").set("IMAGE/FS", "ext4"));
     without_a_shell(&started);
     without_a_shell(&programs(&cloud, cloud.mkfs("swap", "8")));
@@ -216,8 +186,5 @@ fn programs_that_are_needed_are_started_without_a_shell() {
     let vmdk = cloud.converted(&raw, "disk.vmdk", "vmdk", "");
     let started = programs(&cloud, cloud.cp(&vmdk).driver("qcow2"));
     without_a_shell(&started);
-    assert!(
-        started.iter().any(|program| program.ends_with("qemu-img")),
-        "{started:?}"
-    );
+    assert!(started.iter().any(|program| program.ends_with("qemu-img")), "{started:?}");
 }

@@ -92,10 +92,7 @@ fn mkfs_of_an_empty_qcow2() {
         qemu_img_check(&image);
         assert_eq!(virtual_size(&image, "qcow2"), mib * MIB);
         let empty = cloud.outside().join("empty");
-        fs::File::create(&empty)
-            .unwrap()
-            .set_len(mib * MIB)
-            .unwrap();
+        fs::File::create(&empty).unwrap().set_len(mib * MIB).unwrap();
         same_content(&image, "qcow2", &empty, "raw");
         if mib < 40 {
             let zeros = vec![0; usize::try_from(mib * MIB).unwrap()];

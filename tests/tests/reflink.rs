@@ -49,14 +49,7 @@ fn shared(what: &str, growth: u64) {
 fn conversions(cloud: &Cloud) -> Vec<(&'static str, u64)> {
     let raw = disk(cloud);
     let reference = cloud.outside().join("reference");
-    run(
-        "cp",
-        [
-            "--reflink=never",
-            raw.to_str().unwrap(),
-            reference.to_str().unwrap(),
-        ],
-    );
+    run("cp", ["--reflink=never", raw.to_str().unwrap(), reference.to_str().unwrap()]);
 
     let (raw_to_qcow2, image) = growth(cloud, || {
         let reply = cloud.cp(&raw).driver("qcow2").run().succeeds();
@@ -83,16 +76,7 @@ fn conversions(cloud: &Cloud) -> Vec<(&'static str, u64)> {
     same_content(&image, "qcow2", &reference, "raw");
 
     // Sharing is safe: what is written to the one is not seen in the other.
-    run(
-        "qemu-io",
-        [
-            "-f",
-            "qcow2",
-            "-c",
-            "write -q -P 9 4M 8M",
-            image.to_str().unwrap(),
-        ],
-    );
+    run("qemu-io", ["-f", "qcow2", "-c", "write -q -P 9 4M 8M", image.to_str().unwrap()]);
     same_content(&raw, "raw", &reference, "raw");
     vec![
         ("cp of raw into qcow2", raw_to_qcow2),
@@ -114,12 +98,7 @@ fn chain(cloud: &Cloud) -> Chain<'_> {
         let file = file.to_str().unwrap();
         create.extend([file, "64M"]);
         run("qemu-img", create);
-        let write = format!(
-            "write -q -s {} {} {}",
-            noise.display(),
-            part * 20 * MIB,
-            DATA / 3
-        );
+        let write = format!("write -q -s {} {} {}", noise.display(), part * 20 * MIB, DATA / 3);
         run("qemu-io", ["-f", "qcow2", "-c", &write, file]);
     };
     let mut chain = Chain::filled(cloud, Layout::ABSOLUTE, |file| fill(file, 0, None));
@@ -137,15 +116,7 @@ fn chain(cloud: &Cloud) -> Chain<'_> {
 fn flatten(cloud: &Cloud, reflink: &str) -> u64 {
     let chain = chain(cloud);
     let kept = cloud.outside().join("kept");
-    run(
-        "cp",
-        [
-            "-a",
-            reflink,
-            cloud.datastore().to_str().unwrap(),
-            kept.to_str().unwrap(),
-        ],
-    );
+    run("cp", ["-a", reflink, cloud.datastore().to_str().unwrap(), kept.to_str().unwrap()]);
     let (growth, ()) = growth(cloud, || {
         chain.call("snap_flatten", 2).run().succeeds();
     });
@@ -175,20 +146,10 @@ fn xfs_shares_blocks_in_a_copy_that_is_reverted_to() {
     let source = cloud.source(9);
     let snapshots = PathBuf::from(format!("{source}.snap"));
     fs::create_dir(&snapshots).unwrap();
-    run(
-        "cp",
-        [
-            "--reflink=never",
-            raw.to_str().unwrap(),
-            snapshots.join("0").to_str().unwrap(),
-        ],
-    );
+    run("cp", ["--reflink=never", raw.to_str().unwrap(), snapshots.join("0").to_str().unwrap()]);
     fs::write(&source, "the live disk").unwrap();
     let (growth, ()) = growth(&cloud, || {
-        cloud
-            .snap("snap_revert", &source, "raw", 0)
-            .run()
-            .succeeds();
+        cloud.snap("snap_revert", &source, "raw", 0).run().succeeds();
     });
     same_content(&source, "raw", &raw, "raw");
     shared("snap_revert", growth);
@@ -196,14 +157,12 @@ fn xfs_shares_blocks_in_a_copy_that_is_reverted_to() {
 
 #[test]
 fn ext4_copies() {
-    let cloud = Cloud::on(Disk::Ext4(800 * MIB));
-    conversions(&cloud);
-    flatten(&cloud, "--reflink=auto");
+    conversions(&Cloud::on(Disk::Ext4(800 * MIB)));
+    flatten(&Cloud::on(Disk::Ext4(800 * MIB)), "--reflink=auto");
 }
 
 #[test]
 fn btrfs_works_as_well() {
-    let cloud = Cloud::on(Disk::Btrfs(800 * MIB));
-    conversions(&cloud);
-    flatten(&cloud, "--reflink=auto");
+    conversions(&Cloud::on(Disk::Btrfs(800 * MIB)));
+    flatten(&Cloud::on(Disk::Btrfs(800 * MIB)), "--reflink=auto");
 }

@@ -17,9 +17,7 @@ fn refused(snapshots: &Snapshots, target: u32) -> [Failure; 3] {
 #[track_caller]
 fn about_the_snapshot(failures: [Failure; 3], target: u32) {
     for failure in failures {
-        failure
-            .naming("IMAGE/TARGET_SNAPSHOT")
-            .saying(&target.to_string());
+        failure.naming("IMAGE/TARGET_SNAPSHOT").saying(&target.to_string());
     }
 }
 
@@ -48,17 +46,7 @@ fn the_live_disk_is_no_snapshot(layout: Layout) {
 fn the_target_must_be_a_number(layout: Layout) {
     let cloud = Cloud::new();
     let chain = Chain::of_four(&cloud, layout);
-    for target in [
-        "-1",
-        "",
-        "x",
-        "1x",
-        "1.0",
-        "0x1",
-        "1/../2",
-        "+",
-        "99999999999999999999",
-    ] {
+    for target in ["", "x", "1x", "1.0", "0x1", "1/../2", "+", "99999999999999999999"] {
         for action in ACTIONS {
             chain
                 .call(action, 1)
@@ -98,9 +86,7 @@ fn the_directory_of_snapshots_must_be_there(layout: Layout) {
     let chain = Chain::of_four(&cloud, layout);
     fs::remove_dir_all(chain.directory()).unwrap();
     for failure in refused(&chain, 1) {
-        failure
-            .saying_any(&["IMAGE/TARGET_SNAPSHOT", "IMAGE/SOURCE"])
-            .saying(chain.name());
+        failure.saying_any(&["IMAGE/TARGET_SNAPSHOT", "IMAGE/SOURCE"]).saying(chain.name());
     }
 }
 
@@ -127,13 +113,7 @@ fn source_must_lie_in_the_datastore(layout: Layout) {
     ];
     for text in &sources {
         for action in ACTIONS {
-            chain
-                .call(action, 1)
-                .source(text)
-                .run()
-                .fails()
-                .naming("IMAGE/SOURCE")
-                .saying(text);
+            chain.call(action, 1).source(text).run().fails().naming("IMAGE/SOURCE").saying(text);
         }
     }
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 2 + 4);
@@ -243,5 +223,21 @@ fn an_image_of_copies_must_be_there() {
     fs::remove_file(copies.source()).unwrap();
     for failure in refused(&copies, 1) {
         failure.naming("IMAGE/SOURCE");
+    }
+}
+
+/// `-1` is oned's word for no snapshot; the user gets to see it all the same.
+#[test]
+fn minus_one_is_no_snapshot() {
+    let cloud = Cloud::new();
+    let chain = Chain::of_four(&cloud, Layout::ABSOLUTE);
+    for action in ACTIONS {
+        chain
+            .call(action, 1)
+            .set_escaped("IMAGE/TARGET_SNAPSHOT", "-1")
+            .run()
+            .fails()
+            .naming("IMAGE/TARGET_SNAPSHOT")
+            .saying("-1");
     }
 }

@@ -195,12 +195,7 @@ fn a_raw_copy_that_begins_like_a_qcow2_is_kept_byte_for_byte() {
     fs::write(&secret, pattern(3, 100_000)).unwrap();
     let disk = cloud.outside().join("disk");
     let (secret, disk) = (secret.to_str().unwrap(), disk.to_str().unwrap());
-    run(
-        "qemu-img",
-        [
-            "create", "-q", "-f", "qcow2", "-F", "raw", "-b", secret, disk,
-        ],
-    );
+    run("qemu-img", ["create", "-q", "-f", "qcow2", "-F", "raw", "-b", secret, disk]);
     run("cp", [disk, copies.file(1).to_str().unwrap()]);
     copies.call("snap_flatten", 1).run().succeeds().silently();
     same_bytes(copies.source(), disk);
@@ -217,11 +212,7 @@ fn what_the_vm_wrote_after_the_snapshot_is_gone() {
         .arg(chain.reference(3))
         .status()
         .unwrap();
-    assert_eq!(
-        differ.code(),
-        Some(1),
-        "the snapshot differs from the live disk"
-    );
+    assert_eq!(differ.code(), Some(1), "the snapshot differs from the live disk");
 }
 
 #[test]
@@ -235,11 +226,7 @@ fn holes_stay_holes() {
     chain.call("snap_flatten", 1).run().succeeds();
     let source = fs::metadata(chain.source()).unwrap();
     // The base's data is some 520 KiB and two clusters; the rest is tables.
-    assert!(
-        source.blocks() * 512 <= 2 * MIB,
-        "{} blocks",
-        source.blocks()
-    );
+    assert!(source.blocks() * 512 <= 2 * MIB, "{} blocks", source.blocks());
 }
 
 #[test]
@@ -264,11 +251,7 @@ fn without_room_for_the_result_everything_stays_as_it_was() {
     while fs::write(&filler, vec![1; size as usize]).is_err() {
         size -= 64 * KIB;
     }
-    chain
-        .call("snap_flatten", 2)
-        .run()
-        .fails()
-        .saying_any(&["space", "ENOSPC"]);
+    chain.call("snap_flatten", 2).run().fails().saying_any(&["space", "ENOSPC"]);
     for number in 0..4 {
         chain.check_content(chain.file(number), number);
     }

@@ -14,15 +14,7 @@ fn secrets(cloud: &Cloud) -> (PathBuf, PathBuf) {
     let qcow2 = cloud.outside().join("secret.qcow2");
     run(
         "qemu-img",
-        [
-            "convert",
-            "-f",
-            "raw",
-            "-O",
-            "qcow2",
-            raw.to_str().unwrap(),
-            qcow2.to_str().unwrap(),
-        ],
+        ["convert", "-f", "raw", "-O", "qcow2", raw.to_str().unwrap(), qcow2.to_str().unwrap()],
     );
     (raw, qcow2)
 }
@@ -83,12 +75,7 @@ fn a_backing_name_that_climbs_out(layout: Layout) {
     let cloud = Cloud::new();
     let (raw, qcow2) = secrets(&cloud);
     let chain = chain_upon(&cloud, layout, "../../../../../outside/secret.qcow2");
-    assert!(
-        chain
-            .directory()
-            .join("../../../../../outside/secret.qcow2")
-            .exists()
-    );
+    assert!(chain.directory().join("../../../../../outside/secret.qcow2").exists());
     refused_unopened(&cloud, &chain, &[&raw, &qcow2]);
 }
 
@@ -152,10 +139,7 @@ fn an_external_data_file(layout: Layout) {
             "-f",
             "qcow2",
             "-o",
-            &format!(
-                "data_file={},data_file_raw=on",
-                cloud.outside().join("data").display()
-            ),
+            &format!("data_file={},data_file_raw=on", cloud.outside().join("data").display()),
             file.to_str().unwrap(),
             "1M",
         ],
@@ -166,11 +150,11 @@ fn an_external_data_file(layout: Layout) {
         chain.overlay_upon(number, &below, Level::PLAIN);
     }
     for target in [1, 2] {
-        chain
-            .call("snap_flatten", target)
-            .run()
-            .fails()
-            .saying_any(&["data file", "data_file", "external data"]);
+        chain.call("snap_flatten", target).run().fails().saying_any(&[
+            "data file",
+            "data_file",
+            "external data",
+        ]);
     }
     drop(qcow2);
 }
@@ -184,16 +168,8 @@ fn a_chain_that_bites_its_tail(layout: Layout) {
     chain.overlay_upon(2, &one.1, Level::PLAIN);
     chain.overlay_upon(3, &two.1, Level::PLAIN);
     for target in [1, 2] {
-        chain
-            .call("snap_flatten", target)
-            .run()
-            .fails()
-            .saying("backing");
-        chain
-            .call("snap_delete", target)
-            .run()
-            .fails()
-            .naming("IMAGE/TARGET_SNAPSHOT");
+        chain.call("snap_flatten", target).run().fails().saying("backing");
+        chain.call("snap_delete", target).run().fails().naming("IMAGE/TARGET_SNAPSHOT");
     }
 }
 
@@ -205,36 +181,18 @@ fn a_file_that_backs_on_itself(layout: Layout) {
     let file = chain.file(1);
     run(
         "qemu-img",
-        [
-            "rebase",
-            "-u",
-            "-f",
-            "qcow2",
-            "-F",
-            "qcow2",
-            "-b",
-            &itself,
-            file.to_str().unwrap(),
-        ],
+        ["rebase", "-u", "-f", "qcow2", "-F", "qcow2", "-b", &itself, file.to_str().unwrap()],
     );
     let base = chain.backing_name(0);
     chain.overlay_upon(2, &base, Level::PLAIN);
-    chain
-        .call("snap_flatten", 1)
-        .run()
-        .fails()
-        .saying("backing");
+    chain.call("snap_flatten", 1).run().fails().saying("backing");
 }
 
 fn a_backing_file_that_is_gone(layout: Layout) {
     let cloud = Cloud::new();
     let mut chain = Chain::of_four(&cloud, layout);
     chain.forget(1);
-    chain
-        .call("snap_flatten", 2)
-        .run()
-        .fails()
-        .saying("backing");
+    chain.call("snap_flatten", 2).run().fails().saying("backing");
 }
 
 fn a_snapshot_that_is_no_qcow2_any_more(layout: Layout) {
@@ -247,11 +205,7 @@ fn a_snapshot_that_is_no_qcow2_any_more(layout: Layout) {
         fs::read(chain.file(1)).unwrap()[..70_000].to_vec(),
     ] {
         fs::write(chain.file(1), bytes).unwrap();
-        chain
-            .call("snap_flatten", 2)
-            .run()
-            .fails()
-            .saying(".snap/1");
+        chain.call("snap_flatten", 2).run().fails().saying(".snap/1");
     }
 }
 

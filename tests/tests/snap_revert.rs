@@ -228,10 +228,7 @@ fn copies_revert(format: &str) {
         same_bytes(copies.source(), copies.file(target));
         copies.check_content(copies.source(), target);
         assert!(
-            Path::new(&copies.source())
-                .symlink_metadata()
-                .unwrap()
-                .ino()
+            Path::new(&copies.source()).symlink_metadata().unwrap().ino()
                 != copies.file(target).metadata().unwrap().ino(),
             "a copy, not another name of the snapshot"
         );
@@ -301,9 +298,5 @@ fn without_room_for_the_copy_everything_stays_as_it_was() {
         size -= 256 * KIB;
     }
     fs::write(&filler, vec![1; (size - free) as usize]).unwrap();
-    copies
-        .call("snap_revert", 2)
-        .run()
-        .fails()
-        .saying_any(&["space", "ENOSPC"]);
+    copies.call("snap_revert", 2).run().fails().saying_any(&["space", "ENOSPC"]);
 }

@@ -179,19 +179,7 @@ impl<'cloud> Chain<'cloud> {
 
 fn make(file: &Path, level: Level) {
     let (file, size) = (file.to_str().unwrap(), level.size.to_string());
-    run(
-        "qemu-img",
-        [
-            "create",
-            "-q",
-            "-f",
-            "qcow2",
-            "-o",
-            level.options,
-            file,
-            &size,
-        ],
-    );
+    run("qemu-img", ["create", "-q", "-f", "qcow2", "-o", level.options, file, &size]);
 }
 
 /// Writes what only file `number` holds: data, explicit zeros and the last bytes of the disk.
@@ -215,20 +203,6 @@ fn scribble(file: &Path, number: u32, level: Level) {
 fn compress(file: &Path, level: Level) {
     let aside = file.with_extension("aside");
     let (from, to) = (file.to_str().unwrap(), aside.to_str().unwrap());
-    run(
-        "qemu-img",
-        [
-            "convert",
-            "-c",
-            "-f",
-            "qcow2",
-            "-O",
-            "qcow2",
-            "-o",
-            level.options,
-            from,
-            to,
-        ],
-    );
+    run("qemu-img", ["convert", "-c", "-f", "qcow2", "-O", "qcow2", "-o", level.options, from, to]);
     fs::rename(aside, file).unwrap();
 }

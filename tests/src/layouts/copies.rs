@@ -24,13 +24,7 @@ impl<'cloud> Copies<'cloud> {
     /// An image with snapshots 0, 1 and 2, of growing size, and a live disk unlike any of them.
     pub fn of_three(cloud: &'cloud Cloud, format: &str) -> Self {
         let name = "fedcba9876543210fedcba9876543210";
-        let mut copies = Self(Snapshots::new(
-            cloud,
-            "ssh",
-            format,
-            cloud.base_path(),
-            name,
-        ));
+        let mut copies = Self(Snapshots::new(cloud, "ssh", format, cloud.base_path(), name));
         for number in 0..3 {
             let file = copies.file(number);
             copies.make(number, &file);
@@ -49,10 +43,7 @@ impl<'cloud> Copies<'cloud> {
         if self.format == "raw" {
             run("cp", [raw.as_path(), file]);
         } else {
-            let qcow2 = self
-                .0
-                .cloud
-                .qcow2(&raw, &format!("copy.{number}.qcow2"), "");
+            let qcow2 = self.0.cloud.qcow2(&raw, &format!("copy.{number}.qcow2"), "");
             run("cp", [qcow2.as_path(), file]);
         }
         self.0.refer(number, file);

@@ -44,54 +44,26 @@ pub struct Layout {
 
 impl Layout {
     /// TM_MAD `shared` and `qcow2`: snapshots of a running VM.
-    pub const ABSOLUTE: Self = Self {
-        tm_mad: "qcow2",
-        naming: Naming::Absolute,
-        base: Base::IsSource(Link::Absolute),
-    };
+    pub const ABSOLUTE: Self =
+        Self { tm_mad: "qcow2", naming: Naming::Absolute, base: Base::IsSource(Link::Absolute) };
     /// The same with relative names.
-    pub const RELATIVE: Self = Self {
-        tm_mad: "shared",
-        naming: Naming::Relative,
-        base: Base::IsSource(Link::Absolute),
-    };
+    pub const RELATIVE: Self =
+        Self { tm_mad: "shared", naming: Naming::Relative, base: Base::IsSource(Link::Absolute) };
     /// The same where `S.snap/0` is a relative link too, so that a datastore can be moved.
-    pub const MOVABLE: Self = Self {
-        tm_mad: "shared",
-        naming: Naming::Relative,
-        base: Base::IsSource(Link::Relative),
-    };
+    pub const MOVABLE: Self =
+        Self { tm_mad: "shared", naming: Naming::Relative, base: Base::IsSource(Link::Relative) };
     /// TM_MAD `qcow2` and `shared` with a system datastore on ssh.
-    pub const SSH_SYSTEM: Self = Self {
-        tm_mad: "qcow2",
-        naming: Naming::Relative,
-        base: Base::IsSnapshot(Link::Relative),
-    };
+    pub const SSH_SYSTEM: Self =
+        Self { tm_mad: "qcow2", naming: Naming::Relative, base: Base::IsSnapshot(Link::Relative) };
     /// The same with the whole path in the link.
-    pub const SSH_SYSTEM_ABSOLUTE: Self = Self {
-        tm_mad: "shared",
-        naming: Naming::Relative,
-        base: Base::IsSnapshot(Link::Absolute),
-    };
+    pub const SSH_SYSTEM_ABSOLUTE: Self =
+        Self { tm_mad: "shared", naming: Naming::Relative, base: Base::IsSnapshot(Link::Absolute) };
     /// TM_MAD `local`.
-    pub const LOCAL: Self = Self {
-        tm_mad: "local",
-        naming: Naming::Bare,
-        base: Base::IsSnapshot(Link::Relative),
-    };
+    pub const LOCAL: Self =
+        Self { tm_mad: "local", naming: Naming::Bare, base: Base::IsSnapshot(Link::Relative) };
     /// TM_MAD `local` where the base stayed in its place.
-    pub const LOCAL_IN_PLACE: Self = Self {
-        tm_mad: "local",
-        naming: Naming::Bare,
-        base: Base::IsSource(Link::Relative),
-    };
-}
-
-impl Layout {
-    /// Whether `S` is the lowest file, not a link to the active one.
-    pub const fn source_is_base(self) -> bool {
-        matches!(self.base, Base::IsSource(_))
-    }
+    pub const LOCAL_IN_PLACE: Self =
+        Self { tm_mad: "local", naming: Naming::Bare, base: Base::IsSource(Link::Relative) };
 }
 
 /// Makes one test per layout of a chain out of a function that takes a [`Layout`].
@@ -149,11 +121,7 @@ impl Level {
 
     /// An ordinary one of so many bytes.
     pub const fn of(size: u64) -> Self {
-        Self {
-            size,
-            options: "compat=1.1",
-            compressed: false,
-        }
+        Self { size, options: "compat=1.1", compressed: false }
     }
 
     /// With other options.
@@ -163,9 +131,6 @@ impl Level {
 
     /// With compressed clusters.
     pub const fn compressed(self) -> Self {
-        Self {
-            compressed: true,
-            ..self
-        }
+        Self { compressed: true, ..self }
     }
 }

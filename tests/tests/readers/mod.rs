@@ -17,10 +17,8 @@ fn same(reader: &str, path: &Path, disk: &[u8], raw: &[u8]) {
     let path = path.display();
     let size = raw.len().next_multiple_of(512);
     assert_eq!(disk.len(), size, "{reader}: the size of the disk in {path}");
-    let differs = disk
-        .iter()
-        .zip(raw.iter().chain(std::iter::repeat(&0)))
-        .position(|(a, b)| a != b);
+    let differs =
+        disk.iter().zip(raw.iter().chain(std::iter::repeat(&0))).position(|(a, b)| a != b);
     assert_eq!(differs, None, "{reader}: where {path} differs");
 }
 
@@ -46,10 +44,7 @@ pub fn imago_reads(path: &Path, raw: &[u8]) {
 /// are larger than what they back on: not for those.
 #[track_caller]
 pub fn qcow2_rs_reads(path: &Path, raw: &[u8]) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let disk = runtime.block_on(async {
         let params = Qcow2DevParams::new(9, None, None, true, false);
         let device = qcow2_setup_dev_tokio(path, &params)
@@ -59,12 +54,9 @@ pub fn qcow2_rs_reads(path: &Path, raw: &[u8]) {
         let mut disk = Vec::with_capacity(size);
         while disk.len() < size {
             let mut buffer = Qcow2IoBuf::<u8>::new(CHUNK.min(size - disk.len()));
-            device
-                .read_at(&mut buffer, disk.len() as u64)
-                .await
-                .unwrap_or_else(|error| {
-                    panic!("qcow2-rs can't read {}: {error:?}", path.display())
-                });
+            device.read_at(&mut buffer, disk.len() as u64).await.unwrap_or_else(|error| {
+                panic!("qcow2-rs can't read {}: {error:?}", path.display())
+            });
             disk.extend_from_slice(&buffer);
         }
         disk
