@@ -22,10 +22,7 @@ impl FrontEnd {
             let folder = front_end.datastores().join(ds_mad);
             fs::create_dir_all(&folder).unwrap();
             for action in ACTIONS {
-                write_script(
-                    &folder.join(action),
-                    &format!("echo stock {ds_mad} {action}"),
-                );
+                write_script(&folder.join(action), &format!("echo stock {ds_mad} {action}"));
             }
         }
         fs::write(front_end.fs().join("notes.txt"), "not a driver").unwrap();
@@ -46,10 +43,8 @@ impl FrontEnd {
 
     /// Without any OpenNebula in it, but with the drivers that a build left.
     pub(crate) fn bare() -> Self {
-        let world = tempfile::Builder::new()
-            .prefix("ferrostore-install.")
-            .tempdir_in("/var/tmp")
-            .unwrap();
+        let world =
+            tempfile::Builder::new().prefix("ferrostore-install.").tempdir_in("/var/tmp").unwrap();
         fs::set_permissions(world.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let front_end = Self { world };
         fs::create_dir_all(front_end.built()).unwrap();

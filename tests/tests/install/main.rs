@@ -27,10 +27,7 @@ fn puts_ten_drivers_in_place_and_keeps_the_stock_scripts() {
             format!("#!/bin/sh\necho stock fs {action}\n")
         );
     }
-    assert_eq!(
-        fs::read_link(front_end.stock().join("export")).unwrap(),
-        export
-    );
+    assert_eq!(fs::read_link(front_end.stock().join("export")).unwrap(), export);
 }
 
 #[test]
@@ -45,10 +42,7 @@ fn touches_nothing_but_the_ten_files_and_the_stock_copy() {
                 && ACTIONS.iter().any(|action| path.ends_with(action)))
     };
     let without_ours = |picture: BTreeMap<String, String>| -> BTreeMap<String, String> {
-        picture
-            .into_iter()
-            .filter(|(path, _)| !is_ours(path))
-            .collect()
+        picture.into_iter().filter(|(path, _)| !is_ours(path)).collect()
     };
     assert_eq!(without_ours(front_end.picture()), without_ours(before));
 }
@@ -128,9 +122,7 @@ fn a_name_of_its_own_gets_a_kind_and_the_lines_for_oned_conf() {
     let before = front_end.picture();
     let said = front_end.install(&["--name", "rust"]);
     front_end.holds_our_drivers(&front_end.datastores().join("rust"));
-    let conf = front_end
-        .one()
-        .join("var/remotes/etc/datastore/rust/rust.conf");
+    let conf = front_end.one().join("var/remotes/etc/datastore/rust/rust.conf");
     assert_eq!(fs::read_to_string(conf).unwrap(), "KIND=fs\n");
     for line in [
         "    ARGUMENTS  = \"-t 20 -d dummy,fs,ceph,rust -s shared,ssh\"\n",
@@ -140,10 +132,7 @@ fn a_name_of_its_own_gets_a_kind_and_the_lines_for_oned_conf() {
         assert!(said.contains(line), "{line} is missing in:\n{said}");
     }
     assert!(!front_end.stock().exists());
-    assert_eq!(
-        front_end.install(&["--name", "rust"]),
-        said.replace(&wrote(&said), "")
-    );
+    assert_eq!(front_end.install(&["--name", "rust"]), said.replace(&wrote(&said), ""));
     front_end.install(&["--uninstall", "--name", "rust"]);
     let mut after = front_end.picture();
     // The empty folders above NAME may stay; nothing else may.
@@ -153,10 +142,7 @@ fn a_name_of_its_own_gets_a_kind_and_the_lines_for_oned_conf() {
 
 /// The line that says that a configuration file was written.
 fn wrote(said: &str) -> String {
-    said.lines()
-        .find(|line| line.starts_with("wrote"))
-        .map(|line| format!("{line}\n"))
-        .unwrap()
+    said.lines().find(|line| line.starts_with("wrote")).map(|line| format!("{line}\n")).unwrap()
 }
 
 #[test]
@@ -164,10 +150,7 @@ fn a_driver_of_another_kind_is_never_replaced() {
     let front_end = FrontEnd::new();
     let before = front_end.picture();
     let why = front_end.refuses(&["--name", "ceph"]);
-    assert!(
-        why.contains("not ferrostore's") && why.contains("--name"),
-        "{why}"
-    );
+    assert!(why.contains("not ferrostore's") && why.contains("--name"), "{why}");
     assert_eq!(front_end.picture(), before);
 }
 
@@ -191,10 +174,7 @@ fn a_driver_that_fails_its_self_test_never_reaches_oned() {
         assert!(why.contains("self-test: stat replied '99'"), "{why}");
         front_end.break_driver("monitor", "echo broken on purpose >&2; exit 1");
         let why = front_end.refuses(&["--name", name]);
-        assert!(
-            why.contains("self-test: monitor failed: broken on purpose"),
-            "{why}"
-        );
+        assert!(why.contains("self-test: monitor failed: broken on purpose"), "{why}");
         assert_eq!(front_end.picture(), before);
     }
 }
@@ -205,10 +185,7 @@ fn a_driver_that_fails_only_in_its_place_is_taken_back() {
     let real = executable("stat");
     front_end.break_driver(
         "stat",
-        &format!(
-            "case $0 in */datastore/fs/*) exit 3;; esac\nexec {} \"$@\"",
-            real.display()
-        ),
+        &format!("case $0 in */datastore/fs/*) exit 3;; esac\nexec {} \"$@\"", real.display()),
     );
     let before = front_end.picture();
     let why = front_end.refuses(&[]);
@@ -240,10 +217,7 @@ fn oned_never_meets_a_half_written_driver() {
 fn without_opennebula_it_says_where_it_looked() {
     let front_end = FrontEnd::bare();
     let why = front_end.refuses(&[]);
-    assert!(
-        why.contains("no OpenNebula here") && why.contains("ONE_LOCATION"),
-        "{why}"
-    );
+    assert!(why.contains("no OpenNebula here") && why.contains("ONE_LOCATION"), "{why}");
     assert!(!front_end.one().exists());
 }
 
@@ -257,12 +231,7 @@ fn a_prefix_is_filled_from_nothing() {
     front_end.holds_our_drivers(&folder);
     assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, 0o755);
     let beside = fs::read_dir(folder.parent().unwrap()).unwrap().count();
-    assert_eq!(
-        beside,
-        1,
-        "nothing but fs is in {}",
-        folder.parent().unwrap().display()
-    );
+    assert_eq!(beside, 1, "nothing but fs is in {}", folder.parent().unwrap().display());
 }
 
 #[test]
@@ -275,21 +244,13 @@ fn what_is_missing_is_named_with_a_remedy() {
     }
     let before = front_end.picture();
     let mut script = Command::new("/usr/bin/bash");
-    script
-        .arg(format!("{REPOSITORY}/install.sh"))
-        .env("ONE_LOCATION", front_end.one());
+    script.arg(format!("{REPOSITORY}/install.sh")).env("ONE_LOCATION", front_end.one());
     let why = fails(script.env("PATH", &tools));
-    assert!(
-        why.contains("no cargo") && why.contains("rustup.rs"),
-        "{why}"
-    );
+    assert!(why.contains("no cargo") && why.contains("rustup.rs"), "{why}");
 
     fs::remove_file(front_end.built().join("rm")).unwrap();
     let why = front_end.refuses(&[]);
-    assert!(
-        why.contains("rm is missing: build with 'cargo build"),
-        "{why}"
-    );
+    assert!(why.contains("rm is missing: build with 'cargo build"), "{why}");
     assert_eq!(front_end.picture(), before);
 }
 
@@ -308,10 +269,7 @@ fn a_user_who_may_not_write_there_is_told_so() {
         .uid(NOBODY)
         .gid(NOBODY);
     let why = fails(&mut script);
-    assert!(
-        why.contains("is not writable for nobody") && why.contains("sudo"),
-        "{why}"
-    );
+    assert!(why.contains("is not writable for nobody") && why.contains("sudo"), "{why}");
     assert_eq!(front_end.picture(), before);
 }
 
@@ -335,24 +293,12 @@ fn files_belong_to_oneadmin_where_that_user_exists() {
         .arg(&groups)
         .arg(script.get_program())
         .args(script.get_args())
-        .envs(
-            script
-                .get_envs()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
+        .envs(script.get_envs().filter_map(|(name, value)| Some((name, value?))));
     succeeds(&mut inside);
     let remotes = front_end.one().join("var/remotes");
-    for path in [
-        "datastore/rust",
-        "datastore/rust/cp",
-        "etc/datastore/rust/rust.conf",
-    ] {
+    for path in ["datastore/rust", "datastore/rust/cp", "etc/datastore/rust/rust.conf"] {
         let metadata = fs::metadata(remotes.join(path)).unwrap();
-        assert_eq!(
-            (metadata.uid(), metadata.gid()),
-            (9869, 9869),
-            "owner of {path}"
-        );
+        assert_eq!((metadata.uid(), metadata.gid()), (9869, 9869), "owner of {path}");
     }
 }
 
@@ -361,11 +307,7 @@ fn an_installed_driver_of_another_name_serves_its_datastore() {
     let front_end = FrontEnd::new();
     front_end.install(&["--name", "rust"]);
     let cloud = Cloud::new();
-    let message = cloud
-        .monitor()
-        .set("DATASTORE/DS_MAD", "rust")
-        .message()
-        .xml();
+    let message = cloud.monitor().set("DATASTORE/DS_MAD", "rust").message().xml();
     let file = cloud.root().join("message.xml");
     fs::write(&file, message).unwrap();
     let mut driver = Command::new(front_end.datastores().join("rust/monitor"));
@@ -382,10 +324,7 @@ fn the_demo_shows_every_driver_and_cleans_up() {
     let front_end = FrontEnd::bare();
     let said = front_end.install(&["--demo"]);
     for action in ACTIONS {
-        assert!(
-            said.contains(&format!("command  {action} ")),
-            "{action} is not shown:\n{said}"
-        );
+        assert!(said.contains(&format!("command  {action} ")), "{action} is not shown:\n{said}");
     }
     assert!(said.contains("steps did what they should"), "{said}");
     assert!(!front_end.one().exists(), "the demo installs nothing");
@@ -397,9 +336,6 @@ fn the_demo_fails_loudly_when_a_driver_lies() {
     let front_end = FrontEnd::bare();
     front_end.break_driver("snap_delete", "cat >/dev/null; exit 0");
     let why = fails(&mut front_end.script(&["--demo"]));
-    assert!(
-        why.contains("DEMO FAILED") && why.contains("should be gone"),
-        "{why}"
-    );
+    assert!(why.contains("DEMO FAILED") && why.contains("should be gone"), "{why}");
     assert_eq!(fs::read_dir(front_end.temporary()).unwrap().count(), 0);
 }
