@@ -155,7 +155,7 @@ build_drivers() {
         command -v cargo >/dev/null ||
             die "no cargo in PATH. Install Rust (https://rustup.rs) and run this again; or build as another user with 'cargo build --release -p drivers' and run this with --no-build"
         command -v cc >/dev/null ||
-            die "no C compiler (cc), which the compression libraries need: apt-get install gcc libc6-dev"
+            die "no C compiler (cc), which the compression libraries need: apt-get install build-essential"
         step "build: cargo build --release --locked -p drivers" \
             cargo build --release --locked --manifest-path "$here/Cargo.toml" -p drivers ||
             die "cargo could not build the drivers; its reason is above. Nothing was installed"

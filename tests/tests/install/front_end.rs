@@ -111,18 +111,18 @@ impl FrontEnd {
     pub(crate) fn break_driver(&self, action: &str, script: &str) {
         write_script(&self.built().join(action), script);
     }
+}
 
-    pub(crate) fn holds_our_drivers(&self, folder: &Path) {
-        for action in ACTIONS {
-            let file = folder.join(action);
-            assert_eq!(
-                fs::read(&file).unwrap(),
-                fs::read(executable(action)).unwrap(),
-                "{} is the driver that was built",
-                file.display()
-            );
-            assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o755);
-        }
+pub(crate) fn holds_our_drivers(folder: &Path) {
+    for action in ACTIONS {
+        let file = folder.join(action);
+        assert_eq!(
+            fs::read(&file).unwrap(),
+            fs::read(executable(action)).unwrap(),
+            "{} is the driver that was built",
+            file.display()
+        );
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o755);
     }
 }
 

@@ -3,7 +3,7 @@
 mod front_end;
 
 use ferrostore_tests::{ACTIONS, Cloud, executable};
-use front_end::{FrontEnd, REPOSITORY, fails, succeeds, write_script};
+use front_end::{FrontEnd, REPOSITORY, fails, holds_our_drivers, succeeds, write_script};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -20,7 +20,7 @@ fn puts_ten_drivers_in_place_and_keeps_the_stock_scripts() {
     let export = fs::read_link(front_end.fs().join("export")).unwrap();
     let said = front_end.install(&[]);
     assert!(said.ends_with("done\n"), "{said}");
-    front_end.holds_our_drivers(&front_end.fs());
+    holds_our_drivers(&front_end.fs());
     for action in ACTIONS.iter().filter(|action| **action != "export") {
         assert_eq!(
             fs::read_to_string(front_end.stock().join(action)).unwrap(),
@@ -57,7 +57,7 @@ fn a_second_run_leaves_the_same_picture() {
     front_end.install(&[]);
     assert_eq!(names(front_end.picture()), before);
     assert_eq!(fs::metadata(front_end.stock()).unwrap().ino(), inode);
-    front_end.holds_our_drivers(&front_end.fs());
+    holds_our_drivers(&front_end.fs());
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn never_overwrites_the_first_copy_when_an_upgrade_brings_new_scripts() {
     front_end.install(&[]);
     write_script(&front_end.fs().join("cp"), "echo newer stock");
     front_end.install(&[]);
-    front_end.holds_our_drivers(&front_end.fs());
+    holds_our_drivers(&front_end.fs());
     let kept =
         |folder: &str| fs::read_to_string(front_end.datastores().join(folder).join("cp")).unwrap();
     assert_eq!(kept("fs.stock"), "#!/bin/sh\necho stock fs cp\n");
@@ -121,7 +121,7 @@ fn a_name_of_its_own_gets_a_kind_and_the_lines_for_oned_conf() {
     let front_end = FrontEnd::new();
     let before = front_end.picture();
     let said = front_end.install(&["--name", "rust"]);
-    front_end.holds_our_drivers(&front_end.datastores().join("rust"));
+    holds_our_drivers(&front_end.datastores().join("rust"));
     let conf = front_end.one().join("var/remotes/etc/datastore/rust/rust.conf");
     assert_eq!(fs::read_to_string(conf).unwrap(), "KIND=fs\n");
     for line in [
@@ -228,7 +228,7 @@ fn a_prefix_is_filled_from_nothing() {
     let mut script = front_end.script(&["--prefix", prefix.to_str().unwrap()]);
     succeeds(script.env_remove("ONE_LOCATION"));
     let folder = prefix.join("var/lib/one/remotes/datastore/fs");
-    front_end.holds_our_drivers(&folder);
+    holds_our_drivers(&folder);
     assert_eq!(fs::metadata(&folder).unwrap().mode() & 0o7777, 0o755);
     let beside = fs::read_dir(folder.parent().unwrap()).unwrap().count();
     assert_eq!(beside, 1, "nothing but fs is in {}", folder.parent().unwrap().display());
