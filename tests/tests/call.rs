@@ -200,6 +200,8 @@ fn an_attribute_that_makes_no_sense_is_named_with_its_value() {
         (cloud.cp(&disk), "DATASTORE/TEMPLATE/NO_DECOMPRESS"),
         (cloud.cp(&disk), "DATASTORE/TEMPLATE/SPARSE"),
         (cloud.cp(&disk), "DATASTORE/TEMPLATE/DRIVER"),
+        (cloud.cp(&disk), "DATASTORE/TEMPLATE/LIMIT_TRANSFER_BW"),
+        (cloud.cp(&disk), "DATASTORE/TEMPLATE/NFS_AUTO_ENABLE"),
         (snap, "IMAGE/TARGET_SNAPSHOT"),
     ] {
         println!("{attribute}");

@@ -160,16 +160,40 @@ fn an_action_on_a_datastore_of_another_type_is_refused() {
 }
 
 #[test]
+fn an_image_goes_into_a_datastore_of_its_kind() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    // Disks into files datastores, files into image datastores, backups into neither.
+    for kind in ["0", "1", "2"] {
+        let call = cloud.cp(&disk).set_escaped("IMAGE/TYPE", kind);
+        call.files_datastore().run().fails().saying("TYPE");
+    }
+    for kind in ["3", "4", "5", "6"] {
+        cloud.cp(&disk).set_escaped("IMAGE/TYPE", kind).run().fails().saying("TYPE");
+    }
+}
+
+#[test]
 fn other_storage_is_never_served_from_here() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
+    let source = cloud.stored(1, &disk);
     for (attribute, value) in [
         ("DATASTORE/TEMPLATE/BRIDGE_LIST", "host1 host2"),
         ("DATASTORE/TEMPLATE/NFS_AUTO_ENABLE", "yes"),
     ] {
-        for call in
-            [cloud.cp(&disk), cloud.mkfs("raw", "1"), cloud.rm(cloud.source(1)), cloud.monitor()]
-        {
+        for call in [
+            cloud.stat(&disk),
+            cloud.cp(&disk),
+            cloud.mkfs("raw", "1"),
+            cloud.clone_of(&source, "raw"),
+            cloud.rm(&source),
+            cloud.monitor(),
+            cloud.export(&source, "raw"),
+            cloud.snap("snap_revert", &source, "raw", 0),
+            cloud.snap("snap_flatten", &source, "raw", 0),
+            cloud.snap("snap_delete", &source, "raw", 0),
+        ] {
             let call = call
                 .set("DATASTORE/TEMPLATE/NFS_AUTO_HOST", "nowhere.invalid")
                 .set("DATASTORE/TEMPLATE/NFS_AUTO_PATH", "/export");
@@ -183,6 +207,30 @@ fn other_storage_is_never_served_from_here() {
         .run()
         .succeeds()
         .image("raw");
+}
+
+#[test]
+fn a_driver_under_another_name_does_what_its_configuration_says() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    let call = cloud.cp(&disk).set("DATASTORE/DS_MAD", "fast");
+    call.clone().run().fails().naming("DATASTORE/DS_MAD").saying("fast");
+    let folder = cloud.one_location().join("var/remotes/etc/datastore/fast");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("fast.conf"), "KIND=fs\n").unwrap();
+    call.clone().run().succeeds().image("raw");
+    fs::write(folder.join("fast.conf"), "KIND=punched-cards\n").unwrap();
+    call.run().fails().saying("punched-cards");
+}
+
+#[test]
+fn the_name_of_a_driver_leads_to_no_other_file() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", MIB);
+    fs::write(cloud.images().join("images.conf"), "KIND=fs\n").unwrap();
+    for name in ["../../../../../../images", "/etc", "..", "", "a b", "$(id)"] {
+        cloud.cp(&disk).set("DATASTORE/DS_MAD", name).run().fails().naming("DATASTORE/DS_MAD");
+    }
 }
 
 #[test]
@@ -215,8 +263,11 @@ fn what_a_killed_call_left_is_swept_by_the_next() {
     let disk = cloud.raw("disk.img", MIB);
     let dead = cloud.datastore().join(".ferrostore-staging.dead00");
     fs::write(&dead, "half an image").unwrap();
-    cloud.cp(&disk).run().succeeds();
+    let reply = cloud.cp(&disk).run().succeeds();
     assert!(!dead.exists());
+    // The administrator can read of it in oned's log.
+    let log = reply.outcome.log_lines();
+    assert!(log.iter().any(|line| line.contains(".ferrostore-staging.dead00")), "{log:?}");
 }
 
 #[test]
