@@ -59,6 +59,7 @@ fn a_large_message_is_read_to_its_end_before_a_call_fails() {
         // `fails` checks that the whole input was taken.
         cloud
             .call(action)
+            .set_escaped("IMAGE/TARGET_SNAPSHOT", "1")
             .set(attribute, "/nonsense")
             .set_xml("IMAGE/NOTES", ten_megabytes())
             .run()

@@ -51,11 +51,7 @@ fn a_restricted_name_is_matched_whole_too() {
     let inside = file_in(&cloud, "tmp");
     let alike = file_in(&cloud, "tmpfoo");
     let directory = text(cloud.root().join("tmp"));
-    under(&cloud, &inside, &directory, "")
-        .run()
-        .fails()
-        .naming("IMAGE/PATH")
-        .saying("RESTRICTED_DIRS");
+    under(&cloud, &inside, &directory, "").run().fails().naming("IMAGE/PATH").saying("restricted");
     under(&cloud, &alike, &directory, "").run().succeeds().image("raw");
 }
 
