@@ -61,8 +61,7 @@ fn cp_of_a_qcow2_into_raw() {
     let noise = noise(&cloud);
     random::for_all(48, shapes(), |shape| {
         let file = cloud.images().join("disk.qcow2");
-        shape.create(&file, None);
-        shape.fill(&file, &noise);
+        shape.make(&file, None, &noise);
         let image = cloud.cp(&file).driver("raw").run().succeeds().image("raw");
         same_content(&file, "qcow2", &image, "raw");
         assert_eq!(fs::metadata(&image).unwrap().len(), shape.size());
@@ -77,8 +76,7 @@ fn cp_of_a_compressed_qcow2_into_raw() {
     let noise = noise(&cloud);
     random::for_all(12, shapes(), |shape| {
         let file = cloud.images().join("disk.qcow2");
-        shape.create(&file, None);
-        shape.fill(&file, &noise);
+        shape.make(&file, None, &noise);
         let compressed = cloud.compressed(&file, "gzip");
         let call = cloud.cp(&compressed).driver("raw");
         let image = call.run().succeeds().image("raw");
@@ -93,8 +91,7 @@ fn stat_and_cp_of_a_qcow2_as_it_is() {
     let noise = noise(&cloud);
     random::for_all(12, shapes(), |shape| {
         let file = cloud.images().join("disk.qcow2");
-        shape.create(&file, None);
-        shape.fill(&file, &noise);
+        shape.make(&file, None, &noise);
         let mib = shape.size().div_ceil(1024 * KIB).to_string();
         cloud.stat(&file).run().succeeds().replies(&mib);
         let image = cloud.cp(&file).run().succeeds().image("qcow2");
@@ -119,14 +116,12 @@ fn chains() -> impl Strategy<Value = (Layout, Vec<Shape>, u32)> {
 
 fn chain<'a>(cloud: &'a Cloud, layout: Layout, shapes: &[Shape], noise: &Path) -> Chain<'a> {
     let mut chain = Chain::filled(cloud, layout, |file| {
-        shapes[0].create(file, None);
-        shapes[0].fill(file, noise);
+        shapes[0].make(file, None, noise);
     });
     for (number, shape) in (1..).zip(&shapes[1..]) {
         let backing = chain.backing_name(number - 1);
         chain.overlay_filled(number, |file| {
-            shape.create(file, Some(&backing));
-            shape.fill(file, noise);
+            shape.make(file, Some(&backing), noise);
         });
     }
     chain
