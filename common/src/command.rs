@@ -8,8 +8,14 @@ use crate::message::text::{one_line, shown};
 use crate::staging::interrupt;
 use crate::sys::{self, ChildLimits};
 use std::ffi::{OsStr, OsString};
+use std::io::Read;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::thread::JoinHandle;
+
+/// So much of what a program prints on standard error is kept, bytes.
+const LONGEST_REASON: u64 = 16 << 10;
 
 const DIRECTORIES: [&str; 6] =
     ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -73,22 +79,29 @@ fn find(program: &str, package: &str) -> Result<PathBuf, CommandError> {
         })
 }
 
-fn run<A: AsRef<OsStr>>(
-    program: PathBuf,
-    arguments: &[A],
-    limits: ChildLimits,
-) -> Result<Vec<u8>, CommandError> {
-    let mut command = Command::new(&program);
+fn prepared<A: AsRef<OsStr>>(program: &Path, arguments: &[A], limits: ChildLimits) -> Command {
+    let mut command = Command::new(program);
     command
         .args(arguments)
         .env_clear()
         .env("PATH", DIRECTORIES.join(":"))
         .env("LC_ALL", "C")
+        // Arenas for each thread would only use up the address space that a child may have.
+        .env("MALLOC_ARENA_MAX", "1")
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     sys::confine(&mut command, limits);
+    command
+}
+
+fn run<A: AsRef<OsStr>>(
+    program: PathBuf,
+    arguments: &[A],
+    limits: ChildLimits,
+) -> Result<Vec<u8>, CommandError> {
+    let mut command = prepared(&program, arguments, limits);
     let not_started = |source| CommandError::NotStarted { program: program.clone(), source };
     let child = interrupt::spawn(&mut command).map_err(not_started)?;
     let id = child.id();
@@ -164,7 +177,7 @@ pub fn qemu_img_convert(
     largest: u64,
 ) -> Result<(), CommandError> {
     let limits = ChildLimits {
-        memory: Some(1 << 30),
+        memory: Some(4 << 30),
         processor_seconds: Some(4 * 3600),
         file_size: Some(largest),
         no_network: true,
@@ -182,6 +195,168 @@ pub fn qemu_img_convert(
         target.as_os_str(),
     ];
     run(qemu_img()?, &arguments, limits).map(drop)
+}
+
+/// What a program prints, as a stream: it ends well only where the program does.
+#[derive(Debug)]
+pub struct Output {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    child: Child,
+    stdout: ChildStdout,
+    stderr: Option<JoinHandle<String>>,
+    ended: bool,
+}
+
+impl Output {
+    fn of(
+        program: PathBuf,
+        arguments: Vec<OsString>,
+        mut command: Command,
+    ) -> Result<Self, CommandError> {
+        let not_started = |source| CommandError::NotStarted { program: program.clone(), source };
+        let mut child = interrupt::spawn(&mut command).map_err(not_started)?;
+        let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
+            return Err(not_started(std::io::ErrorKind::BrokenPipe.into()));
+        };
+        // Read beside the output, so that a talkative program doesn't wait for us for ever.
+        let stderr = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            let _ = stderr.by_ref().take(LONGEST_REASON).read_to_end(&mut text);
+            let _ = std::io::copy(&mut stderr, &mut std::io::sink());
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        Ok(Self { program, arguments, child, stdout, stderr: Some(stderr), ended: false })
+    }
+
+    fn end(&mut self) -> std::io::Result<()> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
+        let status = self.child.wait()?;
+        interrupt::reaped(self.child.id());
+        let stderr = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        if status.success() {
+            return Ok(());
+        }
+        Err(std::io::Error::other(CommandError::Failed {
+            program: self.program.clone(),
+            arguments: self.arguments.clone(),
+            status,
+            stderr,
+        }))
+    }
+}
+
+impl Read for Output {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.stdout.read(buffer)?;
+        if count == 0 && !buffer.is_empty() {
+            self.end()?;
+        }
+        Ok(count)
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        if !self.ended {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            interrupt::reaped(self.child.id());
+        }
+    }
+}
+
+/// Environment that ssh and OpenNebula's downloader need: their own configuration is found by it.
+const PERSONAL: [&str; 4] = ["HOME", "SSH_AUTH_SOCK", "ONE_LOCATION", "ONE_AUTH"];
+
+fn personal(command: &mut Command) {
+    for name in PERSONAL {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+}
+
+/// A path as one word for the shell that sshd starts on the other side.
+fn quoted(path: &[u8]) -> Vec<u8> {
+    let mut word = vec![b'\''];
+    for &byte in path {
+        if byte == b'\'' {
+            word.extend(b"'\\''");
+        } else {
+            word.push(byte);
+        }
+    }
+    word.push(b'\'');
+    word
+}
+
+/// Which part of a file another host shall send.
+#[derive(Debug, Clone, Copy)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// Its size in bytes as a line of text, then so many of its first bytes.
+    SizeAndStart(usize),
+    /// So many of its last bytes.
+    End(u64),
+}
+
+/// The bytes of the file `path` on `host` (`[user@]host`), through the system's ssh and its
+/// configuration.
+///
+/// # Errors
+/// Where ssh is not there. What goes wrong later is told by the stream.
+pub fn ssh_file(host: &str, path: &[u8], part: Part) -> Result<Output, CommandError> {
+    let program = find("ssh", "openssh-client (Debian, Ubuntu) or openssh-clients (RHEL and kin)")?;
+    let path = quoted(path);
+    let remote: Vec<u8> = match part {
+        Part::Whole => [b"exec cat -- ", &*path].concat(),
+        Part::SizeAndStart(count) => {
+            let head = format!(" && exec head -c {count} -- ");
+            [b"stat -L -c %s -- ", &*path, head.as_bytes(), &*path].concat()
+        }
+        Part::End(count) => [format!("exec tail -c {count} -- ").as_bytes(), &*path].concat(),
+    };
+    let mut arguments: Vec<OsString> = [
+        "-o",
+        "BatchMode=yes",
+        "-o",
+        "ConnectTimeout=15",
+        "-o",
+        "ServerAliveInterval=15",
+        "-o",
+        "ServerAliveCountMax=4",
+        "-T",
+        "--",
+    ]
+    .map(OsString::from)
+    .to_vec();
+    arguments.push(host.into());
+    arguments.push(OsString::from_vec(remote));
+    let mut command = prepared(&program, &arguments, ChildLimits::default());
+    personal(&mut command);
+    Output::of(program, arguments, command)
+}
+
+/// The bytes of `source` as OpenNebula's `downloader` gets them. `message` is the driver's own message in
+/// base64, out of which the downloader takes credentials.
+///
+/// # Errors
+/// Where the downloader can't be started. What goes wrong later is told by the stream.
+pub fn downloader(
+    downloader: &Path,
+    source: &OsStr,
+    message: &str,
+) -> Result<Output, CommandError> {
+    let arguments = vec![source.to_owned(), "-".into()];
+    let mut command = prepared(downloader, &arguments, ChildLimits::default());
+    personal(&mut command);
+    command.env("DRV_ACTION", message);
+    // Errors show no arguments: the source may hold a secret.
+    Output::of(downloader.to_owned(), Vec::new(), command)
 }
 
 #[cfg(test)]
@@ -208,11 +383,16 @@ mod tests {
     }
 
     #[test]
+    fn a_path_for_another_host_is_one_word_whatever_is_in_it() {
+        assert_eq!(quoted(b"/a b/$(x)'y\n"), b"'/a b/$(x)'\\''y\n'");
+    }
+
+    #[test]
     fn a_child_sees_none_of_the_drivers_environment() {
         let stdout = run(find("env", "coreutils").unwrap(), &[] as &[&str], ChildLimits::default());
         let stdout = String::from_utf8(stdout.unwrap()).unwrap();
         let mut names: Vec<_> = stdout.lines().filter_map(|l| l.split('=').next()).collect();
         names.sort_unstable();
-        assert_eq!(names, ["LC_ALL", "PATH"]);
+        assert_eq!(names, ["LC_ALL", "MALLOC_ARENA_MAX", "PATH"]);
     }
 }

@@ -96,6 +96,22 @@ impl Settings {
         value_in(&self.driver_conf(ds_mad), "KIND")
     }
 
+    /// Whether the driver's own configuration file turns the check of TLS certificates off
+    /// (`TLS_VERIFY=no`).
+    ///
+    /// # Errors
+    /// [`SettingsError::Unreadable`].
+    pub fn tls_verify(&self, ds_mad: &str) -> Result<bool, SettingsError> {
+        let value = value_in(&self.driver_conf(ds_mad), "TLS_VERIFY")?.unwrap_or_default();
+        Ok(!matches!(value.to_ascii_lowercase().as_str(), "no" | "n" | "false" | "0"))
+    }
+
+    /// OpenNebula's own program for sources that these drivers don't know themselves.
+    #[must_use]
+    pub fn downloader(&self) -> PathBuf {
+        self.remotes().join("datastore/downloader.sh")
+    }
+
     /// File systems that `mkfs` may make (`SUPPORTED_FS`).
     ///
     /// # Errors

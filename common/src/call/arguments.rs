@@ -15,7 +15,7 @@ pub(super) enum Parsed {
 fn command(action: &'static Action) -> Command {
     let name = action.name;
     Command::new(name)
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(concat!("(ferrostore) ", env!("CARGO_PKG_VERSION")))
         .about(action.about)
         .override_usage(format!(
             "{name} <ID> < MESSAGE          as oned 6.x and 7.x call it\n       \

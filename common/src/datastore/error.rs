@@ -5,11 +5,13 @@ use crate::command::CommandError;
 use crate::gate::image::ImageRefusal;
 use crate::gate::path::PathError;
 use crate::image::ImageError;
-use crate::message::MessageError;
 use crate::message::text::shown;
+use crate::message::{Image, MessageError};
 use crate::settings::SettingsError;
 use crate::snapshots::SnapshotError;
 use crate::source::digest::DigestError;
+use crate::source::http::HttpError;
+use crate::source::location::without_password;
 use crate::staging::StagingError;
 use std::fmt::Display;
 use std::io;
@@ -80,12 +82,26 @@ impl DatastoreError {
         Self::Value { attribute, value: value.into(), reason: reason.to_string() }
     }
 
+    /// As [`Self::about`], for `IMAGE/PATH`, of which a password is not shown.
+    pub(crate) fn about_path(self, image: &Image) -> Self {
+        let shown = without_password(image.path().unwrap_or_default());
+        self.about("IMAGE/PATH", &shown)
+    }
+
     /// Puts the attribute in front of errors that are about what it names. Those that name an
     /// attribute of their own, or are about the datastore, stay as they are.
     pub(crate) fn about(self, attribute: &'static str, value: &str) -> Self {
         match self {
             Self::Refused(error) => Self::value(attribute, value, error),
             Self::Path(error) => Self::value(attribute, value, error),
+            Self::Command(error) => {
+                Self::value(attribute, value, format_args!("can't be used: {error}"))
+            }
+            Self::Image(ImageError::Read { source, .. })
+                if source.get_ref().is_some_and(|inner| inner.is::<HttpError>()) =>
+            {
+                Self::value(attribute, value, source)
+            }
             Self::Image(
                 error @ (ImageError::Read { .. }
                 | ImageError::Corrupt { .. }

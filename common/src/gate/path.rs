@@ -114,7 +114,14 @@ impl PathRules {
             return Err(PathError::Relative);
         }
         let unopenable = |source| PathError::Unopenable { source };
-        let handle = open_handle(path).map_err(unopenable)?;
+        let handle = match open_handle(path) {
+            Ok(handle) => handle,
+            Err(error) => {
+                // Whether a file exists in a restricted directory is nobody's business.
+                self.check(path, &nearest(path))?;
+                return Err(unopenable(error));
+            }
+        };
         let metadata = handle.metadata().map_err(unopenable)?;
         let by_descriptor = format!("/proc/self/fd/{}", handle.as_raw_fd());
         let real_path = std::fs::read_link(&by_descriptor).map_err(unopenable)?;
@@ -150,6 +157,16 @@ impl PathRules {
             safe: if list.is_empty() { "none are set".to_owned() } else { list.join(" ") },
         })
     }
+}
+
+/// The real path of what exists of `path`, and the rest as it is.
+fn nearest(path: &Path) -> PathBuf {
+    for ancestor in path.ancestors().skip(1) {
+        if let (Ok(real), Ok(rest)) = (ancestor.canonicalize(), path.strip_prefix(ancestor)) {
+            return real.join(rest);
+        }
+    }
+    path.to_owned()
 }
 
 /// Opens without reading anything, whatever it is: a FIFO doesn't block, a device isn't touched.

@@ -16,6 +16,9 @@ use std::path::PathBuf;
 use text::shown;
 pub use units::{Mebibytes, parse_bandwidth};
 
+/// Name of the root element.
+const ROOT: &str = "DS_DRIVER_ACTION_DATA";
+
 /// What is wrong with a message.
 #[derive(Debug, thiserror::Error)]
 pub enum MessageError {
@@ -110,6 +113,7 @@ pub enum DatastoreType {
 /// The whole message.
 #[derive(Debug)]
 pub struct Message {
+    xml: String,
     image: Option<Image>,
     datastore: Option<Datastore>,
     /// Hosts that hold the source of a `clone` out of a bridged datastore.
@@ -176,6 +180,8 @@ pub struct Datastore {
     pub limit_transfer_bw: Option<u64>,
     /// `TEMPLATE/SPARSE`, default yes.
     pub sparse: bool,
+    /// `TEMPLATE/TLS_VERIFY`; `None`: as the driver's configuration file says, else yes.
+    pub tls_verify: Option<bool>,
     /// `TEMPLATE/BRIDGE_LIST`, hosts.
     pub bridge_list: Vec<String>,
     /// `TEMPLATE/STAGING_DIR`.
@@ -186,6 +192,12 @@ pub struct Datastore {
 }
 
 impl Message {
+    /// The message in base64, as oned sent it.
+    #[must_use]
+    pub fn encoded(&self) -> String {
+        base64::engine::general_purpose::STANDARD.encode(text::original_bytes(&self.xml))
+    }
+
     /// The image, where the action needs one.
     ///
     /// # Errors
@@ -326,14 +338,29 @@ pub fn parse(input: &[u8]) -> Result<Message, MessageError> {
         Some(_) => decode_base64(input)?,
     };
     let xml = text::carry_bytes(xml);
-    let root = xml.trim_start_matches('\u{feff}').trim_start();
-    let root = root.split_once("?>").filter(|_| root.starts_with("<?")).map_or(root, |(_, r)| r);
-    if !root.trim_start().starts_with("<DS_DRIVER_ACTION_DATA") {
-        return Err(MessageError::Xml("the root element is not DS_DRIVER_ACTION_DATA".into()));
-    }
+    check_root(&xml)?;
     let wire = quick_xml::de::from_str(&xml)
         .map_err(|error| MessageError::Xml(text::one_line(&error.to_string())))?;
-    Message::from_wire(wire)
+    Message::from_wire(wire, xml)
+}
+
+fn check_root(xml: &str) -> Result<(), MessageError> {
+    use quick_xml::events::Event;
+    let mut reader = quick_xml::Reader::from_str(xml);
+    loop {
+        match reader.read_event() {
+            Ok(Event::Start(tag) | Event::Empty(tag)) if tag.name().as_ref() == ROOT => {
+                return Ok(());
+            }
+            Ok(Event::Start(_) | Event::Empty(_) | Event::Eof) => {
+                return Err(MessageError::Xml(
+                    "the root element is not DS_DRIVER_ACTION_DATA".to_owned(),
+                ));
+            }
+            Ok(_) => {}
+            Err(error) => return Err(MessageError::Xml(text::one_line(&error.to_string()))),
+        }
+    }
 }
 
 fn decode_base64(input: &[u8]) -> Result<Vec<u8>, MessageError> {
@@ -346,8 +373,9 @@ fn decode_base64(input: &[u8]) -> Result<Vec<u8>, MessageError> {
 }
 
 impl Message {
-    fn from_wire(wire: wire::Message) -> Result<Self, MessageError> {
+    fn from_wire(wire: wire::Message, xml: String) -> Result<Self, MessageError> {
         Ok(Self {
+            xml,
             image: wire.image.map(Image::from_wire).transpose()?,
             datastore: wire.datastore.map(Datastore::from_wire).transpose()?,
             source_bridge_list: words(&wire.source_bridge_list),
@@ -454,6 +482,10 @@ impl Datastore {
                 })?),
             },
             sparse: yes_no("DATASTORE/TEMPLATE/SPARSE", &template.sparse, true)?,
+            tls_verify: match template.tls_verify.trim() {
+                "" => None,
+                text => Some(yes_no("DATASTORE/TEMPLATE/TLS_VERIFY", text, true)?),
+            },
             bridge_list: words(&template.bridge_list),
             staging_dir: template.staging_dir.trim().to_owned(),
             nfs_auto_enable: yes_no(

@@ -80,6 +80,7 @@ pub(super) struct DatastoreTemplate {
     pub no_decompress: String,
     pub limit_transfer_bw: String,
     pub sparse: String,
+    pub tls_verify: String,
     pub bridge_list: String,
     pub staging_dir: String,
     pub nfs_auto_enable: String,

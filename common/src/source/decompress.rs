@@ -1,8 +1,11 @@
 //! Compressed streams.
 
+use super::http::HttpError;
+use crate::command::CommandError;
 use crate::image::probe::Compression;
 use liblzma::stream::MtStreamBuilder;
 use std::io::{self, BufRead, BufReader, Read};
+use std::marker::PhantomData;
 
 /// Input is read in pieces of this size, bytes.
 const INPUT: usize = 256 << 10;
@@ -24,9 +27,13 @@ pub fn decompress(
 ) -> io::Result<Box<dyn Read + Send>> {
     let input = BufReader::with_capacity(INPUT, stream);
     Ok(match compression {
-        Compression::Gzip => explained(compression, flate2::bufread::MultiGzDecoder::new(input)),
+        Compression::Gzip => {
+            explained(compression, Multi::<flate2::bufread::GzDecoder<_>, _>::new(input)?)
+        }
         Compression::Bzip2 => explained(compression, bzip2::bufread::MultiBzDecoder::new(input)),
-        Compression::Xz => explained(compression, MultiXz::new(input)?),
+        Compression::Xz => {
+            explained(compression, Multi::<liblzma::bufread::XzDecoder<_>, _>::new(input)?)
+        }
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
             decoder.window_log_max(ZSTD_WINDOW)?;
@@ -48,7 +55,9 @@ struct Explained<R> {
 impl<R: Read> Read for Explained<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.reader.read(buffer).map_err(|error| {
-            if error.kind() == io::ErrorKind::Interrupted || error.raw_os_error().is_some() {
+            let of_source =
+                error.get_ref().is_some_and(|e| e.is::<HttpError>() || e.is::<CommandError>());
+            if of_source || error.kind() == io::ErrorKind::Interrupted || error.raw_os_error().is_some() {
                 return error;
             }
             let name = self.compression.name();
@@ -62,29 +71,53 @@ impl<R: Read> Read for Explained<R> {
     }
 }
 
-/// Streams of the .xz format, one behind the other, each decoded on several cores where its blocks
-/// allow that.
-struct MultiXz<R: BufRead> {
-    decoder: Option<liblzma::bufread::XzDecoder<R>>,
+/// A decoder of one stream, behind which another one may follow.
+trait Single<R>: Read {
+    fn begin(input: R) -> io::Result<Self>
+    where
+        Self: Sized;
+    fn input(self) -> R;
 }
 
-fn xz_stream() -> io::Result<liblzma::stream::Stream> {
-    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
-    MtStreamBuilder::new()
-        .threads(threads as u32)
-        .memlimit_threading(XZ_THREADING_MEMORY)
-        .memlimit_stop(XZ_MOST_MEMORY)
-        .decoder()
-        .map_err(io::Error::from)
-}
+impl<R: BufRead> Single<R> for flate2::bufread::GzDecoder<R> {
+    fn begin(input: R) -> io::Result<Self> {
+        Ok(Self::new(input))
+    }
 
-impl<R: BufRead> MultiXz<R> {
-    fn new(input: R) -> io::Result<Self> {
-        Ok(Self { decoder: Some(liblzma::bufread::XzDecoder::new_stream(input, xz_stream()?)) })
+    fn input(self) -> R {
+        self.into_inner()
     }
 }
 
-impl<R: BufRead> Read for MultiXz<R> {
+impl<R: BufRead> Single<R> for liblzma::bufread::XzDecoder<R> {
+    fn begin(input: R) -> io::Result<Self> {
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
+        let stream = MtStreamBuilder::new()
+            .threads(threads as u32)
+            .memlimit_threading(XZ_THREADING_MEMORY)
+            .memlimit_stop(XZ_MOST_MEMORY)
+            .decoder()?;
+        Ok(Self::new_stream(input, stream))
+    }
+
+    fn input(self) -> R {
+        self.into_inner()
+    }
+}
+
+/// Streams one behind the other, with zeroes as padding after each, as gzip and xz allow.
+struct Multi<D, R> {
+    decoder: Option<D>,
+    input: PhantomData<R>,
+}
+
+impl<R: BufRead, D: Single<R>> Multi<D, R> {
+    fn new(input: R) -> io::Result<Self> {
+        Ok(Self { decoder: Some(D::begin(input)?), input: PhantomData })
+    }
+}
+
+impl<R: BufRead, D: Single<R>> Read for Multi<D, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let Some(decoder) = self.decoder.as_mut() else { return Ok(0) };
@@ -92,14 +125,11 @@ impl<R: BufRead> Read for MultiXz<R> {
             if count > 0 || buffer.is_empty() {
                 return Ok(count);
             }
-            let Some(mut input) = self.decoder.take().map(liblzma::bufread::XzDecoder::into_inner)
-            else {
-                return Ok(0);
-            };
+            let Some(mut input) = self.decoder.take().map(D::input) else { return Ok(0) };
             if !skip_padding(&mut input)? {
                 return Ok(0);
             }
-            self.decoder = Some(liblzma::bufread::XzDecoder::new_stream(input, xz_stream()?));
+            self.decoder = Some(D::begin(input)?);
         }
     }
 }

@@ -3,8 +3,9 @@
 use crate::message::text::shown;
 use digest::{Digest as _, DynDigest};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 /// What is wrong with a digest.
@@ -106,6 +107,12 @@ impl Digests {
         Ok(())
     }
 
+    /// Digests what is read from `stream`.
+    pub fn verify_stream<R: Read>(self, stream: R) -> (Digesting<R>, StreamDigests) {
+        let digests = Arc::new(Mutex::new(self));
+        (Digesting { stream, digests: Arc::clone(&digests) }, StreamDigests(digests))
+    }
+
     /// Begins verifying the whole of `file` on a thread of its own, while others read it too: the
     /// page cache serves both, so the disk is read once.
     ///
@@ -122,6 +129,34 @@ impl Digests {
             digests.verify()
         };
         Ok(Verification(Some(std::thread::Builder::new().spawn(verify)?)))
+    }
+}
+
+/// A stream whose bytes are digested as they pass.
+pub struct Digesting<R> {
+    stream: R,
+    digests: Arc<Mutex<Digests>>,
+}
+
+impl<R: Read> Read for Digesting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner).update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// The digests of a stream that has been read to its end.
+pub struct StreamDigests(Arc<Mutex<Digests>>);
+
+impl StreamDigests {
+    /// Compares.
+    ///
+    /// # Errors
+    /// As [`Digests::verify`].
+    pub fn verify(self) -> Result<(), DigestError> {
+        let mut digests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Digests(std::mem::take(&mut digests.0)).verify()
     }
 }
 

@@ -1,5 +1,6 @@
 //! How long a compressed file is once decompressed, decoding as little of it as its format allows.
 
+use crate::image::foreign::ReadAt;
 use crate::image::probe::Compression;
 use crate::image::qcow2::read_up_to;
 use std::fs::File;
@@ -15,7 +16,15 @@ use std::io;
 pub fn decompressed_length(compression: Compression, file: &File) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let stated = match compression {
-        Compression::Xz => xz_length(file, length)?,
+        Compression::Xz => {
+            let read_at = |offset, count| {
+                let mut bytes = vec![0; count];
+                let read = read_up_to(file, &mut bytes, offset)?;
+                bytes.truncate(read);
+                Ok(bytes)
+            };
+            length_in_trailer(&read_at, length)?
+        }
         Compression::Zstd => zstd_length(file, length)?,
         Compression::Gzip | Compression::Bzip2 => None,
     };
@@ -48,23 +57,27 @@ impl io::Read for Whole {
     }
 }
 
-/// Walks the streams of an .xz file from the last to the first by their footers and indexes (The .xz
-/// File Format, 2.1.2 and 4); `None` where that does not work out, which decoding will explain.
-fn xz_length(file: &File, length: u64) -> io::Result<Option<u64>> {
+/// Length of what an .xz file of `length` bytes decompresses to, out of the footers and indexes of its
+/// streams, from the last to the first (The .xz File Format, 2.1.2 and 4); `None` where that does not
+/// work out, which decoding will explain.
+///
+/// # Errors
+/// As `read_at`.
+pub fn length_in_trailer(read_at: ReadAt, length: u64) -> io::Result<Option<u64>> {
     const HEADER: u64 = 12;
     const MOST_PADDING: u64 = 4096;
-    let mut padding = 0;
-    let mut end = length;
-    let mut total = 0_u64;
+    // Of 32 bytes or so for each block.
+    const LARGEST_INDEX: u64 = 16 << 20;
+    let (mut end, mut total, mut padding) = (length, 0_u64, 0);
     while end > 0 {
-        let mut footer = [0; 12];
-        if !end.is_multiple_of(4)
-            || end < 2 * HEADER
-            || read_up_to(file, &mut footer, end - HEADER)? < 12
-        {
+        if end % 4 != 0 || end < 2 * HEADER {
             return Ok(None);
         }
-        if footer[8..] == [0; 4] {
+        let footer = read_at(end - HEADER, HEADER as usize)?;
+        let Some(backward) = footer.get(4..8).and_then(|b| b.try_into().ok()) else {
+            return Ok(None);
+        };
+        if footer.ends_with(&[0; 4]) {
             // Stream padding: a file that is full of it is left to the decoder.
             padding += 4;
             if padding > MOST_PADDING {
@@ -73,21 +86,19 @@ fn xz_length(file: &File, length: u64) -> io::Result<Option<u64>> {
             end -= 4;
             continue;
         }
-        if !footer.ends_with(b"YZ") {
+        let index = (u64::from(u32::from_le_bytes(backward)) + 1) * 4;
+        if !footer.ends_with(b"YZ") || index > LARGEST_INDEX || index > end - HEADER {
             return Ok(None);
         }
-        let backward = u32::from_le_bytes([footer[4], footer[5], footer[6], footer[7]]);
-        let index = (u64::from(backward) + 1) * 4;
-        let Some(index_start) = (end - HEADER).checked_sub(index) else { return Ok(None) };
-        let Some((blocks, uncompressed)) = xz_index(file, index_start, index)? else {
+        let index_start = end - HEADER - index;
+        let Some((blocks, uncompressed)) = xz_index(&read_at(index_start, index as usize)?) else {
             return Ok(None);
         };
         let Some(start) = index_start.checked_sub(blocks).and_then(|at| at.checked_sub(HEADER))
         else {
             return Ok(None);
         };
-        let mut magic = [0; 6];
-        if read_up_to(file, &mut magic, start)? < 6 || magic != *b"\xfd7zXZ\0" {
+        if start > 0 && read_at(start, 6)? != b"\xfd7zXZ\0" {
             return Ok(None);
         }
         let Some(sum) = total.checked_add(uncompressed) else { return Ok(None) };
@@ -98,33 +109,58 @@ fn xz_length(file: &File, length: u64) -> io::Result<Option<u64>> {
 }
 
 /// Sum of the padded sizes of the blocks in an index, and of their uncompressed sizes.
-fn xz_index(file: &File, start: u64, length: u64) -> io::Result<Option<(u64, u64)>> {
-    use std::io::{BufReader, Read as _};
-    let mut bytes =
-        BufReader::new(Whole { file: file.try_clone()?, offset: start }.take(length)).bytes();
-    let mut number = || -> io::Result<Option<u64>> {
+fn xz_index(index: &[u8]) -> Option<(u64, u64)> {
+    let mut bytes = index.iter();
+    let mut number = || {
         let mut value = 0_u64;
         for shift in (0..63).step_by(7) {
-            let Some(byte) = bytes.next().transpose()? else { return Ok(None) };
+            let byte = bytes.next()?;
             value |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
-                return Ok(Some(value));
+                return Some(value);
             }
         }
-        Ok(None)
+        None
     };
-    if number()? != Some(0) {
-        return Ok(None);
+    if number()? != 0 {
+        return None;
     }
-    let Some(count) = number()? else { return Ok(None) };
     let (mut padded, mut uncompressed) = (0_u64, 0_u64);
-    for _ in 0..count {
-        let (Some(block), Some(data)) = (number()?, number()?) else { return Ok(None) };
-        let sums = (padded.checked_add(block.next_multiple_of(4)), uncompressed.checked_add(data));
-        let (Some(sum), Some(data)) = sums else { return Ok(None) };
-        (padded, uncompressed) = (sum, data);
+    for _ in 0..number()? {
+        padded = padded.checked_add(number()?.checked_next_multiple_of(4)?)?;
+        uncompressed = uncompressed.checked_add(number()?)?;
     }
-    Ok(Some((padded, uncompressed)))
+    Some((padded, uncompressed))
+}
+
+/// The content size that the frame says that `head`, the start of a zstd file, begins with; `None` where
+/// it doesn't, or where a compressor wrote many frames.
+#[must_use]
+pub fn zstd_content_size(head: &[u8]) -> Option<u64> {
+    let head = head.first_chunk::<18>()?;
+    zstd_frame(head).and_then(|(size, _)| size)
+}
+
+/// Content size and length of the frame header in `head`.
+fn zstd_frame(head: &[u8; 18]) -> Option<(Option<u64>, usize)> {
+    let word = |at: usize| {
+        head.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_le_bytes)
+    };
+    if word(0) != 0xfd2f_b528 {
+        return None;
+    }
+    let descriptor = head[4];
+    let single_segment = descriptor & 0x20 != 0;
+    let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let at = 5 + usize::from(!single_segment) + dictionary;
+    let (size, width) = match (descriptor >> 6, single_segment) {
+        (0, false) => (None, 0),
+        (0, true) => (Some(u64::from(head[at])), 1),
+        (1, _) => (Some(u64::from(word(at) & 0xffff) + 256), 2),
+        (2, _) => (Some(u64::from(word(at))), 4),
+        _ => (Some(u64::from(word(at)) | u64::from(word(at + 4)) << 32), 8),
+    };
+    Some((size, at + width))
 }
 
 /// Adds up the content sizes in the frame headers of a zstd file (RFC 8878, 3.1.1), passing over the
@@ -145,25 +181,12 @@ fn zstd_length(file: &File, length: u64) -> io::Result<Option<u64>> {
             position += 8 + u64::from(word(4));
             continue;
         }
-        if word(0) != 0xfd2f_b528 {
-            return Ok(None);
-        }
-        let descriptor = head[4];
-        let single_segment = descriptor & 0x20 != 0;
-        let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
-        let at = 5 + usize::from(!single_segment) + dictionary;
-        let (size, width) = match (descriptor >> 6, single_segment) {
-            (0, false) => return Ok(None),
-            (0, true) => (u64::from(head[at]), 1),
-            (1, _) => (u64::from(word(at) & 0xffff) + 256, 2),
-            (2, _) => (u64::from(word(at)), 4),
-            _ => (u64::from(word(at)) | u64::from(word(at + 4)) << 32, 8),
-        };
+        let Some((Some(size), header)) = zstd_frame(&head) else { return Ok(None) };
         let Some(sum) = total.checked_add(size) else { return Ok(None) };
         total = sum;
-        position += (at + width) as u64;
+        position += header as u64;
         let Some(end) = zstd_blocks(file, position, length)? else { return Ok(None) };
-        position = end + if descriptor & 4 == 0 { 0 } else { 4 };
+        position = end + if head[4] & 4 == 0 { 0 } else { 4 };
     }
     Ok((position == length).then_some(total))
 }

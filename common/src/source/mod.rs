@@ -3,6 +3,8 @@
 
 pub mod decompress;
 pub mod digest;
+pub mod http;
+pub mod limit;
 pub mod location;
 pub mod measure;
 

@@ -6,7 +6,7 @@ use crate::datastore::{DatastoreError, Registered};
 use crate::gate::image::{Admission, ImageRefusal, admit, open_chain, readable, stands_alone};
 use crate::gate::path::{Admitted, Kind};
 use crate::image::foreign::{self, luks_payload};
-use crate::image::probe::{self, Compression, Content};
+use crate::image::probe::{self, Content};
 use crate::image::qcow2::{Chain, Layer, read_up_to};
 use crate::image::raw::RawDisk;
 use crate::image::stream::{self, Limit};
@@ -27,19 +27,19 @@ use std::path::Path;
 
 /// How much of a compressed image is decompressed to find its size in its header, bytes: the metadata
 /// of vhdx, which lie furthest from the start, are within.
-const LARGEST_HEADER: usize = 4 << 20;
+pub(super) const LARGEST_HEADER: usize = 4 << 20;
 
 /// What shall become of what comes in.
 #[derive(Debug, Clone, Copy)]
-struct Policy {
+pub(super) struct Policy {
     /// The format to keep it in; `None`: as it comes.
     driver: Option<Format>,
-    decompress: bool,
+    pub(super) decompress: bool,
     /// A kernel or a context file: bytes without a meaning.
-    plain_file: bool,
+    pub(super) plain_file: bool,
 }
 
-fn reading(source: io::Error) -> ImageError {
+pub(super) fn reading(source: io::Error) -> ImageError {
     ImageError::Read { offset: 0, source }
 }
 
@@ -67,17 +67,14 @@ impl FileDatastore {
         })
     }
 
-    fn admit_path(&self, image: &Image, kinds: &[Kind]) -> Result<Admitted, DatastoreError> {
-        let path = image.path()?;
-        match Location::parse(path) {
-            Location::Local(local) => Ok(self.path_rules().admit(&local, kinds)?),
-            Location::Remote { scheme } => Err(DatastoreError::value(
-                "IMAGE/PATH",
-                path,
-                format_args!("can't be fetched: the scheme {scheme} is not supported; give a file on the front-end"),
-            )),
-        }
-        .map_err(|error| error.about("IMAGE/PATH", path))
+    fn admit_path(
+        &self,
+        image: &Image,
+        path: &Path,
+        kinds: &[Kind],
+    ) -> Result<Admitted, DatastoreError> {
+        let admitted = self.path_rules().admit(path, kinds);
+        admitted.map_err(|error| DatastoreError::from(error).about_path(image))
     }
 
     /// `cp`.
@@ -86,12 +83,26 @@ impl FileDatastore {
         self.check_types(image, "cp", &[Os, Cdrom, Datablock, Kernel, Ramdisk, Context])?;
         let policy = self.policy(image.image_type)?;
         let digests = Digests::new(&image.digests)?;
-        let admitted = self.admit_path(image, &[Kind::File])?;
-        let verification = digests.verify_file(&admitted.file)?;
-        let (staged, format) = self
-            .import(admitted.file, policy, image.size)
-            .map_err(|error| error.about("IMAGE/PATH", image.path().unwrap_or_default()))?;
-        verification.finish()?;
+        let (staged, format) = match Location::parse(image.path()?) {
+            Location::Local(path) => {
+                let admitted = self.admit_path(image, &path, &[Kind::File])?;
+                let verification = digests.verify_file(&admitted.file)?;
+                let imported = self
+                    .import(admitted.file, policy, image.size)
+                    .map_err(|error| error.about_path(image))?;
+                verification.finish()?;
+                imported
+            }
+            remote => {
+                let stream = self.fetch(image, &remote)?;
+                let (stream, result) = digests.verify_stream(stream);
+                let imported = self
+                    .import_stream(Box::new(stream), policy, image.size)
+                    .map_err(|error| error.about_path(image))?;
+                result.verify()?;
+                imported
+            }
+        };
         self.publish(staged, format)
     }
 
@@ -108,7 +119,9 @@ impl FileDatastore {
         }
         match Content::of(&head) {
             Content::Compressed(compression) if policy.decompress => {
-                self.import_compressed(file, compression, policy, size)
+                let whole = Whole { file, offset: 0 };
+                let stream = decompress(compression, whole).and_then(Ahead::of).map_err(reading)?;
+                self.import_plain_stream(stream, policy, size)
             }
             Content::Compressed(_) => Ok((self.copy(file)?, Format::Raw)),
             _ if policy.plain_file => Ok((self.copy(file)?, Format::Raw)),
@@ -197,22 +210,43 @@ impl FileDatastore {
         Ok(staged)
     }
 
-    /// A compressed file: its image is written as it comes out of the decompressor, unless its
-    /// conversion needs all of it at once.
-    fn import_compressed(
+    /// A stream, perhaps compressed: everything happens in one pass, unless a conversion needs all of the
+    /// image at once.
+    pub(super) fn import_stream(
         &self,
-        file: File,
-        compression: Compression,
+        stream: Box<dyn Read + Send>,
         policy: Policy,
         size: Option<Mebibytes>,
     ) -> Result<(Staged, Format), DatastoreError> {
-        let whole = Whole { file, offset: 0 };
-        let mut stream = decompress(compression, whole).and_then(Ahead::of).map_err(reading)?;
-        let mut head = vec![0; probe::HEAD];
-        let length = stream::fill(&mut stream, &mut head).map_err(reading)?;
-        head.truncate(length);
+        let mut stream = Ahead::of(stream).map_err(reading)?;
+        let head = stream_head(&mut stream)?;
+        let whole = io::Cursor::new(head.clone()).chain(stream);
+        match Content::of(&head) {
+            Content::Compressed(compression) if policy.decompress => {
+                let stream = decompress(compression, whole).and_then(Ahead::of).map_err(reading)?;
+                self.import_plain_stream(stream, policy, size)
+            }
+            Content::Compressed(_) => {
+                let mut whole = whole;
+                Ok((self.write_stream(&mut whole, Format::Raw, None)?, Format::Raw))
+            }
+            _ => self.import_plain_stream(whole, policy, size),
+        }
+    }
+
+    /// A stream whose own bytes are the image.
+    fn import_plain_stream(
+        &self,
+        mut stream: impl Read,
+        policy: Policy,
+        size: Option<Mebibytes>,
+    ) -> Result<(Staged, Format), DatastoreError> {
+        let head = stream_head(&mut stream)?;
+        if head.is_empty() {
+            return Err(ImageRefusal::Empty.into());
+        }
         let content = Content::of(&head);
-        let mut stream = io::Cursor::new(head.clone()).chain(stream);
+        let mut stream = io::Cursor::new(head.as_slice()).chain(stream);
         if policy.plain_file {
             return Ok((self.write_stream(&mut stream, Format::Raw, None)?, Format::Raw));
         }
@@ -259,14 +293,19 @@ impl FileDatastore {
     /// `stat`.
     pub(super) fn measure(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
         let policy = self.policy(None)?;
-        let admitted = self.admit_path(image, &[Kind::File, Kind::Directory])?;
-        let bytes = match admitted.kind {
-            Kind::Directory => disk_usage(&admitted.real_path).map_err(|e| reading(e).into()),
-            _ => measure_file(&admitted.file, policy),
+        let bytes = match Location::parse(image.path()?) {
+            Location::Local(path) => {
+                let admitted = self.admit_path(image, &path, &[Kind::File, Kind::Directory])?;
+                match admitted.kind {
+                    Kind::Directory => {
+                        disk_usage(&admitted.real_path).map_err(|error| reading(error).into())
+                    }
+                    _ => measure_file(&admitted.file, policy),
+                }
+            }
+            remote => self.measure_remote(image, &remote, policy),
         };
-        bytes
-            .map(Mebibytes::holding)
-            .map_err(|error| error.about("IMAGE/PATH", image.path().unwrap_or_default()))
+        bytes.map(Mebibytes::holding).map_err(|error| error.about_path(image))
     }
 
     /// `clone`.
@@ -277,11 +316,11 @@ impl FileDatastore {
         let path = text::path(image.path()?);
         if !in_sibling(&path, &self.directory) {
             // No file of a datastore: then what holds for `cp` holds for it.
-            self.admit_path(image, &[Kind::File])?;
+            self.admit_path(image, &path, &[Kind::File])?;
         }
         let (staged, format) = self
             .copy_image(&path, &image.format, policy)
-            .map_err(|error| error.about("IMAGE/PATH", image.path().unwrap_or_default()))?;
+            .map_err(|error| error.about_path(image))?;
         self.publish(staged, format)
     }
 
@@ -299,14 +338,7 @@ impl FileDatastore {
         let unopenable = |source: io::Error| -> DatastoreError {
             crate::gate::path::PathError::Unopenable { source }.into()
         };
-        let file = File::open(active).map_err(unopenable)?;
-        if !file.metadata().map_err(unopenable)?.is_file() {
-            return Err(crate::gate::path::PathError::WrongKind {
-                kind: "directory or device",
-                wanted: "a regular file",
-            }
-            .into());
-        }
+        let file = open_inside(active, datastore).map_err(unopenable)?;
         let head = head_of(&file)?;
         let format = match format {
             "" => match Content::of(&head) {
@@ -343,6 +375,24 @@ impl FileDatastore {
     }
 }
 
+/// Opens the regular file `path`, which must really lie in the directory `datastore`.
+fn open_inside(path: &Path, datastore: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    // A FIFO must not make us wait, nor a link lead us out.
+    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW | nix::libc::O_NOCTTY;
+    let real = path.canonicalize()?;
+    let refuse = |why: &str| Err(io::Error::other(why.to_owned()));
+    if !real.starts_with(datastore.canonicalize()?) {
+        return refuse("it is a link that leads out of its datastore");
+    }
+    let metadata = std::fs::symlink_metadata(&real)?;
+    if !metadata.is_file() {
+        return refuse("it is no regular file");
+    }
+    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(&real)?;
+    if file.metadata()?.is_file() { Ok(file) } else { refuse("it is no regular file") }
+}
+
 /// An image that was copied as it is must be what it was taken for.
 fn check_kept(staged: &Staged, format: Format) -> Result<(), DatastoreError> {
     let file = staged.file().try_clone().map_err(reading)?;
@@ -376,6 +426,13 @@ fn head_of(file: &File) -> Result<Vec<u8>, ImageError> {
     Ok(head)
 }
 
+fn stream_head(stream: &mut impl Read) -> Result<Vec<u8>, ImageError> {
+    let mut head = vec![0; probe::HEAD];
+    let length = stream::fill(stream, &mut head).map_err(reading)?;
+    head.truncate(length);
+    Ok(head)
+}
+
 fn reader_of(file: &File) -> impl Fn(u64, usize) -> io::Result<Vec<u8>> {
     move |offset, length| {
         let mut bytes = vec![0; length];
@@ -385,7 +442,7 @@ fn reader_of(file: &File) -> impl Fn(u64, usize) -> io::Result<Vec<u8>> {
     }
 }
 
-fn within(bytes: &[u8]) -> impl Fn(u64, usize) -> io::Result<Vec<u8>> {
+pub(super) fn within(bytes: &[u8]) -> impl Fn(u64, usize) -> io::Result<Vec<u8>> {
     move |offset, length| {
         let rest =
             usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or(&[]);
@@ -420,7 +477,7 @@ fn measure_file(file: &File, policy: Policy) -> Result<u64, DatastoreError> {
 }
 
 /// Size of the disk whose file begins with `head` and has `length` bytes in all.
-fn measure_image(
+pub(super) fn measure_image(
     head: &[u8],
     read_at: foreign::ReadAt,
     length: impl Fn() -> Result<u64, DatastoreError>,

@@ -1,19 +1,21 @@
 //! File datastores (`fs`): an image is one file `BASE_PATH/<32 hexadecimal digits>`.
 
+mod fetch;
 mod import;
 mod make;
 mod snapshot;
 
 use super::{Datastore, DatastoreError, Export, Registered, Usage};
 use crate::gate::path::PathRules;
-use crate::image::Format;
 use crate::image::qcow2::Header;
+use crate::image::{Format, ImageError};
 use crate::message::{
     Datastore as Attributes, DatastoreType, Image, ImageType, Mebibytes, Message, text,
 };
 use crate::settings::Settings;
 use crate::snapshots::{Layout, Snapshots, directory_of, with_suffix};
 use crate::source::digest::md5_of;
+use crate::source::location::Location;
 use crate::staging::{self, Staged};
 use std::fs::{self, File};
 use std::io;
@@ -27,6 +29,8 @@ pub struct FileDatastore {
     /// BASE_PATH as it came: what replies begin with.
     base_path: String,
     directory: PathBuf,
+    /// The message as it came, where OpenNebula's downloader will want it; else empty.
+    message: String,
 }
 
 impl Datastore for FileDatastore {
@@ -57,21 +61,27 @@ impl Datastore for FileDatastore {
             return elsewhere("DATASTORE/TEMPLATE/NFS_AUTO_ENABLE", &yes, "mounting is");
         }
         let base_path = attributes.base_path()?.to_owned();
+
         let directory = text::path(&base_path);
         staging::sweep(&directory);
-        Ok(Self { attributes, settings: settings.clone(), base_path, directory })
+        let path = message.image().and_then(Image::path).unwrap_or_default();
+        let message = match Location::parse(path) {
+            Location::Helper { .. } => message.encoded(),
+            _ => String::new(),
+        };
+        Ok(Self { attributes, settings: settings.clone(), base_path, directory, message })
     }
 
     fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        self.register(image)
+        self.register(image).map_err(|error| self.located(error))
     }
 
     fn mkfs(&self, image: &Image) -> Result<String, DatastoreError> {
-        self.make(image)
+        self.make(image).map_err(|error| self.located(error))
     }
 
     fn clone(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        self.duplicate(image)
+        self.duplicate(image).map_err(|error| self.located(error))
     }
 
     fn rm(&self, image: &Image) -> Result<(), DatastoreError> {
@@ -80,7 +90,8 @@ impl Datastore for FileDatastore {
             return Err(self.source_error(image, "is a directory and no image: remove it by hand"));
         }
         let parts = [directory_of(&file), with_suffix(&file, ".md5sum"), file];
-        if staging::discard(&parts)? == 0 {
+        let gone = staging::discard(&parts).map_err(|error| self.source_error(image, error))?;
+        if gone == 0 {
             log::info!("{} was gone already", parts[2].display());
         }
         Ok(())
@@ -91,15 +102,15 @@ impl Datastore for FileDatastore {
     }
 
     fn snap_revert(&self, image: &Image) -> Result<(), DatastoreError> {
-        self.revert(image)
+        self.revert(image).map_err(|error| self.located(error))
     }
 
     fn snap_delete(&self, image: &Image) -> Result<(), DatastoreError> {
-        self.delete_snapshot(image)
+        self.delete_snapshot(image).map_err(|error| self.located(error))
     }
 
     fn snap_flatten(&self, image: &Image) -> Result<(), DatastoreError> {
-        self.flatten(image)
+        self.flatten(image).map_err(|error| self.located(error))
     }
 
     fn monitor(&self) -> Result<Usage, DatastoreError> {
@@ -155,6 +166,19 @@ impl FileDatastore {
 
     fn base_error(&self, reason: &str) -> DatastoreError {
         DatastoreError::value("DATASTORE/BASE_PATH", &self.base_path, reason)
+    }
+
+    /// Says of errors in writing where that was.
+    fn located(&self, error: DatastoreError) -> DatastoreError {
+        match error {
+            DatastoreError::Image(error @ ImageError::Write { .. }) => {
+                self.base_error(&format!("can't take the image: {error}"))
+            }
+            DatastoreError::Staging(error) => {
+                self.base_error(&format!("can't take the image: {error}"))
+            }
+            other => other,
+        }
     }
 
     #[allow(clippy::unused_self)] // reads as the others

@@ -1,0 +1,287 @@
+//! Images that are not on this machine: fetched as one stream, measured by a few pieces.
+
+use super::FileDatastore;
+use super::import::{LARGEST_HEADER, Policy, measure_image, reading, within};
+use crate::command::{self, Output, Part};
+use crate::datastore::DatastoreError;
+use crate::gate::image::ImageRefusal;
+use crate::image::ImageError;
+use crate::image::foreign::ReadAt;
+use crate::image::probe::{self, Compression, Content};
+use crate::message::{Image, Mebibytes, text};
+use crate::source::decompress::decompress;
+use crate::source::http::{HttpError, Pieces, WebFile};
+use crate::source::limit::Limited;
+use crate::source::location::{Location, without_password};
+use crate::source::measure::{length_in_trailer, zstd_content_size};
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+/// `stat` runs inside the user's call, so it may take no longer than this in all.
+const TIME_TO_MEASURE: Duration = Duration::from_secs(20);
+/// A compressed file up to this size is fetched whole to measure it, bytes.
+const SMALL: u64 = 8 << 20;
+/// What an ssh source is measured by at its end, bytes: the index of any xz file that fits in here.
+const END: u64 = 1 << 20;
+
+impl FileDatastore {
+    fn path_error(&self, image: &Image, reason: impl std::fmt::Display) -> DatastoreError {
+        let shown = without_password(image.path().unwrap_or_default());
+        let _ = self;
+        DatastoreError::value("IMAGE/PATH", shown, reason)
+    }
+
+    fn web_file(&self, image: &Image) -> Result<WebFile, DatastoreError> {
+        let verify = match self.attributes.tls_verify {
+            Some(verify) => verify,
+            None => self.settings.tls_verify(&self.attributes.ds_mad)?,
+        };
+        Ok(WebFile::new(image.path()?, verify))
+    }
+
+    /// The bytes of a remote image, at the rate that the datastore allows.
+    pub(super) fn fetch(
+        &self,
+        image: &Image,
+        location: &Location,
+    ) -> Result<Box<dyn Read + Send>, DatastoreError> {
+        let stream: Box<dyn Read + Send> = match location {
+            Location::Http => {
+                let download = self
+                    .web_file(image)?
+                    .download()
+                    .map_err(|error| self.path_error(image, error))?;
+                crate::progress::begin(download.length().unwrap_or(0));
+                Box::new(download)
+            }
+            Location::Ssh { host, path } => Box::new(command::ssh_file(host, path, Part::Whole)?),
+            Location::Helper { scheme } => Box::new(self.helper(image, scheme)?),
+            Location::Unknown(reason) => return Err(self.path_error(image, reason)),
+            Location::Local(_) => return Err(self.path_error(image, "is on this machine")),
+        };
+        Ok(match self.attributes.limit_transfer_bw {
+            Some(rate) => Box::new(Limited::new(stream, rate)),
+            None => stream,
+        })
+    }
+
+    fn helper(&self, image: &Image, scheme: &str) -> Result<Output, DatastoreError> {
+        let downloader = self.settings.downloader();
+        if !downloader.is_file() {
+            return Err(self.path_error(
+                image,
+                format_args!(
+                    "can't be fetched: the scheme {scheme} needs OpenNebula's {}, which is not installed",
+                    downloader.display()
+                ),
+            ));
+        }
+        let path = text::path(image.path()?);
+        Ok(command::downloader(&downloader, path.as_os_str(), &self.message)?)
+    }
+
+    /// Size in bytes of the disk in a remote image.
+    pub(super) fn measure_remote(
+        &self,
+        image: &Image,
+        location: &Location,
+        policy: Policy,
+    ) -> Result<u64, DatastoreError> {
+        let measured = match location {
+            Location::Http => {
+                let pieces = self.web_file(image)?.pieces(TIME_TO_MEASURE);
+                measure_web(&pieces, policy)
+            }
+            Location::Ssh { host, path } => measure_ssh(host, path, policy),
+            Location::Helper { scheme } => measure_stream(self.helper(image, scheme)?, policy),
+            _ => return self.fetch(image, location).map(|_| 0),
+        };
+        match (measured, image.size.filter(|size| size.0 > 0).and_then(Mebibytes::bytes)) {
+            (Err(Unmeasured::Uncertain(_)), Some(stated)) => Ok(stated),
+            (Err(Unmeasured::Uncertain(why)), None) => Err(self.path_error(
+                image,
+                format_args!("can't be measured: {why}; give the image a SIZE (MiB)"),
+            )),
+            (Err(Unmeasured::Failed(error)), _) => Err(error),
+            (Ok(bytes), _) => Ok(bytes),
+        }
+    }
+}
+
+/// Why a remote image has no known size.
+enum Unmeasured {
+    /// Nobody can tell without fetching all of it.
+    Uncertain(&'static str),
+    Failed(DatastoreError),
+}
+
+impl From<DatastoreError> for Unmeasured {
+    fn from(error: DatastoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<ImageRefusal> for Unmeasured {
+    fn from(error: ImageRefusal) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+impl From<io::Error> for Unmeasured {
+    fn from(error: io::Error) -> Self {
+        match error.downcast::<HttpError>() {
+            Ok(HttpError::Unmeasurable(why)) => Self::Uncertain(why),
+            Ok(error) => Self::Failed(reading(error.into()).into()),
+            Err(error) => Self::Failed(reading(error).into()),
+        }
+    }
+}
+
+fn measure_web(pieces: &Pieces, policy: Policy) -> Result<u64, Unmeasured> {
+    let read_at = |offset, length| pieces.read_at(offset, length);
+    measure(&read_at, &|| pieces.length(), policy)
+}
+
+fn measure_ssh(host: &str, path: &[u8], policy: Policy) -> Result<u64, Unmeasured> {
+    let ssh = |part| -> Result<Output, Unmeasured> {
+        Ok(command::ssh_file(host, path, part).map_err(DatastoreError::from)?)
+    };
+    let mut start = Vec::new();
+    ssh(Part::SizeAndStart(LARGEST_HEADER))?.read_to_end(&mut start)?;
+    let Some(line) = start.iter().position(|&byte| byte == b'\n') else {
+        return Err(io::Error::other("the other host doesn't tell its size").into());
+    };
+    let length: u64 = std::str::from_utf8(&start[..line])
+        .ok()
+        .and_then(|digits| digits.trim().parse().ok())
+        .ok_or_else(|| io::Error::other("the other host doesn't tell its size"))?;
+    let start = &start[line + 1..];
+    let end = std::cell::OnceCell::new();
+    let read_at = |offset: u64, count: usize| -> io::Result<Vec<u8>> {
+        if offset.saturating_add(count as u64) <= start.len() as u64 || length <= start.len() as u64
+        {
+            return within(start)(offset, count);
+        }
+        let from = length.saturating_sub(END);
+        if offset < from {
+            return Err(HttpError::Unmeasurable("its header lies too deep in the file").into());
+        }
+        if end.get().is_none() {
+            let mut bytes = Vec::new();
+            command::ssh_file(host, path, Part::End(END))
+                .map_err(io::Error::other)?
+                .read_to_end(&mut bytes)?;
+            let _ = end.set(bytes);
+        }
+        within(end.get().map_or(&[], Vec::as_slice))(offset - from, count)
+    };
+    measure(&read_at, &|| Ok(length), policy)
+}
+
+/// A source of which only a stream can be had: its header, or else all of it in the time that there is.
+fn measure_stream(mut stream: Output, policy: Policy) -> Result<u64, Unmeasured> {
+    let until = Instant::now() + TIME_TO_MEASURE;
+    let mut start = Vec::new();
+    stream.by_ref().take(LARGEST_HEADER as u64).read_to_end(&mut start)?;
+    let mut length = start.len() as u64;
+    let mut buffer = vec![0; 256 << 10];
+    let rest = std::cell::RefCell::new((&mut stream, &mut buffer, &mut length));
+    let count = || -> io::Result<u64> {
+        let (stream, buffer, length) = &mut *rest.borrow_mut();
+        loop {
+            match stream.read(buffer)? {
+                0 => return Ok(**length),
+                count => **length += count as u64,
+            }
+            if Instant::now() > until {
+                return Err(HttpError::Unmeasurable("all of it would have to be fetched").into());
+            }
+        }
+    };
+    measure(&within(&start), &count, policy)
+}
+
+/// Measures an image of which pieces can be read, and the length be told.
+fn measure(
+    read_at: ReadAt,
+    length: &dyn Fn() -> io::Result<u64>,
+    policy: Policy,
+) -> Result<u64, Unmeasured> {
+    let head = read_at(0, probe::HEAD)?;
+    let compression = match Content::of(&head) {
+        Content::Compressed(compression) if policy.decompress => compression,
+        Content::Compressed(_) => return Ok(length()?),
+        _ if policy.plain_file && !head.is_empty() => return Ok(length()?),
+        _ => return image_size(&head, read_at, &|| Ok(length()?)),
+    };
+    let (inner, all) = decompressed_start(compression, &head);
+    let whole = || -> Result<u64, Unmeasured> {
+        if all {
+            return Ok(inner.len() as u64);
+        }
+        compressed_length(compression, &head, read_at, length()?)
+    };
+    if policy.plain_file {
+        return whole();
+    }
+    let head = &inner[..inner.len().min(probe::HEAD)];
+    image_size(head, &within(&inner), &whole)
+}
+
+/// As [`measure_image`], where the length of the file may be unknown.
+fn image_size(
+    head: &[u8],
+    read_at: ReadAt,
+    length: &dyn Fn() -> Result<u64, Unmeasured>,
+) -> Result<u64, Unmeasured> {
+    let uncertain = std::cell::RefCell::new(None);
+    let measured = measure_image(head, read_at, || {
+        length().map_err(|error| {
+            let placeholder = ImageError::Read { offset: 0, source: io::ErrorKind::Other.into() };
+            *uncertain.borrow_mut() = Some(error);
+            placeholder.into()
+        })
+    });
+    match uncertain.into_inner() {
+        Some(error) => Err(error),
+        None => Ok(measured?),
+    }
+}
+
+/// What the start of a compressed file decompresses to, and whether that is all of it.
+fn decompressed_start(compression: Compression, head: &[u8]) -> (Vec<u8>, bool) {
+    let mut inner = Vec::new();
+    let ended = decompress(compression, io::Cursor::new(head.to_vec()))
+        .and_then(|stream| stream.take(LARGEST_HEADER as u64).read_to_end(&mut inner))
+        .is_ok();
+    // An error only says that the rest of the file is not there.
+    (inner, ended && head.len() < probe::HEAD)
+}
+
+/// Length of what a compressed file of `length` bytes decompresses to.
+fn compressed_length(
+    compression: Compression,
+    head: &[u8],
+    read_at: ReadAt,
+    length: u64,
+) -> Result<u64, Unmeasured> {
+    match compression {
+        Compression::Xz => {
+            if let Some(size) = length_in_trailer(read_at, length)? {
+                return Ok(size);
+            }
+        }
+        Compression::Zstd => {
+            if let Some(size) = zstd_content_size(head) {
+                return Ok(size);
+            }
+        }
+        Compression::Gzip | Compression::Bzip2 => {}
+    }
+    if length <= SMALL {
+        let bytes = read_at(0, length as usize)?;
+        let mut stream = decompress(compression, io::Cursor::new(bytes))?;
+        return Ok(io::copy(&mut stream, &mut io::sink())?);
+    }
+    Err(Unmeasured::Uncertain("compressed like this, only fetching all of it would tell its size"))
+}
