@@ -9,11 +9,29 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The calls that change what a directory holds, or make it durable.
-const MOMENTS: &str = "rename,renameat,renameat2,unlink,unlinkat,rmdir,link,linkat,symlink,\
-    symlinkat,mkdir,mkdirat,fsync,fdatasync,ftruncate,fchmod,fchown,flock";
+const CALLS: [&str; 18] = [
+    "rename",
+    "renameat",
+    "renameat2",
+    "unlink",
+    "unlinkat",
+    "rmdir",
+    "link",
+    "linkat",
+    "symlink",
+    "symlinkat",
+    "mkdir",
+    "mkdirat",
+    "fsync",
+    "fdatasync",
+    "ftruncate",
+    "fchmod",
+    "fchown",
+    "flock",
+];
 
-/// No action needs more of them than this.
-const MANY: u32 = 300;
+/// No action makes the same call more often than this.
+const MANY: u32 = 100;
 
 fn holds(disk: &Path, format: &str, reference: &Path) -> bool {
     let Ok(disk) = disk.canonicalize() else {
@@ -64,95 +82,109 @@ impl Image<'_, '_> {
     }
 }
 
-/// Kills `action` before its first, second, ... call of [`MOMENTS`], each time from the same
-/// start, until it gets through; `check` looks at what each kill left.
+/// Kills `action` before its first, second, ... of each of [`CALLS`], each time from the same
+/// start; `check` looks at what each kill left.
 fn killed_at_any_moment(
     cloud: &Cloud,
     image: &Image,
     (action, target): (&str, u32),
-    check: impl Fn(&Image, u32),
+    check: impl Fn(&Image, &str),
 ) {
     let pristine = cloud.outside().join("pristine");
     let datastore = cloud.datastore();
     let (from, to) = (datastore.to_str().unwrap(), pristine.to_str().unwrap());
     run("cp", ["-a", "--sparse=always", from, to]);
-    for moment in 1..MANY {
-        let inject = format!("inject={MOMENTS}:signal=KILL:when={moment}");
-        let outcome = image
-            .snapshots
-            .call(action, target)
-            .under(["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject])
-            .run();
-        if outcome.status.success() {
-            assert!(moment > 1, "the injection works");
-            return;
+    let mut kills = 0;
+    for call in CALLS {
+        for number in 1.. {
+            assert!(number < MANY, "{action} does not end");
+            let inject = format!("inject={call}:signal=KILL:when={number}");
+            let outcome = image
+                .snapshots
+                .call(action, target)
+                .under(["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject])
+                .run();
+            let through = outcome.status.success();
+            if !through {
+                // strace ends as its child did.
+                assert_eq!(outcome.status.signal(), Some(9), "{outcome:?}");
+                kills += 1;
+                let moment = format!("killed before {call} number {number}");
+                check(image, &moment);
+                after_a_kill(cloud, image, (action, target), &moment, &check);
+            }
+            fs::remove_dir_all(&datastore).unwrap();
+            run("cp", ["-a", "--sparse=always", to, from]);
+            if through {
+                break;
+            }
         }
-        // strace ends as its child did.
-        assert_eq!(outcome.status.signal(), Some(9), "{outcome:?}");
-        check(image, moment);
-
-        cloud.monitor().run().succeeds();
-        let left = Listing::of(&datastore);
-        let staged: Vec<_> =
-            left.names().into_iter().filter(|name| name.contains(".ferrostore")).collect();
-        assert_eq!(staged, [""; 0], "kill {moment} leaves what is not swept");
-        check(image, moment);
-
-        // The user tries again; where it had got through, there may be nothing left to do.
-        let _ = image.snapshots.call(action, target).run();
-        if action == "snap_delete" {
-            assert!(image.disk_holds(image.live), "kill {moment}, then again");
-        } else {
-            assert!(image.disk_holds(target), "kill {moment}, then again");
-        }
-
-        fs::remove_dir_all(&datastore).unwrap();
-        run("cp", ["-a", "--sparse=always", to, from]);
     }
-    panic!("{action} does not end");
+    assert!(kills >= 3, "the injection works: {kills}");
+}
+
+/// The next call on the datastore sweeps, and the user may try again.
+fn after_a_kill(
+    cloud: &Cloud,
+    image: &Image,
+    (action, target): (&str, u32),
+    moment: &str,
+    check: impl Fn(&Image, &str),
+) {
+    cloud.monitor().run().succeeds();
+    let left = Listing::of(&cloud.datastore());
+    let staged: Vec<_> =
+        left.names().into_iter().filter(|name| name.contains(".ferrostore")).collect();
+    assert_eq!(staged, [""; 0], "{moment}: something is not swept");
+    check(image, moment);
+
+    // Where it had got through, there may be nothing left to do: that it says so is no harm.
+    let _ = image.snapshots.call(action, target).run();
+    let disk = if action == "snap_delete" { image.live } else { target };
+    assert!(image.disk_holds(disk), "{moment}, then again");
 }
 
 /// The snapshots are all there; the disk is the old one or the snapshot.
-fn reverted_or_not(image: &Image, target: u32, moment: u32) {
+fn reverted_or_not(image: &Image, target: u32, moment: &str) {
     assert!(
         image.disk_holds(image.live) || image.disk_holds(target),
-        "kill {moment}: the disk is neither the old one nor the new one"
+        "{moment}: the disk is neither the old one nor the new one"
     );
     for id in image.ids {
-        assert!(image.snapshot_is_whole(*id), "kill {moment}: snapshot {id}");
+        assert!(image.snapshot_is_whole(*id), "{moment}: snapshot {id}");
     }
 }
 
 /// The disk is the snapshot; or else nothing happened yet.
-fn flattened_or_not(image: &Image, target: u32, moment: u32) {
+fn flattened_or_not(image: &Image, target: u32, moment: &str) {
     if image.disk_holds(target) {
         return;
     }
     assert!(
         image.disk_holds(image.live),
-        "kill {moment}: the disk is neither the old one nor the new one"
+        "{moment}: the disk is neither the old one nor the new one"
     );
     for id in image.ids {
-        assert!(image.snapshot_is_whole(*id), "kill {moment}: snapshot {id}");
+        assert!(image.snapshot_is_whole(*id), "{moment}: snapshot {id}");
     }
 }
 
 /// The disk is as it was, and so is every snapshot but the one that goes.
-fn deleted_or_not(image: &Image, target: u32, moment: u32) {
-    assert!(image.disk_holds(image.live), "kill {moment}: the disk");
+fn deleted_or_not(image: &Image, target: u32, moment: &str) {
+    assert!(image.disk_holds(image.live), "{moment}: the disk");
     for id in image.ids.iter().filter(|id| **id != target) {
-        assert!(image.snapshot_is_whole(*id), "kill {moment}: snapshot {id}");
+        assert!(image.snapshot_is_whole(*id), "{moment}: snapshot {id}");
     }
     let file = image.snapshots.file(target);
     assert!(
         file.symlink_metadata().is_err() || image.snapshot_is_whole(target),
-        "kill {moment}: snapshot {target} is half gone"
+        "{moment}: snapshot {target} is half gone"
     );
 }
 
 const LAYOUTS: [Layout; 3] = [Layout::ABSOLUTE, Layout::SSH_SYSTEM, Layout::LOCAL];
 
-fn on_chains(action: &str, target: u32, check: fn(&Image, u32, u32)) {
+fn on_chains(action: &str, target: u32, check: fn(&Image, u32, &str)) {
     for layout in LAYOUTS {
         let cloud = Cloud::new();
         let chain = Chain::tree(&cloud, layout);
@@ -169,7 +201,7 @@ fn on_chains(action: &str, target: u32, check: fn(&Image, u32, u32)) {
     }
 }
 
-fn on_copies(action: &str, target: u32, check: fn(&Image, u32, u32)) {
+fn on_copies(action: &str, target: u32, check: fn(&Image, u32, &str)) {
     for format in ["raw", "qcow2"] {
         let cloud = Cloud::new();
         let copies = Copies::of_three(&cloud, format);
