@@ -247,3 +247,33 @@ fn snap_delete_of_a_chain() {
 fn snap_delete_of_copies() {
     on_copies("snap_delete", 1, deleted_or_not);
 }
+
+/// Up to fifteen drivers run at once: none may take another's unfinished work for left-overs.
+#[test]
+fn a_driver_that_sweeps_meanwhile_disturbs_nobody() {
+    for layout in LAYOUTS {
+        for (action, target) in [("snap_flatten", 2), ("snap_revert", 1), ("snap_delete", 2)] {
+            let cloud = Cloud::new();
+            let chain = Chain::tree(&cloud, layout);
+            // Slow enough that a sweep comes between any two steps.
+            let slow = "inject=rename,renameat,renameat2,unlink,unlinkat,linkat:delay_enter=150000";
+            let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", slow];
+            std::thread::scope(|scope| {
+                let work = scope.spawn(|| chain.call(action, target).under(strace).run());
+                while !work.is_finished() {
+                    let monitor = cloud.monitor().run();
+                    assert!(monitor.status.success(), "{monitor:?}");
+                }
+                let outcome = work.join().unwrap();
+                let said = outcome.stderr_text();
+                assert!(outcome.status.success(), "{action} on {layout:?}: {said}");
+            });
+            if action == "snap_flatten" {
+                chain.check_content(chain.source(), target);
+                assert!(!chain.directory().exists());
+            } else {
+                chain.check_content(chain.file(3), 3);
+            }
+        }
+    }
+}
