@@ -10,13 +10,14 @@ use std::time::Duration;
 
 static DONE: AtomicU64 = AtomicU64::new(0);
 static TOTAL: AtomicU64 = AtomicU64::new(0);
+static BEGUN: AtomicBool = AtomicBool::new(false);
 static ENDED: AtomicBool = AtomicBool::new(false);
 static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Says that work on `total` bytes begins (0 where nobody knows how many).
 pub fn begin(total: u64) {
     TOTAL.store(total, Ordering::Relaxed);
-    if !std::io::stderr().is_terminal() {
+    if BEGUN.swap(true, Ordering::Relaxed) || !std::io::stderr().is_terminal() {
         return;
     }
     // Whoever can't have a thread has no bar.
@@ -37,19 +38,22 @@ pub fn end() {
 }
 
 fn draw() {
-    const TEMPLATE: &str = "{bytes:>11} of {total_bytes} {wide_bar} {bytes_per_sec}, {eta} left";
+    const BAR_OF_ALL: &str = "{bytes:>11} of {total_bytes} {wide_bar} {bytes_per_sec}, {eta} left";
+    const SPINNER: &str = "{spinner} {bytes} at {bytes_per_sec}, {elapsed}";
+    let styled = |bar: ProgressBar, template| match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    };
     std::thread::sleep(Duration::from_millis(500));
     while !ENDED.load(Ordering::Relaxed) {
         {
             let mut slot = BAR.lock().unwrap_or_else(PoisonError::into_inner);
             let bar = slot.get_or_insert_with(|| match TOTAL.load(Ordering::Relaxed) {
-                0 => ProgressBar::new_spinner(),
-                total => ProgressBar::new(total).with_style(
-                    ProgressStyle::with_template(TEMPLATE)
-                        .unwrap_or_else(|_| ProgressStyle::default_bar()),
-                ),
+                0 => styled(ProgressBar::new_spinner(), SPINNER),
+                total => styled(ProgressBar::new(total), BAR_OF_ALL),
             });
             bar.set_position(DONE.load(Ordering::Relaxed));
+            bar.tick();
         }
         std::thread::sleep(Duration::from_millis(100));
     }

@@ -98,7 +98,9 @@ impl DatastoreError {
                 Self::value(attribute, value, format_args!("can't be used: {error}"))
             }
             Self::Image(ImageError::Read { source, .. })
-                if source.get_ref().is_some_and(|inner| inner.is::<HttpError>()) =>
+                if source
+                    .get_ref()
+                    .is_some_and(<dyn std::error::Error + Send + Sync>::is::<HttpError>) =>
             {
                 Self::value(attribute, value, source)
             }

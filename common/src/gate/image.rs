@@ -200,18 +200,23 @@ pub fn open_chain(path: &Path, directory: &Path) -> Result<Chain, ImageRefusal> 
             return Err(broken(&real, "the chain of backing files never ends".to_owned()));
         }
         seen.push(identity);
-        if !layers.is_empty() && !is_qcow2(&file, format.as_deref())? {
+        // What is wrong further down the chain is told with the name of the file.
+        let below = !layers.is_empty();
+        let located = |error: ImageRefusal| {
+            if below { broken(&real, error.to_string()) } else { error }
+        };
+        if below && !is_qcow2(&file, format.as_deref()).map_err(|error| located(error.into()))? {
             base = Some(RawDisk::open(file).map_err(|error| broken(&real, error.to_string()))?);
             break;
         }
-        let layer = Layer::open(file)?;
+        let layer = Layer::open(file).map_err(|error| located(error.into()))?;
         let header = layer.header();
-        readable(header)?;
+        readable(header).map_err(located)?;
         if header.has_data_file {
-            return Err(ImageRefusal::OtherFile {
+            return Err(located(ImageRefusal::OtherFile {
                 what: "an external data file".to_owned(),
                 remedy: "copy it with `qemu-img convert -O qcow2` first",
-            });
+            }));
         }
         let next = header.backing_file.as_deref().map(|name| backing_path(&real, name));
         format.clone_from(&header.backing_format);

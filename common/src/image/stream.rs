@@ -25,6 +25,7 @@ pub fn write(
     mut target: Target,
     limit: Option<Limit>,
 ) -> Result<u64, ImageError> {
+    crate::progress::begin(0);
     let mut buffer = vec![0; BUFFER];
     let mut length = 0;
     loop {

@@ -1,57 +1,21 @@
 //! The message that oned sends with every call: `DS_DRIVER_ACTION_DATA`, as typed values.
 //!
-//! [`parse`] takes the message as oned sends it (base64 of XML) or as a person writes it (XML).
+//! [`parse()`] takes the message as oned sends it (base64 of XML) or as a person writes it (XML).
 //! Numbers, yes/no values and lists are parsed here, once, and an attribute that can't be parsed
 //! is reported by its name and value. Whether an attribute must be there depends on the action: the
 //! accessors that return `Result` say which one is missing.
 
+mod error;
+mod parse;
 pub mod text;
 mod units;
 mod wire;
 
 use base64::Engine as _;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+pub use error::MessageError;
+pub use parse::parse;
 use std::path::PathBuf;
-use text::shown;
 pub use units::{Mebibytes, parse_bandwidth};
-
-/// Name of the root element.
-const ROOT: &str = "DS_DRIVER_ACTION_DATA";
-
-/// What is wrong with a message.
-#[derive(Debug, thiserror::Error)]
-pub enum MessageError {
-    /// Nothing was sent.
-    #[error("the message is empty: send DS_DRIVER_ACTION_DATA, as XML or in base64")]
-    Empty,
-    /// Neither XML nor base64.
-    #[error(
-        "the message is neither XML nor base64 ({0}): send DS_DRIVER_ACTION_DATA as oned does, or as plain XML"
-    )]
-    Base64(String),
-    /// Not well-formed, or an element where none may be.
-    #[error("the message is not well-formed DS_DRIVER_ACTION_DATA XML: {0}")]
-    Xml(String),
-    /// An attribute that the action needs is not there, or empty.
-    #[error("{attribute} is missing or empty in the message: {remedy}")]
-    Missing {
-        /// Path of the attribute, such as `IMAGE/PATH`.
-        attribute: &'static str,
-        /// What it should hold.
-        remedy: &'static str,
-    },
-    /// An attribute whose value can't be what it should be.
-    #[error("{attribute} {} is not valid: it must be {rule}", shown(value))]
-    Invalid {
-        /// Path of the attribute, such as `IMAGE/SIZE`.
-        attribute: &'static str,
-        /// The value as it came.
-        value: String,
-        /// What a valid value looks like.
-        rule: &'static str,
-    },
-}
 
 /// What an image is for (`IMAGE/TYPE`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,8 +99,8 @@ pub struct Image {
     pub fs: String,
     /// `FORMAT`; empty for `cp`.
     pub format: String,
-    /// `TARGET_SNAPSHOT`; `None` where the action has no target (-1 on the wire).
-    pub target_snapshot: Option<u32>,
+    /// `TARGET_SNAPSHOT`; -1 where the action has no target.
+    pub target_snapshot: Option<i64>,
     /// Digests that the user gave, as `(attribute, value)`, all that are not empty.
     pub digests: Vec<(&'static str, String)>,
     /// Snapshots that oned knows of.
@@ -280,9 +244,14 @@ impl Image {
     /// # Errors
     /// [`MessageError::Missing`] where there is none (or -1).
     pub fn target_snapshot(&self) -> Result<u32, MessageError> {
-        self.target_snapshot.ok_or(MessageError::Missing {
+        let id = self.target_snapshot.ok_or(MessageError::Missing {
             attribute: "IMAGE/TARGET_SNAPSHOT",
             remedy: "it must be the number of the snapshot",
+        })?;
+        u32::try_from(id).map_err(|_| MessageError::Invalid {
+            attribute: "IMAGE/TARGET_SNAPSHOT",
+            value: id.to_string(),
+            rule: "the number of a snapshot",
         })
     }
 }
@@ -324,225 +293,6 @@ impl Datastore {
         }
         Ok(name)
     }
-}
-
-/// Reads a message: base64 (with or without line breaks) of XML, or XML.
-///
-/// # Errors
-/// [`MessageError`], naming the attribute where one is at fault.
-pub fn parse(input: &[u8]) -> Result<Message, MessageError> {
-    let input = input.trim_ascii();
-    let xml = match input.first() {
-        None => return Err(MessageError::Empty),
-        Some(b'<') => input.to_vec(),
-        Some(_) => decode_base64(input)?,
-    };
-    let xml = text::carry_bytes(xml);
-    check_root(&xml)?;
-    let wire = quick_xml::de::from_str(&xml)
-        .map_err(|error| MessageError::Xml(text::one_line(&error.to_string())))?;
-    Message::from_wire(wire, xml)
-}
-
-fn check_root(xml: &str) -> Result<(), MessageError> {
-    use quick_xml::events::Event;
-    let mut reader = quick_xml::Reader::from_str(xml);
-    loop {
-        match reader.read_event() {
-            Ok(Event::Start(tag) | Event::Empty(tag)) if tag.name().as_ref() == ROOT => {
-                return Ok(());
-            }
-            Ok(Event::Start(_) | Event::Empty(_) | Event::Eof) => {
-                return Err(MessageError::Xml(
-                    "the root element is not DS_DRIVER_ACTION_DATA".to_owned(),
-                ));
-            }
-            Ok(_) => {}
-            Err(error) => return Err(MessageError::Xml(text::one_line(&error.to_string()))),
-        }
-    }
-}
-
-fn decode_base64(input: &[u8]) -> Result<Vec<u8>, MessageError> {
-    const FORGIVING: GeneralPurpose = GeneralPurpose::new(
-        &alphabet::STANDARD,
-        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-    );
-    let compact: Vec<u8> = input.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
-    FORGIVING.decode(compact).map_err(|error| MessageError::Base64(error.to_string()))
-}
-
-impl Message {
-    fn from_wire(wire: wire::Message, xml: String) -> Result<Self, MessageError> {
-        Ok(Self {
-            xml,
-            image: wire.image.map(Image::from_wire).transpose()?,
-            datastore: wire.datastore.map(Datastore::from_wire).transpose()?,
-            source_bridge_list: words(&wire.source_bridge_list),
-        })
-    }
-}
-
-impl Image {
-    fn from_wire(wire: wire::Image) -> Result<Self, MessageError> {
-        let digests = [
-            ("MD5", wire.template.md5),
-            ("SHA1", wire.template.sha1),
-            ("SHA256", wire.template.sha256),
-            ("SHA512", wire.template.sha512),
-        ];
-        let target = number::<i64>("IMAGE/TARGET_SNAPSHOT", &wire.target_snapshot)?;
-        Ok(Self {
-            id: number("IMAGE/ID", &wire.id)?,
-            image_type: number("IMAGE/TYPE", &wire.r#type)?
-                .map(|code: u8| image_type(code, &wire.r#type))
-                .transpose()?,
-            persistent: yes_no("IMAGE/PERSISTENT", &wire.persistent, false)?,
-            size: number("IMAGE/SIZE", &wire.size)?.map(Mebibytes),
-            fs: wire.fs.trim().to_owned(),
-            format: wire.format.trim().to_owned(),
-            target_snapshot: match target {
-                None | Some(-1) => None,
-                Some(id) => Some(u32::try_from(id).map_err(|_| MessageError::Invalid {
-                    attribute: "IMAGE/TARGET_SNAPSHOT",
-                    value: wire.target_snapshot.clone(),
-                    rule: "the number of a snapshot",
-                })?),
-            },
-            digests: digests
-                .into_iter()
-                .map(|(name, value)| (name, value.trim().to_owned()))
-                .filter(|(_, value)| !value.is_empty())
-                .collect(),
-            snapshots: wire
-                .snapshots
-                .snapshot
-                .iter()
-                .map(Snapshot::from_wire)
-                .collect::<Result<_, _>>()?,
-            path: wire.path,
-            source: wire.source,
-        })
-    }
-}
-
-impl Snapshot {
-    fn from_wire(wire: &wire::Snapshot) -> Result<Self, MessageError> {
-        Ok(Self {
-            id: number("IMAGE/SNAPSHOTS/SNAPSHOT/ID", &wire.id)?.ok_or(MessageError::Missing {
-                attribute: "IMAGE/SNAPSHOTS/SNAPSHOT/ID",
-                remedy: "every snapshot has a number",
-            })?,
-            active: yes_no("IMAGE/SNAPSHOTS/SNAPSHOT/ACTIVE", &wire.active, false)?,
-        })
-    }
-}
-
-impl Datastore {
-    fn from_wire(wire: wire::Datastore) -> Result<Self, MessageError> {
-        let template = wire.template;
-        let datastore_type = match number("DATASTORE/TYPE", &wire.r#type)?.unwrap_or(0_u8) {
-            0 => DatastoreType::Image,
-            1 => DatastoreType::System,
-            2 => DatastoreType::File,
-            3 => DatastoreType::Backup,
-            _ => {
-                return Err(MessageError::Invalid {
-                    attribute: "DATASTORE/TYPE",
-                    value: wire.r#type,
-                    rule: "0 (image), 1 (system), 2 (files) or 3 (backup)",
-                });
-            }
-        };
-        let keeps_files = datastore_type == DatastoreType::File;
-        let limit = template.limit_transfer_bw.trim();
-        Ok(Self {
-            id: number("DATASTORE/ID", &wire.id)?,
-            ds_mad: wire.ds_mad.trim().to_owned(),
-            tm_mad: wire.tm_mad.trim().to_owned(),
-            datastore_type,
-            restricted_dirs: words(&template.restricted_dirs)
-                .iter()
-                .map(|w| text::path(w))
-                .collect(),
-            safe_dirs: words(&template.safe_dirs).iter().map(|w| text::path(w)).collect(),
-            driver: template.driver.trim().to_owned(),
-            convert: yes_no("DATASTORE/TEMPLATE/CONVERT", &template.convert, true)?,
-            no_decompress: yes_no(
-                "DATASTORE/TEMPLATE/NO_DECOMPRESS",
-                &template.no_decompress,
-                keeps_files,
-            )?,
-            limit_transfer_bw: match limit {
-                "" => None,
-                text => Some(parse_bandwidth(text).ok_or_else(|| MessageError::Invalid {
-                    attribute: "DATASTORE/TEMPLATE/LIMIT_TRANSFER_BW",
-                    value: text.to_owned(),
-                    rule: "bytes per second, with a suffix K, M or G if wanted",
-                })?),
-            },
-            sparse: yes_no("DATASTORE/TEMPLATE/SPARSE", &template.sparse, true)?,
-            tls_verify: match template.tls_verify.trim() {
-                "" => None,
-                text => Some(yes_no("DATASTORE/TEMPLATE/TLS_VERIFY", text, true)?),
-            },
-            bridge_list: words(&template.bridge_list),
-            staging_dir: template.staging_dir.trim().to_owned(),
-            nfs_auto_enable: yes_no(
-                "DATASTORE/TEMPLATE/NFS_AUTO_ENABLE",
-                &template.nfs_auto_enable,
-                false,
-            )?,
-            base_path: wire.base_path,
-        })
-    }
-}
-
-fn image_type(code: u8, value: &str) -> Result<ImageType, MessageError> {
-    Ok(match code {
-        0 => ImageType::Os,
-        1 => ImageType::Cdrom,
-        2 => ImageType::Datablock,
-        3 => ImageType::Kernel,
-        4 => ImageType::Ramdisk,
-        5 => ImageType::Context,
-        6 => ImageType::Backup,
-        7 => ImageType::Filesystem,
-        _ => {
-            return Err(MessageError::Invalid {
-                attribute: "IMAGE/TYPE",
-                value: value.to_owned(),
-                rule: "a number from 0 (OS) to 7 (FILESYSTEM)",
-            });
-        }
-    })
-}
-
-fn number<T: std::str::FromStr>(
-    attribute: &'static str,
-    value: &str,
-) -> Result<Option<T>, MessageError> {
-    match value.trim() {
-        "" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| MessageError::Invalid {
-            attribute,
-            value: value.to_owned(),
-            rule: "a whole number in its range",
-        }),
-    }
-}
-
-fn yes_no(attribute: &'static str, value: &str, default: bool) -> Result<bool, MessageError> {
-    match value.trim().to_ascii_lowercase().as_str() {
-        "" => Ok(default),
-        "yes" | "y" | "true" | "1" => Ok(true),
-        "no" | "n" | "false" | "0" => Ok(false),
-        _ => Err(MessageError::Invalid { attribute, value: value.to_owned(), rule: "YES or NO" }),
-    }
-}
-
-fn words(value: &str) -> Vec<String> {
-    value.split_whitespace().map(str::to_owned).collect()
 }
 
 #[cfg(test)]

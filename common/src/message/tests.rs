@@ -69,7 +69,7 @@ fn an_attribute_that_cannot_be_parsed_is_named_with_its_value() {
     for (image, datastore, attribute) in [
         ("<SIZE>ten</SIZE>", "", "IMAGE/SIZE"),
         ("<TYPE>9</TYPE>", "", "IMAGE/TYPE"),
-        ("<TARGET_SNAPSHOT>-7</TARGET_SNAPSHOT>", "", "IMAGE/TARGET_SNAPSHOT"),
+        ("<TARGET_SNAPSHOT>last</TARGET_SNAPSHOT>", "", "IMAGE/TARGET_SNAPSHOT"),
         ("<PERSISTENT>perhaps</PERSISTENT>", "", "IMAGE/PERSISTENT"),
         ("", "<TYPE>x</TYPE>", "DATASTORE/TYPE"),
         ("", "<TEMPLATE><CONVERT>si</CONVERT></TEMPLATE>", "DATASTORE/TEMPLATE/CONVERT"),

@@ -6,11 +6,12 @@
 //! active disk and each file a full copy. Which of the two it is can be read off the directory.
 
 use crate::gate::image::{ImageRefusal, backing_path, open_chain};
+use crate::gate::path::open_inside;
 use crate::image::ImageError;
 use crate::image::qcow2::{Chain, Header};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -107,7 +108,7 @@ pub struct Snapshots {
     layout: Layout,
     /// Files by number.
     files: BTreeMap<u32, PathBuf>,
-    /// Real paths out of `.current` files, by number.
+    /// Files that `.current` files name, by number.
     current: BTreeMap<u32, PathBuf>,
 }
 
@@ -182,7 +183,7 @@ impl Snapshots {
         Ok(Some(snapshots))
     }
 
-    /// The real path that a `.current` file holds: `S` or a file in `S.snap`.
+    /// The file that a `.current` file names: one in `S.snap`, or `S`.
     fn follow(&self, pointer: &Path) -> Result<PathBuf, SnapshotError> {
         let metadata = fs::symlink_metadata(pointer).map_err(unreadable(pointer))?;
         let text = if metadata.is_symlink() {
@@ -193,12 +194,22 @@ impl Snapshots {
             return Err(unreadable(pointer)(io::Error::other("it holds no path")));
         };
         let named = self.directory.join(OsString::from_vec(text.trim_ascii().to_vec()));
-        let astray = || SnapshotError::Astray { file: pointer.to_owned(), target: named.clone() };
-        let real = named.canonicalize().map_err(|_| astray())?;
-        let directory = self.directory.canonicalize().map_err(unreadable(&self.directory))?;
-        let own = real.parent() == Some(&directory)
-            || self.image.canonicalize().is_ok_and(|image| image == real);
-        if own { Ok(real) } else { Err(astray()) }
+        // Only its last part counts: the path may be that of the system datastore where the snapshots
+        // were when it was written.
+        let of_snapshots = named
+            .parent()
+            .and_then(Path::file_name)
+            .is_some_and(|directory| directory.as_bytes().ends_with(b".snap"));
+        let entry = named.file_name().filter(|name| of_snapshots && number(name).is_some());
+        if let Some(entry) = entry.map(|name| self.directory.join(name))
+            && entry.exists()
+        {
+            return Ok(entry);
+        }
+        match (named.canonicalize(), self.image.canonicalize()) {
+            (Ok(named), Ok(image)) if named == image => Ok(image),
+            _ => Err(SnapshotError::Astray { file: pointer.to_owned(), target: named }),
+        }
     }
 
     fn recognise(&self, format: &str) -> Result<Layout, SnapshotError> {
@@ -216,7 +227,7 @@ impl Snapshots {
             return Ok(Layout::Copies);
         }
         for file in self.files.values() {
-            if backing_name(file)?.is_some() {
+            if self.backing_name(file)?.is_some() {
                 return Ok(Layout::Chain);
             }
         }
@@ -295,7 +306,7 @@ impl Snapshots {
             if same(&holder, file) {
                 continue;
             }
-            if let Some(name) = backing_name(&holder)?
+            if let Some(name) = self.backing_name(&holder)?
                 && same(&backing_path(&holder, &name), file)
             {
                 return Err(SnapshotError::InUse {
@@ -307,6 +318,21 @@ impl Snapshots {
             }
         }
         Ok(())
+    }
+
+    /// The backing file's name in the qcow2 image at `path`; `None` where it has none or is no qcow2.
+    fn backing_name(&self, path: &Path) -> Result<Option<Vec<u8>>, SnapshotError> {
+        let file = open_inside(path, &self.datastore).map_err(unreadable(path))?;
+        let mut magic = [0; 4];
+        crate::image::qcow2::read_up_to(&file, &mut magic, 0).map_err(unreadable(path))?;
+        if magic != *b"QFI\xfb" {
+            return Ok(None);
+        }
+        let header = Header::read(&file).map_err(|error: ImageError| SnapshotError::Refused {
+            path: path.to_owned(),
+            source: error.into(),
+        })?;
+        Ok(header.backing_file)
     }
 
     /// The chain of overlays whose top is `file`.
@@ -325,7 +351,7 @@ impl Snapshots {
     /// Where the active file can't be read.
     pub fn backing_name_for(&self, file: &Path) -> Result<Vec<u8>, SnapshotError> {
         let active = self.active_file();
-        if let Some(old) = backing_name(active)?
+        if let Some(old) = self.backing_name(active)?
             && let Some(name) = file.file_name()
         {
             let prefix = old.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
@@ -350,7 +376,7 @@ impl Snapshots {
         };
         let pointer = self.directory.join(format!("{id}.current"));
         let shared = self.current.iter().any(|(&other, path)| other != id && same(path, &file));
-        let base = self.image.canonicalize().is_ok_and(|image| image == file);
+        let base = same(&file, &self.image);
         if shared || base {
             return Ok(vec![pointer]);
         }
@@ -373,19 +399,4 @@ fn same(one: &Path, other: &Path) -> bool {
         (Ok(one), Ok(other)) => one == other,
         _ => false,
     }
-}
-
-/// The backing file's name in the qcow2 image at `path`; `None` where it has none or is no qcow2.
-fn backing_name(path: &Path) -> Result<Option<Vec<u8>>, SnapshotError> {
-    let file = File::open(path).map_err(unreadable(path))?;
-    let mut magic = [0; 4];
-    crate::image::qcow2::read_up_to(&file, &mut magic, 0).map_err(unreadable(path))?;
-    if magic != *b"QFI\xfb" {
-        return Ok(None);
-    }
-    let header = Header::read(&file).map_err(|error: ImageError| SnapshotError::Refused {
-        path: path.to_owned(),
-        source: error.into(),
-    })?;
-    Ok(header.backing_file)
 }

@@ -251,12 +251,6 @@ pub struct Download {
 }
 
 impl Download {
-    /// Length of the file in bytes, where the server says.
-    #[must_use]
-    pub fn length(&self) -> Option<u64> {
-        self.length
-    }
-
     fn resume(&mut self, reason: &io::Error) -> Result<(), HttpError> {
         let position = self.position;
         let broken = |why| HttpError::Broken {

@@ -63,7 +63,9 @@ fn abandon(state: &State) {
         let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
     }
     for path in &state.staged {
-        let _ = std::fs::remove_file(path);
+        if std::fs::remove_file(path).is_err() {
+            let _ = std::fs::remove_dir_all(path);
+        }
     }
 }
 

@@ -4,10 +4,13 @@
 //! locked (`flock(2)`) for as long as its driver lives. Whoever opens the directory next removes
 //! staged files that nobody holds the lock of: the lock, not the age, tells a dead one from a live
 //! one, on NFS too (where Linux turns `flock` into a byte-range lock that the server keeps).
-//! What is on its way out is renamed to `.ferrostore-trash.<random>` first, so that it disappears in
-//! one step and what a kill leaves of it is swept as well.
+//! What is on its way out is moved into a directory `.ferrostore-trash.<random>` first (see [`Aside`]), so
+//! that it disappears in one step, can be put back, and what a kill leaves of it is swept as well.
 
+mod aside;
 pub mod interrupt;
+
+pub use aside::{Aside, discard};
 
 use nix::fcntl::{Flock, FlockArg};
 use std::ffi::OsStr;
@@ -53,7 +56,7 @@ pub fn sweep(directory: &Path) {
         if name.as_bytes().starts_with(STAGED.as_bytes()) {
             sweep_file(&entry.path());
         } else if name.as_bytes().starts_with(TRASH.as_bytes()) {
-            let _ = discard_now(&entry.path());
+            aside::sweep(&entry.path());
         }
     }
 }
@@ -143,12 +146,20 @@ impl Staged {
         &self.path
     }
 
+    /// Has the data on disk, so that putting the file in place takes a moment only.
+    ///
+    /// # Errors
+    /// As `fsync(2)`.
+    pub fn make_durable(&self) -> Result<(), StagingError> {
+        self.file.sync_all().map_err(at("written to disk", &self.path))
+    }
+
     /// Gives the file its final name, where no file may be yet, once it is on disk.
     ///
     /// # Errors
     /// Where the data can't be made durable or the name is taken.
     pub fn publish(mut self, destination: &Path) -> Result<(), StagingError> {
-        self.file.sync_all().map_err(at("written to disk", &self.path))?;
+        self.make_durable()?;
         interrupt::point_of_no_return();
         rename_noreplace(&self.path, destination).map_err(at("put in place", destination))?;
         self.published = true;
@@ -165,7 +176,7 @@ impl Staged {
     /// Where the data can't be made durable or the name can't be taken; then `destination` is as
     /// it was.
     pub fn replace(mut self, destination: &Path) -> Result<(), StagingError> {
-        self.file.sync_all().map_err(at("written to disk", &self.path))?;
+        self.make_durable()?;
         interrupt::point_of_no_return();
         fs::rename(&self.path, destination).map_err(at("put in place", destination))?;
         self.published = true;
@@ -214,105 +225,6 @@ fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
 /// As `open(2)` and `fsync(2)`.
 pub fn sync_directory_of(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
-}
-
-/// Removes `paths`, files or directories with all they hold, that are all in the same directory: a
-/// reader sees each of them whole or not at all. Missing ones are no error; how many there were.
-///
-/// # Errors
-/// Where one can't be moved out of the way; then all are there as before. Once they are moved, nothing
-/// fails any more: what can't be deleted now is swept later.
-pub fn discard(paths: &[PathBuf]) -> Result<usize, StagingError> {
-    let mut moved: Vec<(&PathBuf, PathBuf)> = Vec::new();
-    for path in paths {
-        let trash = aside_of(path).map_err(at("removed", path))?;
-        interrupt::point_of_no_return();
-        match fs::rename(path, &trash) {
-            Ok(()) => moved.push((path, trash)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => {
-                for (path, trash) in moved.iter().rev() {
-                    let _ = fs::rename(trash, path);
-                }
-                return Err(at("removed", path)(error));
-            }
-        }
-    }
-    for (path, trash) in &moved {
-        if let Err(error) = discard_now(trash) {
-            log::warn!(
-                "{} (once {}) is left for the next sweep: {error}",
-                trash.display(),
-                path.display()
-            );
-        }
-    }
-    if let Some((path, _)) = moved.first() {
-        sync_directory_of(path).map_err(at("written to disk", path))?;
-    }
-    Ok(moved.len())
-}
-
-fn discard_now(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() {
-        fs::remove_dir_all(path)
-    } else {
-        fs::remove_file(path)
-    }
-}
-
-/// A second name (hard link) of a file or link that is about to be replaced. Dropped, it is gone.
-#[derive(Debug)]
-pub struct SecondName(PathBuf);
-
-/// Gives `path` a second name beside it.
-///
-/// # Errors
-/// Where the file system has no hard links.
-pub fn second_name(path: &Path) -> Result<SecondName, StagingError> {
-    let aside = aside_of(path).map_err(at("kept", path))?;
-    fs::hard_link(path, &aside).map_err(at("kept", path))?;
-    Ok(SecondName(aside))
-}
-
-impl SecondName {
-    /// Puts the file in the place of `path`.
-    ///
-    /// # Errors
-    /// As `rename(2)`.
-    pub fn put_at(self, path: &Path) -> Result<(), StagingError> {
-        fs::rename(&self.0, path).map_err(at("put in place", path))
-    }
-
-    /// Puts the file back in the place of `path`, whatever is there now.
-    pub fn put_back(self, path: &Path) {
-        // Where both are the same file already, rename does nothing and dropping removes the name.
-        if let Err(error) = fs::rename(&self.0, path) {
-            log::error!("{} can't be put back from {}: {error}", path.display(), self.0.display());
-        }
-        let _ = sync_directory_of(path);
-    }
-}
-
-impl Drop for SecondName {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// Puts a symbolic link to `target` in the place of `path`.
-///
-/// # Errors
-/// As `symlink(2)` and `rename(2)`.
-pub fn replace_by_link(path: &Path, target: &Path) -> io::Result<()> {
-    let aside = aside_of(path)?;
-    std::os::unix::fs::symlink(target, &aside)?;
-    fs::rename(&aside, path).inspect_err(|_| drop(fs::remove_file(&aside)))
-}
-
-/// A name beside `path` that a sweep removes.
-fn aside_of(path: &Path) -> io::Result<PathBuf> {
-    Ok(path.parent().unwrap_or(Path::new("/")).join(TRASH.to_owned() + &image_name()?))
 }
 
 /// A name for a new image: 32 hexadecimal digits that no other image has.

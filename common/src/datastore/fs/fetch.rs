@@ -1,7 +1,8 @@
 //! Images that are not on this machine: fetched as one stream, measured by a few pieces.
 
 use super::FileDatastore;
-use super::import::{LARGEST_HEADER, Policy, measure_image, reading, within};
+use super::import::{Policy, reading, within};
+use super::measure::{LARGEST_HEADER, measure_image};
 use crate::command::{self, Output, Part};
 use crate::datastore::DatastoreError;
 use crate::gate::image::ImageRefusal;
@@ -51,7 +52,6 @@ impl FileDatastore {
                     .web_file(image)?
                     .download()
                     .map_err(|error| self.path_error(image, error))?;
-                crate::progress::begin(download.length().unwrap_or(0));
                 Box::new(download)
             }
             Location::Ssh { host, path } => Box::new(command::ssh_file(host, path, Part::Whole)?),

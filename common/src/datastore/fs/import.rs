@@ -1,39 +1,34 @@
-//! Bringing an image in: `cp`, `clone`, and `stat` before it.
+//! Bringing an image in: `cp`.
 
-use super::{DISKS, FileDatastore, in_sibling};
+use super::FileDatastore;
 use crate::command;
 use crate::datastore::{DatastoreError, Registered};
-use crate::gate::image::{Admission, ImageRefusal, admit, open_chain, readable, stands_alone};
+use crate::gate::image::{Admission, ImageRefusal, admit, readable, stands_alone};
 use crate::gate::path::{Admitted, Kind};
-use crate::image::foreign::{self, luks_payload};
+use crate::image::foreign::{self};
 use crate::image::probe::{self, Content};
 use crate::image::qcow2::{Chain, Layer, read_up_to};
 use crate::image::raw::RawDisk;
 use crate::image::stream::{self, Limit};
 use crate::image::target::Target;
 use crate::image::{Disk, Format, ImageError, convert};
-use crate::message::{DatastoreType, Image, ImageType, Mebibytes, text};
-use crate::snapshots::Snapshots;
+use crate::message::{DatastoreType, Image, ImageType, Mebibytes};
 use crate::source::Ahead;
 use crate::source::decompress::decompress;
 use crate::source::digest::Digests;
 use crate::source::location::Location;
-use crate::source::measure::{Whole, decompressed_length};
+use crate::source::measure::Whole;
 use crate::staging::Staged;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd as _;
 use std::path::Path;
 
-/// How much of a compressed image is decompressed to find its size in its header, bytes: the metadata
-/// of vhdx, which lie furthest from the start, are within.
-pub(super) const LARGEST_HEADER: usize = 4 << 20;
-
 /// What shall become of what comes in.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Policy {
     /// The format to keep it in; `None`: as it comes.
-    driver: Option<Format>,
+    pub(super) driver: Option<Format>,
     pub(super) decompress: bool,
     /// A kernel or a context file: bytes without a meaning.
     pub(super) plain_file: bool,
@@ -44,7 +39,7 @@ pub(super) fn reading(source: io::Error) -> ImageError {
 }
 
 impl FileDatastore {
-    fn policy(&self, image_type: Option<ImageType>) -> Result<Policy, DatastoreError> {
+    pub(super) fn policy(&self, image_type: Option<ImageType>) -> Result<Policy, DatastoreError> {
         let attributes = &self.attributes;
         let plain_file = attributes.datastore_type == DatastoreType::File;
         let driver = match attributes.driver.as_str() {
@@ -67,7 +62,7 @@ impl FileDatastore {
         })
     }
 
-    fn admit_path(
+    pub(super) fn admit_path(
         &self,
         image: &Image,
         path: &Path,
@@ -130,12 +125,12 @@ impl FileDatastore {
     }
 
     /// A file as it is, holes included.
-    fn copy(&self, file: File) -> Result<Staged, DatastoreError> {
+    pub(super) fn copy(&self, file: File) -> Result<Staged, DatastoreError> {
         let disk = RawDisk::open(file).map_err(reading)?;
         self.write(&disk, Format::Raw)
     }
 
-    fn write(&self, disk: &dyn Disk, format: Format) -> Result<Staged, DatastoreError> {
+    pub(super) fn write(&self, disk: &dyn Disk, format: Format) -> Result<Staged, DatastoreError> {
         let staged = self.stage()?;
         let target = self.target(&staged, format)?;
         convert(disk, target)?;
@@ -177,13 +172,13 @@ impl FileDatastore {
 
     /// A copy of an image that stays what it is. It is judged once more as it lies in the datastore:
     /// the file that it came from may have changed since.
-    fn keep(&self, file: File, format: Format) -> Result<Staged, DatastoreError> {
+    pub(super) fn keep(&self, file: File, format: Format) -> Result<Staged, DatastoreError> {
         let staged = self.copy(file)?;
         check_kept(&staged, format)?;
         Ok(staged)
     }
 
-    fn convert_foreign(
+    pub(super) fn convert_foreign(
         &self,
         file: &File,
         format: Format,
@@ -191,6 +186,7 @@ impl FileDatastore {
         size: u64,
     ) -> Result<Staged, DatastoreError> {
         command::qemu_img()?;
+        crate::progress::begin(0);
         let staged = self.stage()?;
         // The child opens the very file that was judged, through a descriptor that it inherits.
         let shared = nix::unistd::dup(file).map_err(|errno| reading(errno.into()))?;
@@ -289,108 +285,6 @@ impl FileDatastore {
         stream::write(stream, target, limit)?;
         Ok(staged)
     }
-
-    /// `stat`.
-    pub(super) fn measure(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
-        let policy = self.policy(None)?;
-        let bytes = match Location::parse(image.path()?) {
-            Location::Local(path) => {
-                let admitted = self.admit_path(image, &path, &[Kind::File, Kind::Directory])?;
-                match admitted.kind {
-                    Kind::Directory => {
-                        disk_usage(&admitted.real_path).map_err(|error| reading(error).into())
-                    }
-                    _ => measure_file(&admitted.file, policy),
-                }
-            }
-            remote => self.measure_remote(image, &remote, policy),
-        };
-        bytes.map(Mebibytes::holding).map_err(|error| error.about_path(image))
-    }
-
-    /// `clone`.
-    pub(super) fn duplicate(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        let types = [DISKS[0], ImageType::Cdrom, DISKS[1]];
-        self.check_types(image, "clone", &types)?;
-        let policy = self.policy(image.image_type)?;
-        let path = text::path(image.path()?);
-        if !in_sibling(&path, &self.directory) {
-            // No file of a datastore: then what holds for `cp` holds for it.
-            self.admit_path(image, &path, &[Kind::File])?;
-        }
-        let (staged, format) = self
-            .copy_image(&path, &image.format, policy)
-            .map_err(|error| error.about_path(image))?;
-        self.publish(staged, format)
-    }
-
-    /// Copies the image at `path` as its virtual machine sees it. Its format is what oned recorded
-    /// when it was registered: what is in a raw disk now, its guest has written.
-    fn copy_image(
-        &self,
-        path: &Path,
-        format: &str,
-        policy: Policy,
-    ) -> Result<(Staged, Format), DatastoreError> {
-        let datastore = path.parent().unwrap_or(Path::new("/"));
-        let snapshots = Snapshots::read(path, format, datastore)?;
-        let active = snapshots.as_ref().map_or(path, Snapshots::active_file);
-        let unopenable = |source: io::Error| -> DatastoreError {
-            crate::gate::path::PathError::Unopenable { source }.into()
-        };
-        let file = open_inside(active, datastore).map_err(unopenable)?;
-        let head = head_of(&file)?;
-        let format = match format {
-            "" => match Content::of(&head) {
-                Content::Disk(format) => format,
-                _ => Format::Raw,
-            },
-            "qcow2" => Format::Qcow2,
-            "vmdk" => Format::Vmdk,
-            "vdi" => Format::Vdi,
-            "vhdx" => Format::Vhdx,
-            "vpc" => Format::Vhd,
-            _ => Format::Raw,
-        };
-        let wanted = match Content::of(&head) {
-            Content::Luks if format == Format::Raw => Format::Raw,
-            _ => policy.driver.unwrap_or(format),
-        };
-        if format == Format::Qcow2 {
-            let header = Layer::open(file.try_clone().map_err(reading)?)?.header().clone();
-            if wanted == Format::Qcow2 && header.backing_file.is_none() {
-                return Ok((self.keep(file, format)?, format));
-            }
-            return Ok((self.write(&open_chain(active, datastore)?, wanted)?, wanted));
-        }
-        let staged = match format {
-            _ if format == wanted => self.copy(file)?,
-            Format::Raw => self.write(&RawDisk::open(file).map_err(reading)?, wanted)?,
-            _ => {
-                let size = foreign::virtual_size(format, &reader_of(&file))?;
-                self.convert_foreign(&file, format, wanted, size)?
-            }
-        };
-        Ok((staged, wanted))
-    }
-}
-
-/// Opens the regular file `path`, which must really lie in the directory `datastore`.
-fn open_inside(path: &Path, datastore: &Path) -> io::Result<File> {
-    use std::os::unix::fs::OpenOptionsExt as _;
-    // A FIFO must not make us wait, nor a link lead us out.
-    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW | nix::libc::O_NOCTTY;
-    let real = path.canonicalize()?;
-    let refuse = |why: &str| Err(io::Error::other(why.to_owned()));
-    if !real.starts_with(datastore.canonicalize()?) {
-        return refuse("it is a link that leads out of its datastore");
-    }
-    let metadata = std::fs::symlink_metadata(&real)?;
-    if !metadata.is_file() {
-        return refuse("it is no regular file");
-    }
-    let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(&real)?;
-    if file.metadata()?.is_file() { Ok(file) } else { refuse("it is no regular file") }
 }
 
 /// An image that was copied as it is must be what it was taken for.
@@ -419,7 +313,7 @@ fn stated_limit(size: Mebibytes) -> Option<Limit> {
     })
 }
 
-fn head_of(file: &File) -> Result<Vec<u8>, ImageError> {
+pub(super) fn head_of(file: &File) -> Result<Vec<u8>, ImageError> {
     let mut head = vec![0; probe::HEAD];
     let length = read_up_to(file, &mut head, 0).map_err(reading)?;
     head.truncate(length);
@@ -433,7 +327,7 @@ fn stream_head(stream: &mut impl Read) -> Result<Vec<u8>, ImageError> {
     Ok(head)
 }
 
-fn reader_of(file: &File) -> impl Fn(u64, usize) -> io::Result<Vec<u8>> {
+pub(super) fn reader_of(file: &File) -> impl Fn(u64, usize) -> io::Result<Vec<u8>> {
     move |offset, length| {
         let mut bytes = vec![0; length];
         let read = read_up_to(file, &mut bytes, offset)?;
@@ -448,68 +342,4 @@ pub(super) fn within(bytes: &[u8]) -> impl Fn(u64, usize) -> io::Result<Vec<u8>>
             usize::try_from(offset).ok().and_then(|offset| bytes.get(offset..)).unwrap_or(&[]);
         Ok(rest[..rest.len().min(length)].to_vec())
     }
-}
-
-/// Size of the disk in `file`, bytes.
-fn measure_file(file: &File, policy: Policy) -> Result<u64, DatastoreError> {
-    let length = file.metadata().map_err(reading)?.len();
-    let head = head_of(file)?;
-    match Content::of(&head) {
-        Content::Compressed(compression) if policy.decompress => {
-            let whole = Whole { file: file.try_clone().map_err(reading)?, offset: 0 };
-            let mut inner = Vec::new();
-            decompress(compression, whole)
-                .map_err(reading)?
-                .take(LARGEST_HEADER as u64)
-                .read_to_end(&mut inner)
-                .map_err(reading)?;
-            let all = || decompressed_length(compression, file).map_err(|e| reading(e).into());
-            if policy.plain_file {
-                return all();
-            }
-            let head = &inner[..inner.len().min(probe::HEAD)];
-            measure_image(head, &within(&inner), all)
-        }
-        Content::Compressed(_) => Ok(length),
-        _ if policy.plain_file && length > 0 => Ok(length),
-        _ => measure_image(&head, &reader_of(file), || Ok(length)),
-    }
-}
-
-/// Size of the disk whose file begins with `head` and has `length` bytes in all.
-pub(super) fn measure_image(
-    head: &[u8],
-    read_at: foreign::ReadAt,
-    length: impl Fn() -> Result<u64, DatastoreError>,
-) -> Result<u64, DatastoreError> {
-    match admit(head, read_at)? {
-        (_, Some(size)) => Ok(size),
-        (Admission::Luks, None) => Ok(luks_payload(length()?, read_at)?),
-        (Admission::Disk(_), None) => length(),
-    }
-}
-
-/// Bytes that a directory takes on disk, with all that is in it, as `du(1)` counts.
-fn disk_usage(directory: &Path) -> io::Result<u64> {
-    use std::collections::HashSet;
-    use std::os::unix::fs::MetadataExt as _;
-    let mut linked = HashSet::new();
-    let mut waiting = vec![directory.to_owned()];
-    let mut blocks = std::fs::symlink_metadata(directory)?.blocks();
-    while let Some(directory) = waiting.pop() {
-        for entry in std::fs::read_dir(&directory)? {
-            let entry = entry?;
-            let metadata = entry.metadata()?;
-            if metadata.nlink() == 1
-                || metadata.is_dir()
-                || linked.insert((metadata.dev(), metadata.ino()))
-            {
-                blocks += metadata.blocks();
-            }
-            if metadata.is_dir() {
-                waiting.push(entry.path());
-            }
-        }
-    }
-    Ok(blocks * 512)
 }

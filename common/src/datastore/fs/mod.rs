@@ -1,12 +1,14 @@
 //! File datastores (`fs`): an image is one file `BASE_PATH/<32 hexadecimal digits>`.
 
+mod duplicate;
 mod fetch;
 mod import;
 mod make;
+mod measure;
 mod snapshot;
 
 use super::{Datastore, DatastoreError, Export, Registered, Usage};
-use crate::gate::path::PathRules;
+use crate::gate::path::{PathRules, open_inside};
 use crate::image::qcow2::Header;
 use crate::image::{Format, ImageError};
 use crate::message::{
@@ -17,7 +19,7 @@ use crate::snapshots::{Layout, Snapshots, directory_of, with_suffix};
 use crate::source::digest::md5_of;
 use crate::source::location::Location;
 use crate::staging::{self, Staged};
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -89,10 +91,12 @@ impl Datastore for FileDatastore {
         if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
             return Err(self.source_error(image, "is a directory and no image: remove it by hand"));
         }
-        let parts = [directory_of(&file), with_suffix(&file, ".md5sum"), file];
-        let gone = staging::discard(&parts).map_err(|error| self.source_error(image, error))?;
+        // The image first: once it is gone, the rest means nothing.
+        let parts = [file.clone(), directory_of(&file), with_suffix(&file, ".md5sum")];
+        let gone = staging::discard(&self.directory, &parts)
+            .map_err(|error| self.source_error(image, error))?;
         if gone == 0 {
-            log::info!("{} was gone already", parts[2].display());
+            log::info!("{} was gone already", file.display());
         }
         Ok(())
     }
@@ -129,11 +133,8 @@ impl Datastore for FileDatastore {
         let path = self.own_image(image)?;
         let unreadable =
             |error: io::Error| self.source_error(image, format_args!("can't be read: {error}"));
-        let file = File::open(&path).map_err(unreadable)?;
+        let file = open_inside(&path, &self.directory).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
-        if !metadata.is_file() {
-            return Err(self.source_error(image, "is no regular file, so it can't be exported"));
-        }
         let snapshots = Snapshots::read(&path, &image.format, &self.directory)?;
         if snapshots.is_some_and(|snapshots| snapshots.layout() == Layout::Chain) {
             return Err(self.source_error(image, "is only the base of its snapshots: flatten the image to one of them before exporting it"));

@@ -5,6 +5,7 @@
 
 use super::{DISKS, FileDatastore};
 use crate::datastore::DatastoreError;
+use crate::gate::path::open_inside;
 use crate::image::convert;
 use crate::image::qcow2::overlay;
 use crate::image::raw::RawDisk;
@@ -12,8 +13,8 @@ use crate::image::target::Target;
 use crate::image::{Disk as _, Format};
 use crate::message::Image;
 use crate::snapshots::{Layout, SnapshotError, Snapshots, directory_of, with_suffix};
-use crate::staging::{self, Staged};
-use std::fs::{self, File};
+use crate::staging::{self, Aside, Staged, interrupt};
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -27,11 +28,23 @@ impl FileDatastore {
         self.check_types(image, verb, &DISKS)?;
         let id = image.target_snapshot()?;
         let file = self.own_image(image)?;
-        if let Err(error) = fs::symlink_metadata(&file) {
-            return Err(self.source_error(
-                image,
-                format_args!("can't be used: {error}; the image's file is gone"),
-            ));
+        let inside = file
+            .canonicalize()
+            .and_then(|real| Ok(real.starts_with(self.directory.canonicalize()?)));
+        match inside {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(self.source_error(
+                    image,
+                    "is a link that leads out of the datastore: put the image's file back",
+                ));
+            }
+            Err(error) => {
+                return Err(self.source_error(
+                    image,
+                    format_args!("can't be used: {error}; put the image's file back"),
+                ));
+            }
         }
         match Snapshots::read(&file, &image.format, &self.directory)? {
             Some(snapshots) => Ok((file, snapshots, id)),
@@ -51,7 +64,7 @@ impl FileDatastore {
         let staged = self.stage()?;
         let place = match snapshots.layout() {
             Layout::Copies => {
-                copy(&snapshot, &staged, self.attributes.sparse)?;
+                self.copy_snapshot(&snapshot, &staged)?;
                 file.clone()
             }
             Layout::Chain => {
@@ -66,18 +79,19 @@ impl FileDatastore {
         let model = place.metadata().map_err(|error| unreadable(&place, error))?;
         staged.look_like(&model)?;
         staged.replace(&place)?;
-        forget_digest(&file);
+        self.forget_digest(&file);
         Ok(())
     }
 
     /// `snap_delete`.
     pub(super) fn delete_snapshot(&self, image: &Image) -> Result<(), DatastoreError> {
-        let (_, snapshots, id) = self.snapshots(image, "snap_delete")?;
+        let (file, snapshots, id) = self.snapshots(image, "snap_delete")?;
         let files = match snapshots.layout() {
             Layout::Chain => snapshots.removal_of(id)?,
             Layout::Copies => vec![snapshots.file_of(id)?],
         };
-        staging::discard(&files)?;
+        staging::discard(&self.directory, &files)?;
+        self.forget_digest(&file);
         Ok(())
     }
 
@@ -86,31 +100,50 @@ impl FileDatastore {
         let (file, snapshots, id) = self.snapshots(image, "snap_flatten")?;
         let snapshot = snapshots.file_of(id)?;
         let staged = self.stage()?;
-        let model = snapshots.active_file().metadata().map_err(|error| unreadable(&file, error))?;
+        let model = file.metadata().map_err(|error| unreadable(&file, error))?;
         match snapshots.layout() {
-            Layout::Copies => copy(&snapshot, &staged, self.attributes.sparse)?,
+            Layout::Copies => self.copy_snapshot(&snapshot, &staged)?,
             Layout::Chain => {
                 let chain = snapshots.chain(&snapshot)?;
                 convert(&chain, Target::qcow2(staged.file()))?;
             }
         }
         staged.look_like(&model)?;
+        staged.make_durable()?;
+        interrupt::point_of_no_return();
         // Whoever knows of S.snap goes on seeing the old chain until that directory is gone, in one step:
         // its base must survive the replacement of S.
-        let base = snapshots.link_to_base().map(|link| KeptBase::new(link, &file)).transpose()?;
-        let old = staging::second_name(&file)?;
-        if let Err(error) = staged
-            .replace(&file)
-            .and_then(|()| staging::discard(&[snapshots.directory().to_owned()]))
-        {
-            old.put_back(&file);
+        let aside = Aside::create(&self.directory)?;
+        let base =
+            snapshots.link_to_base().map(|link| KeptBase::new(&aside, link, &file)).transpose()?;
+        let old = aside.second_name(&file)?;
+        let replaced = staged.replace(&file);
+        let gone = replaced.and_then(|()| aside.discard(&[snapshots.directory().to_owned()]));
+        if let Err(error) = gone {
+            put_back(&old, &file);
             if let Some(base) = base {
-                base.undo();
+                base.undo(&aside);
             }
             return Err(error.into());
         }
-        forget_digest(&file);
+        drop(aside);
+        self.forget_digest(&file);
         Ok(())
+    }
+
+    /// Writes a copy of a snapshot's file, its holes and zeroes left out if the datastore wants that.
+    fn copy_snapshot(&self, from: &Path, to: &Staged) -> Result<(), DatastoreError> {
+        let unreadable = |error| unreadable(from, error);
+        let file = open_inside(from, &self.directory).map_err(unreadable)?;
+        let disk = RawDisk::open(file).map_err(unreadable)?;
+        Ok(convert(&disk, Target::raw(to.file(), self.attributes.sparse))?)
+    }
+
+    /// The digest that a marketplace export once noted is that of the old content.
+    fn forget_digest(&self, image: &Path) {
+        if let Err(error) = staging::discard(&self.directory, &[with_suffix(image, ".md5sum")]) {
+            log::warn!("{error}");
+        }
     }
 }
 
@@ -121,35 +154,31 @@ struct KeptBase {
 }
 
 impl KeptBase {
-    fn new(entry: &Path, image: &Path) -> Result<Self, DatastoreError> {
+    fn new(aside: &Aside, entry: &Path, image: &Path) -> Result<Self, DatastoreError> {
         let link = fs::read_link(entry).map_err(|error| unreadable(entry, error))?;
-        staging::second_name(image)?.put_at(entry)?;
+        let name = aside.second_name(image)?;
+        fs::rename(name, entry).map_err(|error| unreadable(entry, error))?;
         Ok(Self { entry: entry.to_owned(), link })
     }
 
     /// Makes it the link again.
-    fn undo(self) {
-        if let Err(error) = staging::replace_by_link(&self.entry, &self.link) {
-            log::warn!("{} stays a second name of the image: {error}", self.entry.display());
+    fn undo(self, aside: &Aside) {
+        match aside.link_to(&self.link) {
+            Ok(link) => put_back(&link, &self.entry),
+            Err(error) => log::warn!("{} stays a file: {error}", self.entry.display()),
         }
     }
 }
 
-/// Writes a copy of the file at `from`, its holes and zeroes left out if `sparse`.
-fn copy(from: &Path, to: &Staged, sparse: bool) -> Result<(), DatastoreError> {
-    let file = File::open(from).map_err(|error| unreadable(from, error))?;
-    let disk = RawDisk::open(file).map_err(|error| unreadable(from, error))?;
-    Ok(convert(&disk, Target::raw(to.file(), sparse))?)
+/// Puts what is at `kept` in the place of `path`, whatever is there now.
+fn put_back(kept: &Path, path: &Path) {
+    // Where both are the same file already, this does nothing.
+    if let Err(error) = fs::rename(kept, path) {
+        log::error!("{} can't be put back: {error}", path.display());
+    }
+    let _ = staging::sync_directory_of(path);
 }
 
 fn unreadable(path: &Path, source: io::Error) -> DatastoreError {
     SnapshotError::Unreadable { path: path.to_owned(), source }.into()
-}
-
-/// The digest that a marketplace export once noted is that of the old content.
-fn forget_digest(image: &Path) {
-    let noted = with_suffix(image, ".md5sum");
-    if let Err(error) = staging::discard(&[noted]) {
-        log::warn!("{error}");
-    }
 }

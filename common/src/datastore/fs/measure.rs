@@ -1,0 +1,104 @@
+//! Measuring an image before it is registered: `stat`.
+
+use super::FileDatastore;
+use super::import::{Policy, head_of, reader_of, reading, within};
+use crate::datastore::DatastoreError;
+use crate::gate::image::{Admission, admit};
+use crate::gate::path::Kind;
+use crate::image::foreign::{self, luks_payload};
+use crate::image::probe::{self, Content};
+use crate::message::{Image, Mebibytes};
+use crate::source::decompress::decompress;
+use crate::source::location::Location;
+use crate::source::measure::{Whole, decompressed_length};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+/// How much of a compressed image is decompressed to find its size in its header, bytes: the metadata
+/// of vhdx, which lie furthest from the start, are within.
+pub(super) const LARGEST_HEADER: usize = 4 << 20;
+
+impl FileDatastore {
+    /// `stat`.
+    pub(super) fn measure(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
+        let policy = self.policy(None)?;
+        let bytes = match Location::parse(image.path()?) {
+            Location::Local(path) => {
+                let admitted = self.admit_path(image, &path, &[Kind::File, Kind::Directory])?;
+                match admitted.kind {
+                    Kind::Directory => {
+                        disk_usage(&admitted.real_path).map_err(|error| reading(error).into())
+                    }
+                    _ => measure_file(&admitted.file, policy),
+                }
+            }
+            remote => self.measure_remote(image, &remote, policy),
+        };
+        bytes.map(Mebibytes::holding).map_err(|error| error.about_path(image))
+    }
+}
+
+/// Size of the disk in `file`, bytes.
+fn measure_file(file: &File, policy: Policy) -> Result<u64, DatastoreError> {
+    let length = file.metadata().map_err(reading)?.len();
+    let head = head_of(file)?;
+    match Content::of(&head) {
+        Content::Compressed(compression) if policy.decompress => {
+            let whole = Whole { file: file.try_clone().map_err(reading)?, offset: 0 };
+            let mut inner = Vec::new();
+            decompress(compression, whole)
+                .map_err(reading)?
+                .take(LARGEST_HEADER as u64)
+                .read_to_end(&mut inner)
+                .map_err(reading)?;
+            let all = || decompressed_length(compression, file).map_err(|e| reading(e).into());
+            if policy.plain_file {
+                return all();
+            }
+            let head = &inner[..inner.len().min(probe::HEAD)];
+            measure_image(head, &within(&inner), all)
+        }
+        Content::Compressed(_) => Ok(length),
+        _ if policy.plain_file && length > 0 => Ok(length),
+        _ => measure_image(&head, &reader_of(file), || Ok(length)),
+    }
+}
+
+/// Size of the disk whose file begins with `head` and has `length` bytes in all.
+pub(super) fn measure_image(
+    head: &[u8],
+    read_at: foreign::ReadAt,
+    length: impl Fn() -> Result<u64, DatastoreError>,
+) -> Result<u64, DatastoreError> {
+    match admit(head, read_at)? {
+        (_, Some(size)) => Ok(size),
+        (Admission::Luks, None) => Ok(luks_payload(length()?, read_at)?),
+        (Admission::Disk(_), None) => length(),
+    }
+}
+
+/// Bytes that a directory takes on disk, with all that is in it, as `du(1)` counts.
+fn disk_usage(directory: &Path) -> io::Result<u64> {
+    use std::collections::HashSet;
+    use std::os::unix::fs::MetadataExt as _;
+    let mut linked = HashSet::new();
+    let mut waiting = vec![directory.to_owned()];
+    let mut blocks = std::fs::symlink_metadata(directory)?.blocks();
+    while let Some(directory) = waiting.pop() {
+        for entry in std::fs::read_dir(&directory)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.nlink() == 1
+                || metadata.is_dir()
+                || linked.insert((metadata.dev(), metadata.ino()))
+            {
+                blocks += metadata.blocks();
+            }
+            if metadata.is_dir() {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    Ok(blocks * 512)
+}
