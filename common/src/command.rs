@@ -53,6 +53,14 @@ pub enum CommandError {
     },
 }
 
+impl CommandError {
+    /// Whether the program says that there was no space for what it wrote.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        matches!(self, Self::Failed { stderr, .. } if stderr.contains("No space left on device"))
+    }
+}
+
 fn shown_command(program: &Path, arguments: &[OsString]) -> String {
     let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
     arguments.iter().fold(name.into_owned(), |line, argument| {

@@ -136,6 +136,7 @@ fn a_digest_of_older_content_goes_with_any_snapshot() {
     let chain = Chain::tree(&cloud, Layout::ABSOLUTE);
     chain.call("snap_delete", 2).run().succeeds();
     chain.check_digest_is_gone();
+    let cloud = Cloud::new();
     let copies = Copies::of_three(&cloud, "raw");
     copies.call("snap_delete", 1).run().succeeds();
     copies.check_digest_is_gone();

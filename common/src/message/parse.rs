@@ -17,6 +17,8 @@ const ROOT: &str = "DS_DRIVER_ACTION_DATA";
 /// [`MessageError`], naming the attribute where one is at fault.
 pub fn parse(input: &[u8]) -> Result<Message, MessageError> {
     let input = input.trim_ascii();
+    // An editor may have put a byte order mark in front.
+    let input = input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input).trim_ascii();
     let xml = match input.first() {
         None => return Err(MessageError::Empty),
         Some(b'<') => input.to_vec(),

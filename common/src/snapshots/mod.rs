@@ -194,13 +194,11 @@ impl Snapshots {
             return Err(unreadable(pointer)(io::Error::other("it holds no path")));
         };
         let named = self.directory.join(OsString::from_vec(text.trim_ascii().to_vec()));
-        // Only its last part counts: the path may be that of the system datastore where the snapshots
-        // were when it was written.
-        let of_snapshots = named
-            .parent()
-            .and_then(Path::file_name)
-            .is_some_and(|directory| directory.as_bytes().ends_with(b".snap"));
-        let entry = named.file_name().filter(|name| of_snapshots && number(name).is_some());
+        let parent = named.parent().unwrap_or(Path::new("/"));
+        // It may still be the path where the snapshots were when it was written: beside the disk of a
+        // virtual machine in the system datastore.
+        let own = same(parent, &self.directory) || is_snapshots_of_a_disk(parent);
+        let entry = named.file_name().filter(|name| own && number(name).is_some());
         if let Some(entry) = entry.map(|name| self.directory.join(name))
             && entry.exists()
         {
@@ -391,6 +389,16 @@ impl Snapshots {
         let is_link = fs::symlink_metadata(link).is_ok_and(|metadata| metadata.is_symlink());
         (is_link && same(link, &self.image)).then_some(link)
     }
+}
+
+/// Whether a directory is named as transfer drivers name those for snapshots of a virtual machine's disk:
+/// `disk.<number>.snap`.
+fn is_snapshots_of_a_disk(directory: &Path) -> bool {
+    directory
+        .file_name()
+        .and_then(OsStr::to_str)
+        .and_then(|name| name.strip_prefix("disk.")?.strip_suffix(".snap"))
+        .is_some_and(|disk| number(OsStr::new(disk)).is_some())
 }
 
 /// Whether two paths name the same existing file.

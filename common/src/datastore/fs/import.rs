@@ -199,7 +199,14 @@ impl FileDatastore {
             staged.path(),
             wanted.name(),
             largest,
-        )?;
+        )
+        .map_err(|error| match error {
+            error if error.is_out_of_space() => {
+                let source = io::ErrorKind::StorageFull.into();
+                ImageError::Write { offset: 0, source }.into()
+            }
+            error => DatastoreError::from(error),
+        })?;
         if wanted == Format::Raw && !self.attributes.sparse {
             Target::raw(staged.file(), false).finish(size)?;
         }
