@@ -11,11 +11,13 @@ use std::marker::PhantomData;
 const INPUT: usize = 256 << 10;
 /// Largest zstd window that is accepted, log2 of bytes: all memory of a driver stays under 64 MiB.
 const ZSTD_WINDOW: u32 = 25;
-/// Memory up to which xz decodes several blocks at once, bytes.
-const XZ_THREADING_MEMORY: u64 = 120 << 20;
+/// Memory for each thread that decodes blocks of an xz file, bytes: a block of 24 MiB, which is what
+/// xz makes by default, and its dictionary. Where blocks are larger, fewer threads are used.
+const XZ_THREAD_MEMORY: u64 = 36 << 20;
+/// Threads that decode an xz file at most, so that memory stays under 160 MiB.
+const XZ_MOST_THREADS: usize = 4;
 /// Memory that one xz dictionary may need: 64 MiB, the largest that the presets of xz use, and a little.
 const XZ_MOST_MEMORY: u64 = 80 << 20;
-const MOST_THREADS: usize = 8;
 
 /// The decompressed bytes of `stream`. After its end the rest of `stream` has been read too.
 ///
@@ -91,10 +93,11 @@ impl<R: BufRead> Single<R> for flate2::bufread::GzDecoder<R> {
 
 impl<R: BufRead> Single<R> for liblzma::bufread::XzDecoder<R> {
     fn begin(input: R) -> io::Result<Self> {
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
+        let threads =
+            std::thread::available_parallelism().map_or(1, |n| n.get().min(XZ_MOST_THREADS));
         let stream = MtStreamBuilder::new()
             .threads(threads as u32)
-            .memlimit_threading(XZ_THREADING_MEMORY)
+            .memlimit_threading(XZ_THREAD_MEMORY * threads as u64)
             .memlimit_stop(XZ_MOST_MEMORY)
             .decoder()?;
         Ok(Self::new_stream(input, stream))

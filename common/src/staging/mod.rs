@@ -120,7 +120,11 @@ impl Staged {
         let (file, path) = named.into_parts();
         let path = path.keep().map_err(|error| at("kept", directory)(error.error))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) if same_file(&file, &path) => Ok(Some(Self { file, path, published: false })),
+            Ok(file) if same_file(&file, &path) => {
+                let staged = Self { file, path, published: false };
+                staged.belong_to(directory)?;
+                Ok(Some(staged))
+            }
             Ok(_) | Err((_, nix::Error::EWOULDBLOCK)) => {
                 interrupt::forget(&path);
                 let _ = fs::remove_file(&path);
@@ -132,6 +136,19 @@ impl Staged {
                 Err(at("locked", &path)(errno.into()))
             }
         }
+    }
+
+    /// Where root runs a driver by hand, the image must still be the datastore's owner's.
+    fn belong_to(&self, directory: &Path) -> Result<(), StagingError> {
+        if !nix::unistd::geteuid().is_root() {
+            return Ok(());
+        }
+        let owner = directory.metadata().map_err(at("examined", directory))?;
+        if owner.uid() == 0 {
+            return Ok(());
+        }
+        std::os::unix::fs::fchown(&*self.file, Some(owner.uid()), Some(owner.gid()))
+            .map_err(at("given to the datastore's owner", &self.path))
     }
 
     /// The open file.
