@@ -72,8 +72,14 @@ fn shown_command(program: &Path, arguments: &[OsString]) -> String {
 }
 
 fn reason(stderr: &str) -> String {
+    // Some print their whole usage behind the reason.
+    const LONGEST: usize = 300;
     let text = one_line(stderr);
-    if text.is_empty() { "it printed no reason".to_owned() } else { text }
+    match text.char_indices().nth(LONGEST) {
+        _ if text.is_empty() => "it printed no reason".to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
 }
 
 fn find(program: &str, package: &str) -> Result<PathBuf, CommandError> {

@@ -111,6 +111,7 @@ pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            interrupt::withdraw();
             progress::end();
             eprintln!("{}: {}", action.name, message::text::one_line(&error.to_string()));
             ExitCode::FAILURE

@@ -13,6 +13,7 @@ use super::{Content, Disk, ImageError};
 /// # Errors
 /// Where the disk can't be read or the target can't be written.
 pub fn convert(disk: &dyn Disk, mut target: Target) -> Result<(), ImageError> {
+    target.check_size(disk.virtual_size())?;
     crate::progress::begin(disk.virtual_size());
     let file = target.file();
     let mut copier = Copier::new(&target);

@@ -92,57 +92,94 @@ pub fn virtual_size(format: Format, read_at: ReadAt) -> Result<u64, ImageError> 
     Ok(size)
 }
 
+/// QEMU reads at least so much as the descriptor, whatever the header says, bytes.
+const VMDK_DESCRIPTOR: u64 = 20 * 512;
+
 fn vmdk(read_at: ReadAt) -> Result<u64, ImageError> {
     const FORMAT: Format = Format::Vmdk;
-    const ALONE: &str = "save it as one file (monolithicSparse or streamOptimized)";
     let header = read(FORMAT, read_at, 0, 512)?;
     let header = Field { bytes: &header, format: FORMAT };
     let sectors = |value: u64| {
         value.checked_mul(512).ok_or_else(|| corrupt(FORMAT, format!("it claims {value} sectors")))
     };
-    let size = sectors(header.le64(12)?)?;
+    let capacity = header.le64(12)?;
     let (offset, length) = (sectors(header.le64(28)?)?, sectors(header.le64(36)?)?);
-    if offset == 0 || length == 0 {
-        return Err(unsupported(
-            FORMAT,
-            format!("has no descriptor, so it is a part of another one; {ALONE}"),
+    if offset == 0 || length == 0 || length > LARGEST_TABLE {
+        return Err(vmdk_needs_others(
+            "has no usable descriptor, so it is a part of another image",
         ));
     }
-    let descriptor = read(FORMAT, read_at, offset, length)?;
+    let wanted = length.max(VMDK_DESCRIPTOR);
+    let descriptor = read_at(offset, wanted as usize).map_err(ImageError::reading(offset))?;
     let end = descriptor.iter().position(|&byte| byte == 0).unwrap_or(descriptor.len());
-    let text = String::from_utf8_lossy(&descriptor[..end]);
-    let value = |key: &str| {
-        text.lines().find_map(|line| {
-            let (name, value) = line.split_once('=')?;
-            (name.trim().eq_ignore_ascii_case(key))
-                .then(|| value.trim().trim_matches('"').to_owned())
-        })
+    vmdk_descriptor(&descriptor[..end], capacity)?;
+    sectors(capacity)
+}
+
+fn vmdk_needs_others(what: &str) -> ImageError {
+    unsupported(
+        Format::Vmdk,
+        format!("{what}; save it as one file (monolithicSparse or streamOptimized)"),
+    )
+}
+
+/// Checks a descriptor line by line: it may hold what a self-contained image of `capacity` sectors needs,
+/// each thing once and in the plainest form, and nothing else. Readers differ in how they look for things
+/// in it, so whatever one of them could take for something else is refused.
+fn vmdk_descriptor(descriptor: &[u8], capacity: u64) -> Result<(), ImageError> {
+    const KEYS: [&str; 6] =
+        ["version", "encoding", "CID", "parentCID", "isNativeSnapshot", "createType"];
+    let odd = |line: &str| {
+        vmdk_needs_others(&format!("has the descriptor line {line:?}, which is not accepted"))
     };
-    if value("parentCID").is_some_and(|id| !id.eq_ignore_ascii_case("ffffffff"))
-        || value("parentFileNameHint").is_some()
+    let text = std::str::from_utf8(descriptor)
+        .map_err(|_| corrupt(Format::Vmdk, "its descriptor is no text"))?;
+    let lower = text.to_ascii_lowercase();
+    if lower.contains("parentfilenamehint") {
+        return Err(unsupported(Format::Vmdk, "has a parent; merge it with its parent first"));
+    }
+    if capacity == 0
+        || ["createtype", "parentcid"].iter().any(|key| lower.matches(key).count() != 1)
     {
-        return Err(unsupported(FORMAT, "has a parent; merge it with its parent first"));
+        return Err(vmdk_needs_others("doesn't describe itself in the usual way"));
     }
-    let kind = value("createType").unwrap_or_default();
-    if kind != "monolithicSparse" && kind != "streamOptimized" {
-        return Err(unsupported(
-            FORMAT,
-            format!("is of type {kind:?}, whose data is in other files; {ALONE}"),
-        ));
+    let mut extents = 0;
+    for line in text.split('\n').map(|line| line.strip_suffix('\r').unwrap_or(line)) {
+        if line.chars().any(char::is_control) {
+            return Err(odd(line));
+        }
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        if let Some(rest) = line.strip_prefix("RW ") {
+            let mut words = rest.splitn(3, ' ');
+            let own = words.next().and_then(|size| size.parse().ok()) == Some(capacity)
+                && words.next() == Some("SPARSE");
+            if !own {
+                return Err(odd(line));
+            }
+            extents += 1;
+            continue;
+        }
+        let (key, value) = line.split_once('=').ok_or_else(|| odd(line))?;
+        let (key, value) = (key.trim_end(), value.trim().trim_matches('"'));
+        let known = key.starts_with("ddb.") || KEYS.contains(&key);
+        let single = match key {
+            "createType" => ["monolithicSparse", "streamOptimized"].contains(&value),
+            "parentCID" => value.eq_ignore_ascii_case("ffffffff"),
+            _ => true,
+        };
+        if key == "parentCID" && !single {
+            return Err(unsupported(Format::Vmdk, "has a parent; merge it with its parent first"));
+        }
+        if !known || !single {
+            return Err(odd(line));
+        }
     }
-    let extents: Vec<&str> = text
-        .lines()
-        .filter(|line| {
-            ["RW ", "RDONLY ", "NOACCESS "].iter().any(|access| line.starts_with(access))
-        })
-        .collect();
-    if extents.len() != 1 || extents[0].split_whitespace().nth(2) != Some("SPARSE") {
-        return Err(unsupported(
-            FORMAT,
-            format!("does not hold its data as a single extent of its own; {ALONE}"),
-        ));
+    if extents == 1 {
+        return Ok(());
     }
-    Ok(size)
+    Err(vmdk_needs_others("does not hold its data as a single extent of its own"))
 }
 
 fn vdi(read_at: ReadAt) -> Result<u64, ImageError> {

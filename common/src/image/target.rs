@@ -1,6 +1,6 @@
 //! The file that an image is written to, raw or qcow2.
 
-use super::qcow2::{CLUSTER, Writer};
+use super::qcow2::{self, CLUSTER, Writer};
 use super::raw::SECTOR;
 use super::{Format, ImageError};
 use crate::sys;
@@ -68,6 +68,17 @@ impl<'f> Target<'f> {
         match self.layout {
             Layout::Raw { .. } => length,
             Layout::Qcow2(_) => length.next_multiple_of(SECTOR),
+        }
+    }
+
+    /// Whether a disk of `size` bytes can be written at all.
+    ///
+    /// # Errors
+    /// [`ImageError::TooLarge`].
+    pub fn check_size(&self, size: u64) -> Result<(), ImageError> {
+        match self.layout {
+            Layout::Raw { .. } => Ok(()),
+            Layout::Qcow2(_) => qcow2::check_size(size),
         }
     }
 

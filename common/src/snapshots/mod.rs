@@ -110,6 +110,8 @@ pub struct Snapshots {
     files: BTreeMap<u32, PathBuf>,
     /// Files that `.current` files name, by number.
     current: BTreeMap<u32, PathBuf>,
+    /// `.current` files that name nothing usable, by number.
+    astray: BTreeMap<u32, PathBuf>,
 }
 
 /// `S.snap` of the image `S`.
@@ -174,10 +176,14 @@ impl Snapshots {
             directory,
             files,
             current: BTreeMap::new(),
+            astray: BTreeMap::new(),
         };
         for (id, pointer) in pointers {
-            let file = snapshots.follow(&pointer)?;
-            snapshots.current.insert(id, file);
+            match snapshots.follow(&pointer) {
+                Ok(file) => drop(snapshots.current.insert(id, file)),
+                // An error only for whoever wants this snapshot.
+                Err(_) => drop(snapshots.astray.insert(id, pointer)),
+            }
         }
         snapshots.layout = snapshots.recognise(format)?;
         Ok(Some(snapshots))
@@ -258,6 +264,9 @@ impl Snapshots {
     /// # Errors
     /// Where there is none, or `id` is the live disk.
     pub fn file_of(&self, id: u32) -> Result<PathBuf, SnapshotError> {
+        if let Some(pointer) = self.astray.get(&id) {
+            self.follow(pointer)?;
+        }
         let missing = || {
             let mut ids: Vec<String> = self.files.keys().map(u32::to_string).collect();
             if self.layout == Layout::Chain {
@@ -379,7 +388,8 @@ impl Snapshots {
             return Ok(vec![pointer]);
         }
         self.nothing_depends_on(&file, id, "deleted")?;
-        Ok(vec![pointer, file])
+        // The file first: a pointer to nothing is no snapshot.
+        Ok(vec![file, pointer])
     }
 
     /// The entry `S.snap/0` where that is a link to `S`, which is then the base of the chain.

@@ -1,8 +1,7 @@
 //! A place for what is on its way out, and for what may have to be put back.
 
 use super::{StagingError, TRASH, at, image_name, interrupt, same_file, sync_directory_of};
-use nix::fcntl::{Flock, FlockArg};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -14,11 +13,11 @@ const LOCK: &str = "lock";
 #[derive(Debug)]
 pub struct Aside {
     path: PathBuf,
-    _lock: Flock<File>,
+    _lock: File,
     taken: std::cell::Cell<u32>,
 }
 
-fn lock(path: &Path) -> io::Result<Option<Flock<File>>> {
+fn lock(path: &Path) -> io::Result<Option<File>> {
     let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
     let file = OpenOptions::new()
         .read(true)
@@ -27,17 +26,20 @@ fn lock(path: &Path) -> io::Result<Option<Flock<File>>> {
         .mode(0o600)
         .custom_flags(flags)
         .open(path);
-    match file.map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
-        Ok(Ok(lock)) if same_file(&lock, path) => Ok(Some(lock)),
-        Ok(Ok(_) | Err((_, nix::Error::EWOULDBLOCK))) => Ok(None),
-        Ok(Err((_, errno))) => Err(errno.into()),
+    let file = match file {
+        Ok(file) => file,
         // A sweep was faster: with the lock, or with the whole directory.
         Err(error)
             if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) =>
         {
-            Ok(None)
+            return Ok(None);
         }
-        Err(error) => Err(error),
+        Err(error) => return Err(error),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(same_file(&file, path).then_some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
@@ -49,7 +51,7 @@ pub(super) fn sweep(path: &Path) {
         .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
         .open(path.join(LOCK));
     let held = match existing {
-        Ok(file) => Flock::lock(file, FlockArg::LockExclusiveNonblock).ok(),
+        Ok(file) => file.try_lock().is_ok().then_some(file),
         // Its owner has not come to lock it yet, and will make another one; or was killed while
         // removing it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -57,8 +59,28 @@ pub(super) fn sweep(path: &Path) {
         }
         Err(_) => None,
     };
-    if held.is_some() && fs::remove_dir_all(path).is_ok() {
-        log::info!("removed {}, which a killed driver had left", path.display());
+    if held.is_some() && empty_and_remove(path).is_ok() {
+        log::debug!("removed {}, which a killed driver had left", path.display());
+    }
+}
+
+/// Removes a directory with all that is in it, the lock last.
+fn empty_and_remove(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_name() == LOCK {
+            continue;
+        }
+        if entry.file_type()?.is_dir() {
+            fs::remove_dir_all(entry.path())?;
+        } else {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    match fs::remove_dir_all(path) {
+        // A sweep came between the lock's removal and the directory's.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
     }
 }
 
@@ -155,7 +177,7 @@ impl Aside {
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.path) {
+        if let Err(error) = empty_and_remove(&self.path) {
             log::warn!("{} is left for the next sweep: {error}", self.path.display());
         }
         interrupt::forget(&self.path);

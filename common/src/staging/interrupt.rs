@@ -17,10 +17,15 @@ struct State {
     staged: BTreeSet<PathBuf>,
     children: BTreeSet<i32>,
     beyond_recall: bool,
+    published: Option<PathBuf>,
 }
 
-static STATE: Mutex<State> =
-    Mutex::new(State { staged: BTreeSet::new(), children: BTreeSet::new(), beyond_recall: false });
+static STATE: Mutex<State> = Mutex::new(State {
+    staged: BTreeSet::new(),
+    children: BTreeSet::new(),
+    beyond_recall: false,
+    published: None,
+});
 
 fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -53,7 +58,9 @@ pub fn watch(action: &'static str) {
 
 /// Removes what this process has staged. For a panic, which ends the process without unwinding.
 pub fn clean_up_after_panic() {
-    if let Ok(state) = STATE.try_lock() {
+    if let Ok(state) = STATE.try_lock()
+        && !state.beyond_recall
+    {
         abandon(&state);
     }
 }
@@ -83,6 +90,19 @@ pub(super) fn stage<T, E>(
 /// Forgets a staged file that has been removed or has another name now.
 pub(super) fn forget(path: &Path) {
     state().staged.remove(path);
+}
+
+/// Remembers a new image that oned has not heard of yet.
+pub(super) fn published(path: &Path) {
+    state().published = Some(path.to_owned());
+}
+
+/// Removes the new image that this process has made: the call failed after all (its reply could not be
+/// given, say), and oned will never ask for the removal of an image that it doesn't know.
+pub fn withdraw() {
+    if let Some(path) = state().published.take() {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 /// Declares that the action takes effect now: from here on a signal comes too late.

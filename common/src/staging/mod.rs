@@ -12,9 +12,8 @@ pub mod interrupt;
 
 pub use aside::{Aside, discard};
 
-use nix::fcntl::{Flock, FlockArg};
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -67,11 +66,8 @@ fn sweep_file(path: &Path) {
     let Ok(file) = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path) else {
         return;
     };
-    if let Ok(lock) = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        && same_file(&lock, path)
-        && fs::remove_file(path).is_ok()
-    {
-        log::info!("removed {}, which a killed driver had left", path.display());
+    if file.try_lock().is_ok() && same_file(&file, path) && fs::remove_file(path).is_ok() {
+        log::debug!("removed {}, which a killed driver had left", path.display());
     }
 }
 
@@ -85,7 +81,8 @@ fn same_file(file: &File, path: &Path) -> bool {
 /// A file that is being written and has no name of its own yet. Dropped, it is gone.
 #[derive(Debug)]
 pub struct Staged {
-    file: Flock<File>,
+    /// Locked for as long as it is open: closing it is what lets the lock go.
+    file: File,
     path: PathBuf,
     published: bool,
 }
@@ -119,22 +116,14 @@ impl Staged {
             .map_err(at("written into (DATASTORE/BASE_PATH must be writable)", directory))?;
         let (file, path) = named.into_parts();
         let path = path.keep().map_err(|error| at("kept", directory)(error.error))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) if same_file(&file, &path) => {
-                let staged = Self { file, path, published: false };
+        let staged = Self { file, path, published: false };
+        match staged.file.try_lock() {
+            Ok(()) if same_file(&staged.file, &staged.path) => {
                 staged.belong_to(directory)?;
                 Ok(Some(staged))
             }
-            Ok(_) | Err((_, nix::Error::EWOULDBLOCK)) => {
-                interrupt::forget(&path);
-                let _ = fs::remove_file(&path);
-                Ok(None)
-            }
-            Err((_, errno)) => {
-                interrupt::forget(&path);
-                let _ = fs::remove_file(&path);
-                Err(at("locked", &path)(errno.into()))
-            }
+            Ok(()) | Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(at("locked", &staged.path)(error)),
         }
     }
 
@@ -147,7 +136,7 @@ impl Staged {
         if owner.uid() == 0 {
             return Ok(());
         }
-        std::os::unix::fs::fchown(&*self.file, Some(owner.uid()), Some(owner.gid()))
+        std::os::unix::fs::fchown(&self.file, Some(owner.uid()), Some(owner.gid()))
             .map_err(at("given to the datastore's owner", &self.path))
     }
 
@@ -181,24 +170,35 @@ impl Staged {
         rename_noreplace(&self.path, destination).map_err(at("put in place", destination))?;
         self.published = true;
         interrupt::forget(&self.path);
-        sync_directory_of(destination)
-            .inspect_err(|_| drop(fs::remove_file(destination)))
-            .map_err(at("written to disk", destination))
+        interrupt::published(destination);
+        sync_directory_of(destination).map_err(at("written to disk", destination))
     }
 
     /// Puts the file in the place of `destination`, once it is on disk. What `destination` was (a
-    /// file, or a link) is gone in the same step.
+    /// file, or a link) goes to `aside` in the same step, under the name that is returned.
     ///
     /// # Errors
     /// Where the data can't be made durable or the name can't be taken; then `destination` is as
     /// it was.
-    pub fn replace(mut self, destination: &Path) -> Result<(), StagingError> {
+    pub fn replace(mut self, destination: &Path, aside: &Aside) -> Result<PathBuf, StagingError> {
+        let failed = at("written to disk", destination);
         self.make_durable()?;
         interrupt::point_of_no_return();
+        let old = aside.second_name(destination)?;
+        let directory = match open_directory_of(destination) {
+            Ok(directory) => directory,
+            Err(error) => return Err(failed(error)),
+        };
         fs::rename(&self.path, destination).map_err(at("put in place", destination))?;
         self.published = true;
         interrupt::forget(&self.path);
-        sync_directory_of(destination).map_err(at("written to disk", destination))
+        match directory.sync_all() {
+            Ok(()) => Ok(old),
+            Err(error) => {
+                put_back(&old, destination);
+                Err(failed(error))
+            }
+        }
     }
 
     /// Gives the staged file owner, group and mode of `model`.
@@ -206,10 +206,16 @@ impl Staged {
     /// # Errors
     /// Where they can't be changed.
     pub fn look_like(&self, model: &fs::Metadata) -> Result<(), StagingError> {
+        use nix::libc::EPERM;
         let own = self.file.metadata().map_err(at("examined", &self.path))?;
         if (own.uid(), own.gid()) != (model.uid(), model.gid()) {
-            std::os::unix::fs::fchown(&*self.file, Some(model.uid()), Some(model.gid()))
-                .map_err(at("given its owner", &self.path))?;
+            match std::os::unix::fs::fchown(&self.file, Some(model.uid()), Some(model.gid())) {
+                // Only root may give files away; whoever runs the driver can read what it makes.
+                Err(error) if error.raw_os_error() == Some(EPERM) => {
+                    log::warn!("the new file belongs to the driver's user: {error}");
+                }
+                result => result.map_err(at("given its owner", &self.path))?,
+            }
         }
         self.file.set_permissions(model.permissions()).map_err(at("given its mode", &self.path))
     }
@@ -241,7 +247,21 @@ fn rename_noreplace(from: &Path, to: &Path) -> io::Result<()> {
 /// # Errors
 /// As `open(2)` and `fsync(2)`.
 pub fn sync_directory_of(path: &Path) -> io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+    open_directory_of(path)?.sync_all()
+}
+
+fn open_directory_of(path: &Path) -> io::Result<File> {
+    File::open(path.parent().unwrap_or(Path::new("/")))
+}
+
+/// Puts what is at `kept` in the place of `path`, whatever is there now.
+pub fn put_back(kept: &Path, path: &Path) {
+    // Where both are the same file already, this does nothing.
+    if let Err(error) = fs::rename(kept, path) {
+        log::error!("{} can't be put back: {error}", path.display());
+    }
+    // It was there before: if the system can't tell the disk now, there is nothing more to do.
+    let _ = sync_directory_of(path);
 }
 
 /// A name for a new image: 32 hexadecimal digits that no other image has.

@@ -253,16 +253,17 @@ impl FileDatastore {
         if policy.plain_file {
             return Ok((self.write_stream(&mut stream, Format::Raw, None)?, Format::Raw));
         }
-        let needs_all = match content {
-            Content::Disk(Format::Raw) | Content::Luks => false,
-            Content::Disk(Format::Qcow2) => policy.driver.is_some_and(|f| f != Format::Qcow2),
-            Content::Disk(_) => true,
-            _ => false,
-        };
-        if needs_all {
+        if let Content::Disk(format) = content
+            && format != Format::Raw
+        {
+            // What is converted is needed whole; what is kept can be judged whole.
             let staged = self.write_stream(&mut stream, Format::Raw, None)?;
-            let file = staged.file().try_clone().map_err(reading)?;
-            return self.import_file(file, &head, policy);
+            if policy.driver.is_some_and(|wanted| wanted != format) {
+                let file = staged.file().try_clone().map_err(reading)?;
+                return self.import_file(file, &head, policy);
+            }
+            check_kept(&staged, format)?;
+            return Ok((staged, format));
         }
         let (admission, _) = admit(&head, &within(&head))?;
         let (format, limit) = match admission {
@@ -272,13 +273,7 @@ impl FileDatastore {
             Admission::Luks => (Format::Raw, None),
             Admission::Disk(format) => (format, None),
         };
-        // A qcow2 image that stays one is a stream of bytes like any other.
-        let layout = if content == Content::Disk(Format::Raw) { format } else { Format::Raw };
-        let staged = self.write_stream(&mut stream, layout, limit)?;
-        if layout != format {
-            check_kept(&staged, format)?;
-        }
-        Ok((staged, format))
+        Ok((self.write_stream(&mut stream, format, limit)?, format))
     }
 
     fn write_stream(

@@ -5,7 +5,7 @@ use crate::command;
 use crate::datastore::DatastoreError;
 use crate::image::raw::RawDisk;
 use crate::image::target::Target;
-use crate::image::{Format, ImageError, convert};
+use crate::image::{Format, ImageError, convert, qcow2};
 use crate::message::Image;
 use crate::staging::Staged;
 
@@ -38,6 +38,10 @@ impl FileDatastore {
         };
         let swap = image.format == "swap";
         let fs = self.file_system(image, swap)?;
+        if format == Format::Qcow2 {
+            qcow2::check_size(bytes)
+                .map_err(|error| DatastoreError::value("IMAGE/SIZE", size.to_string(), error))?;
+        }
         let staged = self.empty(bytes, if fs.is_some() { Format::Raw } else { format })?;
         if swap {
             command::mkswap(staged.path())?;
@@ -110,10 +114,15 @@ impl FileDatastore {
 
     /// The raw image in `staged` in another format.
     fn in_format(&self, staged: Staged, format: Format) -> Result<Staged, DatastoreError> {
+        let reading = |source| ImageError::Read { offset: 0, source };
         if format == Format::Raw {
+            if !self.attributes.sparse {
+                // Making the file system may have freed blocks again.
+                let length = staged.file().metadata().map_err(reading)?.len();
+                Target::raw(staged.file(), false).finish(length)?;
+            }
             return Ok(staged);
         }
-        let reading = |source| ImageError::Read { offset: 0, source };
         let raw = RawDisk::open(staged.file().try_clone().map_err(reading)?).map_err(reading)?;
         let converted = self.stage()?;
         convert(&raw, Target::qcow2(converted.file()))?;

@@ -142,7 +142,8 @@ impl Datastore for FileDatastore {
         let size = if image.format == Format::Qcow2.name() {
             Header::read(&file)
                 .map_err(|error| {
-                    DatastoreError::from(error).about("IMAGE/SOURCE", &self.base_path)
+                    DatastoreError::from(error)
+                        .about("IMAGE/SOURCE", image.source().unwrap_or_default())
                 })?
                 .size
         } else {

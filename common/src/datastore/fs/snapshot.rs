@@ -78,7 +78,8 @@ impl FileDatastore {
         };
         let model = place.metadata().map_err(|error| unreadable(&place, error))?;
         staged.look_like(&model)?;
-        staged.replace(&place)?;
+        staged.make_durable()?;
+        staged.replace(&place, &Aside::create(&self.directory)?)?;
         self.forget_digest(&file);
         Ok(())
     }
@@ -116,11 +117,12 @@ impl FileDatastore {
         let aside = Aside::create(&self.directory)?;
         let base =
             snapshots.link_to_base().map(|link| KeptBase::new(&aside, link, &file)).transpose()?;
-        let old = aside.second_name(&file)?;
-        let replaced = staged.replace(&file);
-        let gone = replaced.and_then(|()| aside.discard(&[snapshots.directory().to_owned()]));
+        let gone = staged.replace(&file, &aside).and_then(|old| {
+            aside
+                .discard(&[snapshots.directory().to_owned()])
+                .inspect_err(|_| staging::put_back(&old, &file))
+        });
         if let Err(error) = gone {
-            put_back(&old, &file);
             if let Some(base) = base {
                 base.undo(&aside);
             }
@@ -164,19 +166,10 @@ impl KeptBase {
     /// Makes it the link again.
     fn undo(self, aside: &Aside) {
         match aside.link_to(&self.link) {
-            Ok(link) => put_back(&link, &self.entry),
+            Ok(link) => staging::put_back(&link, &self.entry),
             Err(error) => log::warn!("{} stays a file: {error}", self.entry.display()),
         }
     }
-}
-
-/// Puts what is at `kept` in the place of `path`, whatever is there now.
-fn put_back(kept: &Path, path: &Path) {
-    // Where both are the same file already, this does nothing.
-    if let Err(error) = fs::rename(kept, path) {
-        log::error!("{} can't be put back: {error}", path.display());
-    }
-    let _ = staging::sync_directory_of(path);
 }
 
 fn unreadable(path: &Path, source: io::Error) -> DatastoreError {

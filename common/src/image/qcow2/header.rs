@@ -10,6 +10,10 @@ use std::os::unix::fs::FileExt as _;
 const LONGEST_BACKING_NAME: u32 = 1023;
 /// Largest active table that QEMU accepts, bytes; a larger one could only be hostile.
 const LARGEST_L1: u64 = 32 << 20;
+/// Largest table of reference counts that QEMU accepts, bytes.
+const LARGEST_REFCOUNT_TABLE: u64 = 8 << 20;
+/// Most internal snapshots that QEMU accepts.
+const MOST_INTERNAL_SNAPSHOTS: u32 = 65536;
 /// Largest disk that is accepted, bytes: what the largest L1 table describes at 2 MiB clusters is
 /// far more than any file system holds.
 pub const LARGEST_DISK: u64 = 64 << 40;
@@ -181,6 +185,16 @@ impl Header {
                 "its reference count table lies at byte {refcount_table_offset}"
             )));
         }
+        let refcount_bytes = u64::from(be32(head, 56)) * cluster_size;
+        if refcount_bytes == 0 || refcount_bytes > LARGEST_REFCOUNT_TABLE {
+            return Err(corrupt(format!("its reference count table has {refcount_bytes} bytes")));
+        }
+        let (snapshots, snapshot_count) = (be64(head, 64), be32(head, 60));
+        if snapshot_count > MOST_INTERNAL_SNAPSHOTS
+            || (snapshot_count > 0 && !snapshots.is_multiple_of(cluster_size))
+        {
+            return Err(corrupt("its table of internal snapshots is not valid"));
+        }
         let encryption = match be32(head, 32) {
             0 => Encryption::None,
             1 => Encryption::Aes,
@@ -205,7 +219,7 @@ impl Header {
             l1_entries,
             l1_offset,
             refcount_table_offset,
-            internal_snapshots: (be64(head, 64), be32(head, 60)),
+            internal_snapshots: (snapshots, snapshot_count),
         })
     }
 }
@@ -231,6 +245,9 @@ fn backing_name(
     let (offset, length) = (be64(head, 8), be32(head, 16));
     if offset == 0 {
         return Ok(None);
+    }
+    if offset > cluster_size {
+        return Err(corrupt("the name of its backing file lies outside the header"));
     }
     // Some writers of version 2 leave an offset with no name.
     if length == 0 {
@@ -273,7 +290,10 @@ fn extensions(
             return Err(corrupt("a header extension is longer than the header"));
         }
         match kind {
-            EXTENSION_BACKING_FORMAT if length <= 16 => {
+            EXTENSION_BACKING_FORMAT if length >= 16 => {
+                return Err(corrupt("the format of its backing file is too long"));
+            }
+            EXTENSION_BACKING_FORMAT => {
                 let mut name = vec![0; length as usize];
                 read_at(offset + 8, &mut name)?;
                 format = Some(name);

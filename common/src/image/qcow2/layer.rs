@@ -14,6 +14,9 @@ const COMPRESSED: u64 = 1 << 62;
 const ZERO: u64 = 1;
 /// Subclusters in a cluster with extended L2 entries.
 const SUBCLUSTERS: u64 = 32;
+/// More than any compressor makes of a cluster: deflate gets to 1032, zstd further on zeroes, which no
+/// writer stores.
+const LARGEST_RATIO: u64 = 4096;
 /// Most bytes of a table that are held in memory at once.
 const SLICE: u64 = 64 << 10;
 
@@ -116,16 +119,31 @@ impl Layer {
     /// # Errors
     /// [`ImageError::Corrupt`], or where the file can't be read.
     pub fn verify(&self) -> Result<(), ImageError> {
-        let (mut position, mut data) = (0, 0_u64);
+        // Each of these is an own cluster of the file, if all is well.
+        let mut tables = 0_u64;
+        for index in 0..self.header.l1_entries {
+            if self.l2_table(&mut self.cursor.borrow_mut(), index)? != 0 {
+                tables += 1;
+            }
+        }
+        let whole = self.length.next_multiple_of(self.header.cluster_size());
+        let twice = || corrupt("its tables point to the same place more than once");
+        if tables.saturating_mul(self.header.cluster_size()) > whole {
+            return Err(twice());
+        }
+        let (mut position, mut data, mut inflated) = (0, 0_u64, 0_u64);
         while position < self.header.size {
             let run = self.run_at(position)?;
-            if matches!(run.mapping, Mapping::Data(_)) {
-                data += run.end.min(self.header.size) - position;
+            let length = run.end.min(self.header.size) - position;
+            match run.mapping {
+                Mapping::Data(_) => data += length,
+                Mapping::Compressed(..) => inflated += length,
+                Mapping::Zero | Mapping::Unallocated => {}
             }
             position = run.end;
         }
-        if data > self.length.next_multiple_of(self.header.cluster_size()) {
-            return Err(corrupt("its tables point to the same data more than once"));
+        if data > whole || inflated / LARGEST_RATIO > self.length {
+            return Err(twice());
         }
         Ok(())
     }
@@ -265,6 +283,12 @@ impl Layer {
             if entry & ZERO != 0 {
                 if self.header.version < 3 {
                     return Err(corrupt("it is of version 2 but has a zero cluster"));
+                }
+                let offset = entry & OFFSET_MASK;
+                if !offset.is_multiple_of(cluster_size) {
+                    return Err(corrupt(format!(
+                        "a cluster lies at byte {offset}, between clusters"
+                    )));
                 }
                 return Ok(Mapping::Zero);
             }

@@ -14,7 +14,7 @@ pub use chain::Chain;
 pub use header::{Compression, Encryption, Header, LARGEST_DISK, read_up_to};
 pub use layer::{Layer, Mapping};
 pub use overlay::overlay;
-pub use writer::{CLUSTER, Writer};
+pub use writer::{CLUSTER, Writer, check_size};
 
 /// The big-endian number of 32 bits at `offset`; 0 past the end.
 fn be32(bytes: &[u8], offset: usize) -> u32 {

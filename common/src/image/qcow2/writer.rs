@@ -5,6 +5,7 @@
 //! Every cluster of the file is in use exactly once, so the reference counts are all 1 and need no
 //! memory. Memory: one L2 table, and 8 bytes for each 512 MiB of the disk.
 
+use super::header::LARGEST_DISK;
 use crate::image::ImageError;
 use std::fs::File;
 use std::io;
@@ -50,6 +51,20 @@ pub struct Writer<'f> {
     last: Option<(u64, u64)>,
 }
 
+/// Whether a disk of `size` bytes can be a qcow2 image here.
+///
+/// # Errors
+/// [`ImageError::TooLarge`].
+pub fn check_size(size: u64) -> Result<(), ImageError> {
+    if size > LARGEST_DISK {
+        return Err(ImageError::TooLarge {
+            limit: LARGEST_DISK,
+            why: "which is the most that a qcow2 image is made for; make it smaller, or keep it raw",
+        });
+    }
+    Ok(())
+}
+
 fn big_endian(numbers: &[u64]) -> Vec<u8> {
     numbers.iter().flat_map(|number| number.to_be_bytes()).collect()
 }
@@ -77,6 +92,7 @@ impl<'f> Writer<'f> {
     /// # Errors
     /// Where a finished L2 table can't be written.
     pub fn place(&mut self, guest: u64, length: u64) -> Result<(u64, u64), ImageError> {
+        check_size(guest.saturating_add(length))?;
         let cluster = guest / CLUSTER;
         let within = guest % CLUSTER;
         if let Some((last, host)) = self.last
@@ -123,6 +139,7 @@ impl<'f> Writer<'f> {
     /// # Errors
     /// Where the file can't be written, or the disk or the backing file's name is too large.
     pub fn finish(mut self, size: u64, backing: Option<Backing>) -> Result<(), ImageError> {
+        check_size(size)?;
         self.finish_table()?;
         self.l1.resize(size.div_ceil(TABLE_SPAN).max(1) as usize, 0);
         let l1_offset = self.next;
