@@ -22,6 +22,7 @@
 
 mod binaries;
 mod call;
+mod certificate;
 mod cloud;
 mod images;
 pub mod layouts;
@@ -31,9 +32,13 @@ mod mount;
 mod outcome;
 pub mod random;
 mod referee;
+mod ssh;
+mod web;
+mod wire;
 
 pub use binaries::executable;
 pub use call::{Call, Convention};
+pub use certificate::Authority;
 pub use cloud::Cloud;
 pub use images::pattern;
 pub use listing::Listing;
@@ -43,6 +48,9 @@ pub use outcome::{Failure, Outcome, Reply};
 pub use referee::{
     allocated, digest, info, qemu_img_check, same_bytes, same_content, virtual_size,
 };
+pub use ssh::SshHost;
+pub use web::{Fault, Page, Web};
+pub use wire::Request;
 
 use std::ffi::OsStr;
 use std::process::{Command, Output};
