@@ -5,6 +5,10 @@ use crate::image::probe::Compression;
 use crate::image::qcow2::read_up_to;
 use std::fs::File;
 use std::io;
+use std::time::{Duration, Instant};
+
+/// Decoding for the sake of the length alone may take so long: somebody waits for the answer.
+const TIME_TO_DECODE: Duration = Duration::from_secs(60);
 
 /// Length in bytes of what `file` decompresses to.
 ///
@@ -36,7 +40,28 @@ pub fn decompressed_length(compression: Compression, file: &File) -> io::Result<
             Whole { file: file.try_clone()?, offset: 0 },
         )?;
         let mut ahead = super::Ahead::of(whole)?;
-        io::copy(&mut ahead, &mut io::sink())
+        count(&mut ahead, Instant::now() + TIME_TO_DECODE)
+    }
+}
+
+/// How many bytes a stream holds, if it ends in time.
+fn count(stream: &mut dyn io::Read, until: Instant) -> io::Result<u64> {
+    let mut buffer = vec![0; super::PIECE];
+    let mut length = 0;
+    loop {
+        match stream.read(&mut buffer)? {
+            0 => return Ok(length),
+            count => length += count as u64,
+        }
+        if Instant::now() > until {
+            let seconds = TIME_TO_DECODE.as_secs();
+            return Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!(
+                    "it would take longer than {seconds} s to decompress; give it a SIZE (MiB)"
+                ),
+            ));
+        }
     }
 }
 

@@ -2,14 +2,14 @@
 
 use super::FileDatastore;
 use super::import::{Policy, reading, within};
-use super::measure::{LARGEST_HEADER, measure_image};
+use super::measure::{LARGEST_HEADER, measure_image, stated_size};
 use crate::command::{self, Output, Part};
 use crate::datastore::DatastoreError;
 use crate::gate::image::ImageRefusal;
 use crate::image::ImageError;
 use crate::image::foreign::ReadAt;
 use crate::image::probe::{self, Compression, Content};
-use crate::message::{Image, Mebibytes, text};
+use crate::message::{Image, text};
 use crate::source::decompress::decompress;
 use crate::source::http::{HttpError, Pieces, WebFile};
 use crate::source::limit::Limited;
@@ -96,7 +96,7 @@ impl FileDatastore {
             Location::Helper { scheme } => measure_stream(self.helper(image, scheme)?, policy),
             _ => return self.fetch(image, location).map(|_| 0),
         };
-        match (measured, image.size.filter(|size| size.0 > 0).and_then(Mebibytes::bytes)) {
+        match (measured, stated_size(image)) {
             (Err(Unmeasured::Uncertain(_)), Some(stated)) => Ok(stated),
             (Err(Unmeasured::Uncertain(why)), None) => Err(self.path_error(
                 image,

@@ -5,6 +5,7 @@ use super::import::{Policy, head_of, reader_of, reading, within};
 use crate::datastore::DatastoreError;
 use crate::gate::image::{Admission, admit};
 use crate::gate::path::Kind;
+use crate::image::ImageError;
 use crate::image::foreign::{self, luks_payload};
 use crate::image::probe::{self, Content};
 use crate::message::{Image, Mebibytes};
@@ -30,13 +31,26 @@ impl FileDatastore {
                     Kind::Directory => {
                         disk_usage(&admitted.real_path).map_err(|error| reading(error).into())
                     }
-                    _ => measure_file(&admitted.file, policy),
+                    _ => match (measure_file(&admitted.file, policy), stated_size(image)) {
+                        (Err(error), Some(stated)) if took_too_long(&error) => Ok(stated),
+                        (measured, _) => measured,
+                    },
                 }
             }
             remote => self.measure_remote(image, &remote, policy),
         };
         bytes.map(Mebibytes::holding).map_err(|error| error.about_path(image))
     }
+}
+
+/// The size that the message gives the image, bytes.
+pub(super) fn stated_size(image: &Image) -> Option<u64> {
+    image.size.filter(|size| size.0 > 0).and_then(Mebibytes::bytes)
+}
+
+fn took_too_long(error: &DatastoreError) -> bool {
+    matches!(error, DatastoreError::Image(ImageError::Read { source, .. })
+        if source.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Size of the disk in `file`, bytes.
