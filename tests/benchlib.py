@@ -47,10 +47,11 @@ def tool(*argv, **options):
 PEAKS = {}  # kind of call -> peak memory, bytes
 
 
-def message(base, image=None, template=None):
+def message(base, image=None, template=None, template_of_image=""):
     element = lambda key, value: f"<{key}><![CDATA[{value}]]></{key}>"
     inside = lambda pairs: "".join(element(k, v) for k, v in (pairs or {}).items())
-    head = f"<IMAGE><ID>7</ID>{inside(image)}</IMAGE>" if image else ""
+    head = (f"<IMAGE><ID>7</ID>{inside(image)}<TEMPLATE>{template_of_image}</TEMPLATE></IMAGE>"
+            if image else "")
     settings = {"RESTRICTED_DIRS": "/", "SAFE_DIRS": base.parent / "users", **(template or {})}
     return (f"<DS_DRIVER_ACTION_DATA>{head}<DATASTORE><ID>100</ID><NAME>bench</NAME>"
             f"{element('DS_MAD', 'fs')}{element('TM_MAD', 'qcow2')}{element('BASE_PATH', base)}"
@@ -58,10 +59,11 @@ def message(base, image=None, template=None):
             "</DATASTORE></DS_DRIVER_ACTION_DATA>")
 
 
-def driver(label, action, base, image=None, template=None, may_refuse=False, xml=None):
+def driver(label, action, base, image=None, template=None, may_refuse=False, xml=None, template_of_image=""):
     """Calls a driver as oned does. `label` is what its peak memory is filed under."""
     stdin = SET.scratch / "message"
-    stdin.write_bytes(base64.b64encode((xml or message(base, image, template)).encode()) + b"\n")
+    xml = xml or message(base, image, template, template_of_image)
+    stdin.write_bytes(base64.b64encode(xml.encode()) + b"\n")
     run = Run([SET.bin / action, "7"], stdin=stdin, env={"PATH": os.environ["PATH"], "ONE_LOCATION": str(base.parent)})
     if run.code and not (may_refuse and run.code == 1):
         sys.exit(f"bench: {label}: {action} failed ({run.code}): {run.error}")
@@ -153,4 +155,8 @@ def source(name):
         tool("qemu-img", "convert", "-c", "-m", "8", "-W", "-O", "qcow2", source("disk.raw"), path)
     elif name.endswith(".gz"):
         tool("gzip", "-c", source(name[:-3]), stdout=path)
+    elif name.endswith(".xz"):
+        tool("xz", "-1", "-c", "-T0", "--block-size=16MiB", source(name[:-3]), stdout=path)
+    elif name.endswith(".zst"):
+        tool("zstd", "-q", "-c", source(name[:-4]), stdout=path)
     return path
