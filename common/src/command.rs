@@ -7,12 +7,18 @@
 use crate::message::text::{one_line, shown};
 use crate::staging::interrupt;
 use crate::sys::{self, ChildLimits};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
 use std::io::Read;
 use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// So much of what a program prints on standard error is kept, bytes.
 const LONGEST_REASON: u64 = 16 << 10;
@@ -219,7 +225,10 @@ pub struct Output {
     child: Child,
     stdout: ChildStdout,
     stderr: Option<JoinHandle<String>>,
-    ended: bool,
+    ended: Arc<AtomicBool>,
+    timed_out: Arc<AtomicBool>,
+    /// What must not be shown, and what is shown in its place.
+    secret: Option<(String, String)>,
 }
 
 impl Output {
@@ -229,6 +238,8 @@ impl Output {
         mut command: Command,
     ) -> Result<Self, CommandError> {
         let not_started = |source| CommandError::NotStarted { program: program.clone(), source };
+        // A group of its own, so that what it starts can be stopped with it.
+        command.process_group(0);
         let mut child = interrupt::spawn(&mut command).map_err(not_started)?;
         let (Some(stdout), Some(mut stderr)) = (child.stdout.take(), child.stderr.take()) else {
             return Err(not_started(std::io::ErrorKind::BrokenPipe.into()));
@@ -240,19 +251,54 @@ impl Output {
             let _ = std::io::copy(&mut stderr, &mut std::io::sink());
             String::from_utf8_lossy(&text).into_owned()
         });
-        Ok(Self { program, arguments, child, stdout, stderr: Some(stderr), ended: false })
+        Ok(Self {
+            program,
+            arguments,
+            child,
+            stdout,
+            stderr: Some(stderr),
+            ended: Arc::default(),
+            timed_out: Arc::default(),
+            secret: None,
+        })
+    }
+
+    /// Stops the program, and what it has started, at `until`.
+    #[must_use]
+    pub fn until(self, until: Instant) -> Self {
+        let (ended, timed_out) = (Arc::clone(&self.ended), Arc::clone(&self.timed_out));
+        let group = Pid::from_raw(self.child.id() as i32);
+        std::thread::spawn(move || {
+            while !ended.load(Ordering::Relaxed) {
+                if Instant::now() >= until {
+                    timed_out.store(true, Ordering::Relaxed);
+                    let _ = killpg(group, Signal::SIGKILL);
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        self
     }
 
     fn end(&mut self) -> std::io::Result<()> {
-        if std::mem::replace(&mut self.ended, true) {
+        if self.ended.load(Ordering::Relaxed) {
             return Ok(());
         }
         let status = self.child.wait()?;
+        self.ended.store(true, Ordering::Relaxed);
         interrupt::reaped(self.child.id());
         let stderr = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        if self.timed_out.load(Ordering::Relaxed) {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
         if status.success() {
             return Ok(());
         }
+        let stderr = match &self.secret {
+            Some((secret, shown)) => stderr.replace(secret, shown),
+            None => stderr,
+        };
         Err(std::io::Error::other(CommandError::Failed {
             program: self.program.clone(),
             arguments: self.arguments.clone(),
@@ -265,6 +311,9 @@ impl Output {
 impl Read for Output {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let count = self.stdout.read(buffer)?;
+        if self.timed_out.load(Ordering::Relaxed) {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
         if count == 0 && !buffer.is_empty() {
             self.end()?;
         }
@@ -274,7 +323,8 @@ impl Read for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.ended.swap(true, Ordering::Relaxed) {
+            let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
             let _ = self.child.kill();
             let _ = self.child.wait();
             interrupt::reaped(self.child.id());
@@ -355,7 +405,7 @@ pub fn ssh_file(host: &str, path: &[u8], part: Part) -> Result<Output, CommandEr
     Output::of(program, arguments, command)
 }
 
-/// The bytes of `source` as OpenNebula's `downloader` gets them. `message` is the driver's own message in
+/// The bytes of `source` (in errors `shown_source`) as OpenNebula's `downloader` gets them. `message` is the driver's own message in
 /// base64, out of which the downloader takes credentials.
 ///
 /// # Errors
@@ -363,14 +413,19 @@ pub fn ssh_file(host: &str, path: &[u8], part: Part) -> Result<Output, CommandEr
 pub fn downloader(
     downloader: &Path,
     source: &OsStr,
+    shown_source: &str,
     message: &str,
 ) -> Result<Output, CommandError> {
-    let arguments = vec![source.to_owned(), "-".into()];
+    // The digests are of the bytes as they come, and decompression is ours.
+    let arguments = vec!["--nodecomp".into(), source.to_owned(), "-".into()];
     let mut command = prepared(downloader, &arguments, ChildLimits::default());
     personal(&mut command);
     command.env("DRV_ACTION", message);
-    // Errors show no arguments: the source may hold a secret.
-    Output::of(downloader.to_owned(), Vec::new(), command)
+    // Errors show no arguments, and nothing of the source that may be a secret.
+    let mut output = Output::of(downloader.to_owned(), Vec::new(), command)?;
+    let source = source.to_string_lossy();
+    output.secret = Some((source.to_string(), shown_source.to_owned()));
+    Ok(output)
 }
 
 #[cfg(test)]

@@ -20,6 +20,10 @@ const HELPER_SCHEMES: [&str; 13] = [
     "ftp",
 ];
 
+/// What a shell could take for more than a part of a name.
+const SHELL_WORDS: fn(char) -> bool =
+    |character| character.is_control() || matches!(character, '"' | '`' | '$' | '\\');
+
 /// Where an image comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
@@ -57,6 +61,11 @@ impl Location {
         match scheme.to_ascii_lowercase().as_str() {
             "http" | "https" => Self::Http,
             "ssh" => ssh(rest),
+            scheme if HELPER_SCHEMES.contains(&scheme) && rest.contains(SHELL_WORDS) => {
+                Self::Unknown(format!(
+                    "has characters that OpenNebula's downloader can't be trusted with ({scheme}): leave out \", $, ` and \\"
+                ))
+            }
             scheme if HELPER_SCHEMES.contains(&scheme) => {
                 Self::Helper { scheme: scheme.to_owned() }
             }
@@ -70,7 +79,9 @@ impl Location {
 
 fn ssh(rest: &str) -> Location {
     // In brackets an IPv6 address, whose colons are not the one before the path.
-    let split = rest.find(']').unwrap_or(0);
+    let address = rest.split_once('@').map_or(0, |(user, _)| user.len() + 1);
+    let bracketed = rest.get(address..).is_some_and(|host| host.starts_with('['));
+    let split = if bracketed { rest.find(']').unwrap_or(0) } else { 0 };
     let Some(colon) = rest[split..].find(':').map(|at| at + split) else {
         return Location::Unknown("names no path: it must be ssh://[user@]host:path".to_owned());
     };

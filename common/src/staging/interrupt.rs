@@ -68,6 +68,8 @@ pub fn clean_up_after_panic() {
 fn abandon(state: &State) {
     for &child in &state.children {
         let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
+        // And what it has started, where it leads a group.
+        let _ = kill(Pid::from_raw(-child), Signal::SIGKILL);
     }
     for path in &state.staged {
         if std::fs::remove_file(path).is_err() {

@@ -67,7 +67,10 @@ fn sweep_file(path: &Path) {
         return;
     };
     if file.try_lock().is_ok() && same_file(&file, path) && fs::remove_file(path).is_ok() {
-        log::debug!("removed {}, which a killed driver had left", path.display());
+        // An empty one was most likely on its way into a live driver's hands, which will make another.
+        if file.metadata().is_ok_and(|metadata| metadata.len() > 0) {
+            log::info!("removed {}, which a killed driver had left", path.display());
+        }
     }
 }
 

@@ -18,10 +18,12 @@ use crate::source::measure::{length_in_trailer, zstd_content_size};
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-/// `stat` runs inside the user's call, so it may take no longer than this in all.
-const TIME_TO_MEASURE: Duration = Duration::from_secs(20);
+/// `stat` runs inside the user's call, so it may take no longer than this, and a moment, in all.
+const TIME_TO_MEASURE: Duration = Duration::from_secs(19);
 /// A compressed file up to this size is fetched whole to measure it, bytes.
 const SMALL: u64 = 8 << 20;
+/// What the first block of a compressed file fits in, bytes.
+const LARGEST_BLOCK: usize = 1 << 20;
 /// What an ssh source is measured by at its end, bytes: the index of any xz file that fits in here.
 const END: u64 = 1 << 20;
 
@@ -77,7 +79,12 @@ impl FileDatastore {
             ));
         }
         let path = text::path(image.path()?);
-        Ok(command::downloader(&downloader, path.as_os_str(), &self.message)?)
+        Ok(command::downloader(
+            &downloader,
+            path.as_os_str(),
+            &without_password(image.path()?),
+            &self.message,
+        )?)
     }
 
     /// Size in bytes of the disk in a remote image.
@@ -129,6 +136,9 @@ impl From<ImageRefusal> for Unmeasured {
 
 impl From<io::Error> for Unmeasured {
     fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::TimedOut {
+            return Self::Uncertain("it takes too long to get enough of it");
+        }
         match error.downcast::<HttpError>() {
             Ok(HttpError::Unmeasurable(why)) => Self::Uncertain(why),
             Ok(error) => Self::Failed(reading(error.into()).into()),
@@ -143,8 +153,10 @@ fn measure_web(pieces: &Pieces, policy: Policy) -> Result<u64, Unmeasured> {
 }
 
 fn measure_ssh(host: &str, path: &[u8], policy: Policy) -> Result<u64, Unmeasured> {
+    let until = Instant::now() + TIME_TO_MEASURE;
     let ssh = |part| -> Result<Output, Unmeasured> {
-        Ok(command::ssh_file(host, path, part).map_err(DatastoreError::from)?)
+        let output = command::ssh_file(host, path, part).map_err(DatastoreError::from)?;
+        Ok(output.until(until))
     };
     let mut start = Vec::new();
     ssh(Part::SizeAndStart(LARGEST_HEADER))?.read_to_end(&mut start)?;
@@ -170,6 +182,7 @@ fn measure_ssh(host: &str, path: &[u8], policy: Policy) -> Result<u64, Unmeasure
             let mut bytes = Vec::new();
             command::ssh_file(host, path, Part::End(END))
                 .map_err(io::Error::other)?
+                .until(until)
                 .read_to_end(&mut bytes)?;
             let _ = end.set(bytes);
         }
@@ -179,8 +192,8 @@ fn measure_ssh(host: &str, path: &[u8], policy: Policy) -> Result<u64, Unmeasure
 }
 
 /// A source of which only a stream can be had: its header, or else all of it in the time that there is.
-fn measure_stream(mut stream: Output, policy: Policy) -> Result<u64, Unmeasured> {
-    let until = Instant::now() + TIME_TO_MEASURE;
+fn measure_stream(stream: Output, policy: Policy) -> Result<u64, Unmeasured> {
+    let mut stream = stream.until(Instant::now() + TIME_TO_MEASURE);
     let mut start = Vec::new();
     stream.by_ref().take(LARGEST_HEADER as u64).read_to_end(&mut start)?;
     let mut length = start.len() as u64;
@@ -192,9 +205,6 @@ fn measure_stream(mut stream: Output, policy: Policy) -> Result<u64, Unmeasured>
             match stream.read(buffer)? {
                 0 => return Ok(**length),
                 count => **length += count as u64,
-            }
-            if Instant::now() > until {
-                return Err(HttpError::Unmeasurable("all of it would have to be fetched").into());
             }
         }
     };
@@ -214,7 +224,16 @@ fn measure(
         _ if policy.plain_file && !head.is_empty() => return Ok(length()?),
         _ => return image_size(&head, read_at, &|| Ok(length()?)),
     };
-    let (inner, all) = decompressed_start(compression, &head);
+    let (mut inner, mut all) = decompressed_start(compression, &head);
+    let mut head = head;
+    if inner.is_empty() && head.len() == probe::HEAD {
+        // The first block is larger than that: up to 900 KB with bzip2.
+        head = read_at(0, LARGEST_BLOCK)?;
+        (inner, all) = decompressed_start(compression, &head);
+        if inner.is_empty() && !all {
+            return Err(Unmeasured::Uncertain("its beginning can't be decompressed"));
+        }
+    }
     let whole = || -> Result<u64, Unmeasured> {
         if all {
             return Ok(inner.len() as u64);
@@ -255,7 +274,8 @@ fn decompressed_start(compression: Compression, head: &[u8]) -> (Vec<u8>, bool) 
         .and_then(|stream| stream.take(LARGEST_HEADER as u64).read_to_end(&mut inner))
         .is_ok();
     // An error only says that the rest of the file is not there.
-    (inner, ended && head.len() < probe::HEAD)
+    let whole = head.len() != probe::HEAD && head.len() != LARGEST_BLOCK;
+    (inner, ended && whole)
 }
 
 /// Length of what a compressed file of `length` bytes decompresses to.
@@ -272,7 +292,10 @@ fn compressed_length(
             }
         }
         Compression::Zstd => {
-            if let Some(size) = zstd_content_size(head) {
+            // A frame is hardly ever longer than its content: where this one would be, others follow.
+            if let Some(size) = zstd_content_size(head)
+                && length <= size + size / 64 + 1024
+            {
                 return Ok(size);
             }
         }

@@ -1,10 +1,12 @@
 //! Images from `http://` and `https://`: a download as one stream that survives broken connections, and
 //! small pieces of a file for measuring it.
 
+mod pieces;
+
 use super::location::without_password;
 use base64::Engine as _;
+pub use pieces::Pieces;
 use std::io::{self, Read};
-use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -20,8 +22,8 @@ const RETRIES: u32 = 3;
 const BACK_OFF: Duration = Duration::from_millis(500);
 /// So much has to come for a broken connection not to count with those before it, bytes.
 const PROGRESS: u64 = 1 << 20;
-/// Piece of a file that is fetched at once to measure it, bytes.
-const PIECE: u64 = 64 << 10;
+/// Redirects that are followed.
+const REDIRECTS: u32 = 10;
 
 /// Why a URL could not be fetched. The text goes on after the URL.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +37,9 @@ pub enum HttpError {
     /// No connection, or not this far.
     #[error("can't be fetched: {0}")]
     Transport(String),
+    /// The server closed the connection without an answer.
+    #[error("can't be fetched: the server hangs up without an answer; try again later")]
+    HungUp,
     /// The connection broke and the download can't go on.
     #[error("can't be fetched: the connection broke after {position} bytes ({reason}), and {why}")]
     Broken {
@@ -48,6 +53,17 @@ pub enum HttpError {
     /// The server doesn't tell what is needed.
     #[error("can't be measured: {0}; give the image a SIZE (MiB)")]
     Unmeasurable(&'static str),
+}
+
+impl HttpError {
+    /// Whether trying again may help.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Status { status } => status.is_server_error() || status.as_u16() == 429,
+            Self::HungUp => true,
+            _ => false,
+        }
+    }
 }
 
 fn remedy(status: StatusCode) -> &'static str {
@@ -66,12 +82,18 @@ impl From<HttpError> for io::Error {
 }
 
 fn transport(error: &ureq::Error) -> HttpError {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     let text = error.to_string();
+    if let ureq::Error::Io(error) = error
+        && (matches!(
+            error.kind(),
+            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+        ) || text.contains("disconnected"))
+    {
+        return HttpError::HungUp;
+    }
     HttpError::Transport(match error {
         ureq::Error::HostNotFound => "its host name is not known; check the URL".to_owned(),
-        ureq::Error::TooManyRedirects | ureq::Error::RedirectFailed => {
-            "it redirects without end; check the URL".to_owned()
-        }
         ureq::Error::Timeout(_) => {
             format!("{text}; check that the server can be reached, or try again later")
         }
@@ -99,21 +121,19 @@ impl WebFile {
     pub fn new(url: &str, verify: bool) -> Self {
         let (url, authorization) = split_credentials(url);
         let tls = TlsConfig::builder().disable_verification(!verify);
-        let tls = if verify && url.get(..6).is_some_and(|s| s.eq_ignore_ascii_case("https:")) {
-            tls.root_certs(system_roots())
-        } else {
-            tls
-        };
+        // A redirect may lead from http to https.
+        let tls = if verify { tls.root_certs(system_roots()) } else { tls };
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .tls_config(tls.build())
-            .proxy(Proxy::try_from_env())
+            .proxy(proxy_for(&url))
             .timeout_connect(Some(CONNECT))
             .timeout_per_read(Some(STALL))
             .timeout_recv_response(Some(STALL))
             .user_agent(concat!("ferrostore/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("identity")
-            .max_redirects(10)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
             .build()
             .new_agent();
         Self { agent, url, authorization }
@@ -124,15 +144,28 @@ impl WebFile {
         headers: &[(header::HeaderName, &str)],
         time: Option<Duration>,
     ) -> Result<Response<Body>, HttpError> {
-        let mut request = self.agent.get(&self.url);
-        if let Some(authorization) = &self.authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
+        let mut url = self.url.clone();
+        let mut authorization = self.authorization.clone();
+        for _ in 0..=REDIRECTS {
+            let mut request = self.agent.get(&url);
+            if let Some(authorization) = &authorization {
+                request = request.header(header::AUTHORIZATION, authorization);
+            }
+            for (name, value) in headers {
+                request = request.header(name, *value);
+            }
+            let request = request.config().timeout_global(time).build();
+            let response = request.call().map_err(|error| transport(&error))?;
+            let target = text(&response, header::LOCATION);
+            let (301..=303 | 307 | 308, Some(target)) = (response.status().as_u16(), target) else {
+                return Ok(response);
+            };
+            let (next, own) = split_credentials(&redirected(&url, &target));
+            // A password is for the server that it was given for.
+            authorization = own.or(authorization.filter(|_| origin(&next) == origin(&url)));
+            url = next;
         }
-        for (name, value) in headers {
-            request = request.header(name, *value);
-        }
-        let request = request.config().timeout_global(time).build();
-        request.call().map_err(|error| transport(&error))
+        Err(HttpError::Transport("it redirects without end; check the URL".to_owned()))
     }
 
     /// Begins the download.
@@ -143,15 +176,15 @@ impl WebFile {
         let mut wait = BACK_OFF;
         let mut retries = RETRIES;
         let response = loop {
-            let response = self.get(&[], None)?;
-            let status = response.status();
-            if status.is_success() {
-                break response;
+            let error = match self.get(&[], None) {
+                Ok(response) if response.status().is_success() => break response,
+                Ok(response) => HttpError::Status { status: response.status() },
+                Err(error) => error,
+            };
+            if !error.may_pass() || retries == 0 {
+                return Err(error);
             }
-            if !(status.is_server_error() || status.as_u16() == 429) || retries == 0 {
-                return Err(HttpError::Status { status });
-            }
-            log::warn!("{}: the server says {status}; trying again", without_password(&self.url));
+            log::warn!("{} {error}; trying again", without_password(&self.url));
             std::thread::sleep(wait);
             (wait, retries) = (wait * 2, retries - 1);
         };
@@ -164,7 +197,30 @@ impl WebFile {
     /// Prepares to fetch pieces of the file, all within `time`.
     #[must_use]
     pub fn pieces(self, time: Duration) -> Pieces {
-        Pieces { file: self, until: Instant::now() + time, state: Mutex::default() }
+        Pieces::new(self, Instant::now() + time)
+    }
+}
+
+/// Scheme, host and port of a URL.
+fn origin(url: &str) -> &str {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
+    &url[..end]
+}
+
+/// Where a redirect from `url` to `target` leads (RFC 3986, 5.2, for what servers send).
+fn redirected(url: &str, target: &str) -> String {
+    let scheme = url.split(':').next().unwrap_or_default();
+    if target.contains("://") {
+        target.to_owned()
+    } else if target.starts_with("//") {
+        format!("{scheme}:{target}")
+    } else if target.starts_with('/') {
+        format!("{}{target}", origin(url))
+    } else {
+        let path = url.split(['?', '#']).next().unwrap_or_default();
+        let directory = path.rfind('/').filter(|&at| at >= origin(url).len());
+        format!("{}/{target}", directory.map_or(origin(url), |at| &path[..at]))
     }
 }
 
@@ -175,6 +231,41 @@ fn split_credentials(url: &str) -> (String, Option<String>) {
     let Some((user, host)) = rest[..end].rsplit_once('@') else { return (url.to_owned(), None) };
     let encoded = base64::engine::general_purpose::STANDARD.encode(percent_decoded(user));
     (format!("{scheme}://{host}{}", &rest[end..]), Some(format!("Basic {encoded}")))
+}
+
+/// The proxy that the environment names for `url`: `http_proxy` or `https_proxy`, else `all_proxy` (upper
+/// case serves too), but none for the hosts in `no_proxy`. It is asked for a tunnel (CONNECT) in either case.
+fn proxy_for(url: &str) -> Option<Proxy> {
+    let variable = |names: &[&str]| {
+        names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    };
+    let (scheme, rest) = url.split_once("://")?;
+    let value = if scheme.eq_ignore_ascii_case("https") {
+        variable(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
+    } else {
+        variable(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+    }?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(address) => address.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    let exempt = variable(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
+    let spared = exempt.split([',', ' ']).map(str::trim).any(|name| {
+        let name = name.trim_start_matches("*.").trim_start_matches('.');
+        name == "*"
+            || !name.is_empty()
+                && (host.eq_ignore_ascii_case(name)
+                    || host
+                        .to_ascii_lowercase()
+                        .ends_with(&format!(".{}", name.to_ascii_lowercase())))
+    });
+    if spared {
+        return None;
+    }
+    Proxy::new(&value)
+        .inspect_err(|error| log::warn!("the proxy of the environment can't be used: {error}"))
+        .ok()
 }
 
 fn percent_decoded(text: &str) -> Vec<u8> {
@@ -282,6 +373,9 @@ impl Download {
                 Ok(response) => response,
                 Err(_) => continue,
             };
+            if response.status().is_client_error() && response.status().as_u16() != 416 {
+                return Err(HttpError::Status { status: response.status() });
+            }
             if !self.validator.confirms(&Validator::of(&response)) {
                 return Err(broken("the file has changed on the server since; try again"));
             }
@@ -343,106 +437,27 @@ fn content_range(response: &Response<Body>) -> Option<(u64, Option<u64>)> {
     Some((start.parse().ok()?, length.parse().ok()))
 }
 
-/// Pieces of a file on a web server, fetched as they are asked for.
-#[derive(Debug)]
-pub struct Pieces {
-    file: WebFile,
-    until: Instant,
-    state: Mutex<State>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-#[derive(Debug, Default)]
-struct State {
-    offset: u64,
-    bytes: Vec<u8>,
-    length: Option<u64>,
-    whole_only: bool,
-}
-
-impl Pieces {
-    fn fetch(&self, state: &mut State, offset: u64, wanted: u64) -> Result<(), HttpError> {
-        let time = self.until.saturating_duration_since(Instant::now());
-        if time.is_zero() {
-            return Err(HttpError::Unmeasurable("the server is too slow"));
+    #[test]
+    fn redirects_lead_where_the_server_means() {
+        for (target, leads_to) in [
+            ("https://other/x", "https://other/x"),
+            ("//other/x", "http://other/x"),
+            ("/x?y", "http://host:1/x?y"),
+            ("x", "http://host:1/a/x"),
+        ] {
+            assert_eq!(redirected("http://host:1/a/b?c=/d", target), leads_to);
         }
-        if state.whole_only && offset > 0 {
-            return Err(HttpError::Unmeasurable("the server has no Range requests"));
-        }
-        let wanted = wanted.max(PIECE);
-        // Near the end, what comes before is wanted next (the index of an xz file).
-        let offset = match state.length {
-            Some(length) if offset.saturating_add(wanted) > length => {
-                offset.min(length.saturating_sub(wanted))
-            }
-            _ => offset,
-        };
-        let range = format!("bytes={offset}-{}", offset.saturating_add(wanted - 1));
-        let response = self.file.get(&[(header::RANGE, &range)], Some(time))?;
-        match response.status().as_u16() {
-            206 => {
-                let (start, length) = content_range(&response)
-                    .ok_or(HttpError::Unmeasurable("the server's Content-Range is not valid"))?;
-                if start != offset {
-                    return Err(HttpError::Unmeasurable(
-                        "the server answers with another part of the file",
-                    ));
-                }
-                state.length = length;
-            }
-            200 => {
-                state.whole_only = true;
-                state.length = content_length(&response);
-                if offset > 0 {
-                    return Err(HttpError::Unmeasurable("the server has no Range requests"));
-                }
-            }
-            // Nothing there: the file is empty, or ends before.
-            416 => {
-                state.length = content_range_of_nothing(&response).or(state.length);
-                (state.offset, state.bytes) = (offset, Vec::new());
-                return Ok(());
-            }
-            _ => return Err(HttpError::Status { status: response.status() }),
-        }
-        let mut bytes = Vec::new();
-        reader(response)
-            .take(wanted)
-            .read_to_end(&mut bytes)
-            .map_err(|error| HttpError::Transport(error.to_string()))?;
-        (state.offset, state.bytes) = (offset, bytes);
-        Ok(())
+        assert_eq!(redirected("http://host", "x"), "http://host/x");
     }
 
-    /// Up to `length` bytes at `offset`; fewer only where the file ends.
-    ///
-    /// # Errors
-    /// [`HttpError`], as an I/O error.
-    pub fn read_at(&self, offset: u64, length: usize) -> io::Result<Vec<u8>> {
-        let mut state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let held = state.offset..state.offset + state.bytes.len() as u64;
-        let end = offset.saturating_add(length as u64);
-        let end = state.length.map_or(end, |all| end.min(all));
-        if state.length.is_none() && state.bytes.is_empty() || offset < held.start || end > held.end
-        {
-            self.fetch(&mut state, offset, length as u64)?;
-        }
-        let from = (offset.saturating_sub(state.offset) as usize).min(state.bytes.len());
-        let to = (from + length).min(state.bytes.len());
-        Ok(state.bytes[from..to].to_vec())
+    #[test]
+    fn credentials_leave_the_url() {
+        let (url, header) = split_credentials("http://tom:a%40b@host/p@q");
+        assert_eq!(url, "http://host/p@q");
+        assert_eq!(header.as_deref(), Some("Basic dG9tOmFAYg=="));
     }
-
-    /// Length of the file in bytes.
-    ///
-    /// # Errors
-    /// Where the server doesn't tell.
-    pub fn length(&self) -> io::Result<u64> {
-        self.read_at(0, 1)?;
-        let state = self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Ok(state.length.ok_or(HttpError::Unmeasurable("the server doesn't tell its length"))?)
-    }
-}
-
-/// `Content-Range: bytes */LENGTH`.
-fn content_range_of_nothing(response: &Response<Body>) -> Option<u64> {
-    text(response, header::CONTENT_RANGE)?.trim().strip_prefix("bytes */")?.parse().ok()
 }
