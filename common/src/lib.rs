@@ -2,8 +2,8 @@
 //!
 //! Each executable in `drivers/` is the story of one action; what a call, a message, a datastore or an
 //! image *is* lives here. The rooms, from the outside in: [`call`], [`datastore`], [`snapshots`],
-//! [`source`], [`gate`], [`image`], [`staging`], [`command`], [`settings`], [`message`]. Imports go down
-//! this list, never up.
+//! [`source`], [`gate`], [`image`], [`command`], [`staging`], [`settings`], [`message`], [`progress`].
+//! Imports go down this list, never up.
 
 pub mod call;
 pub mod command;
