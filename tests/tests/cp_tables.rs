@@ -9,6 +9,9 @@ use std::path::PathBuf;
 /// Where qemu-img puts the descriptor of a vmdk, and how much room it gives it, bytes.
 const DESCRIPTOR: (u64, usize) = (512, 20 * 512);
 
+/// What is done to the text of a descriptor.
+type Change = fn(String) -> String;
+
 fn vmdk(cloud: &Cloud, name: &str, change: impl FnOnce(String) -> String) -> PathBuf {
     let disk = cloud.raw("disk.img", MIB);
     let image = cloud.images().join(name);
@@ -36,7 +39,7 @@ fn a_vmdk_in_the_plainest_form_is_taken() {
 #[test]
 fn a_vmdk_that_could_be_read_in_two_ways_is_refused() {
     let cloud = Cloud::new();
-    let changes: [(&str, fn(String) -> String); 7] = [
+    let changes: [(&str, Change); 7] = [
         ("second-type", |text| text.replacen("version=1", "#createType=\"x\"\nversion=1", 1)),
         ("second-parent", |text| text.replacen("version=1", "PARENTCID=ffffffff\nversion=1", 1)),
         ("hint", |text| text + "#parentFileNameHint=\"other.vmdk\"\n"),
