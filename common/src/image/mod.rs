@@ -16,6 +16,7 @@ pub mod target;
 
 pub use convert::convert;
 
+use crate::staging::no_space_hint;
 use std::fmt;
 use std::fs::File;
 use std::io;
@@ -101,15 +102,6 @@ pub enum ImageError {
         /// Where the limit comes from, and what to do.
         why: &'static str,
     },
-}
-
-fn no_space_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "the datastore has no space left; free some or enlarge it: "
-        }
-        _ => "",
-    }
 }
 
 impl ImageError {

@@ -34,7 +34,8 @@ pub struct StagingError {
     source: io::Error,
 }
 
-fn no_space_hint(error: &io::Error) -> &'static str {
+/// What to say in front of an error that says that there is no space.
+pub(crate) fn no_space_hint(error: &io::Error) -> &'static str {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "the datastore has no space left; free some or enlarge it: "
