@@ -6,6 +6,7 @@
 
 mod error;
 pub mod fs;
+mod intake;
 
 use crate::message::{Image, Mebibytes, Message};
 use crate::settings::{Settings, SettingsError};

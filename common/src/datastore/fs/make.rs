@@ -1,8 +1,9 @@
 //! Making a new empty image: `mkfs`.
 
-use super::{DISKS, FileDatastore};
+use super::FileDatastore;
 use crate::command;
 use crate::datastore::DatastoreError;
+use crate::datastore::intake::DISKS;
 use crate::image::raw::RawDisk;
 use crate::image::target::Target;
 use crate::image::{Format, ImageError, convert, qcow2};
@@ -12,7 +13,7 @@ use crate::staging::Staged;
 impl FileDatastore {
     /// `mkfs`.
     pub(super) fn make(&self, image: &Image) -> Result<String, DatastoreError> {
-        self.check_types(image, "mkfs", &DISKS)?;
+        self.intake.check_types(image, "mkfs", &DISKS)?;
         if image.format == "save_as" {
             // The transfer driver will put a virtual machine's disk there.
             return Ok(self.new_source()?.0);
@@ -79,7 +80,7 @@ impl FileDatastore {
                 "can't be made in swap space (IMAGE/FORMAT swap): leave one of the two out",
             ));
         }
-        let supported = self.settings.supported_file_systems()?;
+        let supported = self.intake.settings.supported_file_systems()?;
         if !supported.iter().any(|name| name == fs) {
             return Err(DatastoreError::value(
                 "IMAGE/FS",
@@ -90,14 +91,14 @@ impl FileDatastore {
                 ),
             ));
         }
-        Ok(Some((fs.to_owned(), self.settings.file_system_options(fs)?)))
+        Ok(Some((fs.to_owned(), self.intake.settings.file_system_options(fs)?)))
     }
 
     fn empty(&self, bytes: u64, format: Format) -> Result<Staged, DatastoreError> {
         let staged = self.stage()?;
         let target = match format {
             Format::Qcow2 => Target::qcow2(staged.file()),
-            _ => Target::raw(staged.file(), self.attributes.sparse),
+            _ => Target::raw(staged.file(), self.intake.attributes.sparse),
         };
         target.finish(bytes).map_err(|error| match error {
             ImageError::Write { source, .. } if source.raw_os_error() == Some(nix::libc::EFBIG) => {
@@ -116,7 +117,7 @@ impl FileDatastore {
     fn in_format(&self, staged: Staged, format: Format) -> Result<Staged, DatastoreError> {
         let reading = |source| ImageError::Read { offset: 0, source };
         if format == Format::Raw {
-            if !self.attributes.sparse {
+            if !self.intake.attributes.sparse {
                 // Making the file system may have freed blocks again.
                 let length = staged.file().metadata().map_err(reading)?.len();
                 Target::raw(staged.file(), false).finish(length)?;

@@ -1,23 +1,19 @@
 //! File datastores (`fs`): an image is one file `BASE_PATH/<32 hexadecimal digits>`.
 
 mod duplicate;
-mod fetch;
-mod import;
 mod make;
-mod measure;
+mod new;
 mod snapshot;
 
+use super::intake::Intake;
 use super::{Datastore, DatastoreError, Export, Registered, Usage};
-use crate::gate::path::{PathRules, open_inside};
+use crate::gate::path::open_inside;
 use crate::image::qcow2::Header;
 use crate::image::{Format, ImageError};
-use crate::message::{
-    Datastore as Attributes, DatastoreType, Image, ImageType, Mebibytes, Message, text,
-};
+use crate::message::{Image, Mebibytes, Message, text};
 use crate::settings::Settings;
 use crate::snapshots::{Layout, Snapshots, directory_of, with_suffix};
 use crate::source::digest::md5_of;
-use crate::source::location::Location;
 use crate::staging::{self, Staged};
 use std::fs;
 use std::io;
@@ -26,18 +22,16 @@ use std::path::{Component, Path, PathBuf};
 /// A directory that holds images as files.
 #[derive(Debug)]
 pub struct FileDatastore {
-    attributes: Attributes,
-    settings: Settings,
+    intake: Intake,
     /// BASE_PATH as it came: what replies begin with.
     base_path: String,
     directory: PathBuf,
-    /// The message as it came, where OpenNebula's downloader will want it; else empty.
-    message: String,
 }
 
 impl Datastore for FileDatastore {
     fn open(message: &Message, settings: &Settings) -> Result<Self, DatastoreError> {
-        let attributes = message.datastore()?.clone();
+        let intake = Intake::new(message, settings)?;
+        let attributes = &intake.attributes;
         let elsewhere = |attribute, value: &[String], what| {
             Err(DatastoreError::value(
                 attribute,
@@ -66,12 +60,7 @@ impl Datastore for FileDatastore {
 
         let directory = text::path(&base_path);
         staging::sweep(&directory);
-        let path = message.image().and_then(Image::path).unwrap_or_default();
-        let message = match Location::parse(path) {
-            Location::Helper { .. } => message.encoded(),
-            _ => String::new(),
-        };
-        Ok(Self { attributes, settings: settings.clone(), base_path, directory, message })
+        Ok(Self { intake, base_path, directory })
     }
 
     fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
@@ -102,7 +91,7 @@ impl Datastore for FileDatastore {
     }
 
     fn stat(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
-        self.measure(image)
+        self.intake.measure(image)
     }
 
     fn snap_revert(&self, image: &Image) -> Result<(), DatastoreError> {
@@ -162,10 +151,6 @@ impl Datastore for FileDatastore {
 }
 
 impl FileDatastore {
-    fn path_rules(&self) -> PathRules {
-        PathRules::of(&self.attributes, &self.settings)
-    }
-
     fn base_error(&self, reason: &str) -> DatastoreError {
         DatastoreError::value("DATASTORE/BASE_PATH", &self.base_path, reason)
     }
@@ -246,54 +231,7 @@ impl FileDatastore {
         }
         Ok(self.directory.join(name))
     }
-
-    /// Checks that the image's TYPE has a place in this datastore, and is one of those that `verb` is
-    /// for.
-    fn check_types(
-        &self,
-        image: &Image,
-        verb: &str,
-        types: &[ImageType],
-    ) -> Result<(), DatastoreError> {
-        let (number, holds) = match self.attributes.datastore_type {
-            DatastoreType::Image => ("0", "disk images (TYPE OS, CDROM, DATABLOCK)"),
-            DatastoreType::File => ("2", "files (TYPE KERNEL, RAMDISK, CONTEXT)"),
-            DatastoreType::System => ("1", "no images: it is a system datastore"),
-            DatastoreType::Backup => ("3", "no images: it is a backup datastore"),
-        };
-        let wrong_place = || {
-            DatastoreError::value(
-                "DATASTORE/TYPE",
-                number,
-                format_args!("holds {holds}: use a datastore of the right type"),
-            )
-        };
-        let keeps_disks = match self.attributes.datastore_type {
-            DatastoreType::Image => true,
-            DatastoreType::File => false,
-            DatastoreType::System | DatastoreType::Backup => return Err(wrong_place()),
-        };
-        let Some(image_type) = image.image_type else { return Ok(()) };
-        if !types.contains(&image_type) {
-            return Err(DatastoreError::value(
-                "IMAGE/TYPE",
-                image_type.name(),
-                format_args!("is not one that {verb} works on: it must be {}", list(types)),
-            ));
-        }
-        if image_type.is_plain_file() == keeps_disks {
-            return Err(wrong_place());
-        }
-        Ok(())
-    }
 }
-
-fn list(types: &[ImageType]) -> String {
-    types.iter().map(|t| t.name()).collect::<Vec<_>>().join(", ")
-}
-
-/// Types of images that a virtual machine writes to.
-const DISKS: [ImageType; 2] = [ImageType::Os, ImageType::Datablock];
 
 /// Whether `path` lies in a datastore beside the one in `directory`: `<all datastores>/<id>/<name>`.
 fn in_sibling(path: &Path, directory: &Path) -> bool {

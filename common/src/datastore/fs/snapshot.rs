@@ -3,8 +3,9 @@
 //! Whatever is replaced is complete and on disk before its predecessor goes, and what others still
 //! back on stays.
 
-use super::{DISKS, FileDatastore};
+use super::FileDatastore;
 use crate::datastore::DatastoreError;
+use crate::datastore::intake::DISKS;
 use crate::gate::path::open_inside;
 use crate::image::convert;
 use crate::image::qcow2::overlay;
@@ -25,7 +26,7 @@ impl FileDatastore {
         image: &Image,
         verb: &str,
     ) -> Result<(PathBuf, Snapshots, u32), DatastoreError> {
-        self.check_types(image, verb, &DISKS)?;
+        self.intake.check_types(image, verb, &DISKS)?;
         let id = image.target_snapshot()?;
         let file = self.own_image(image)?;
         let inside = file
@@ -138,7 +139,7 @@ impl FileDatastore {
         let unreadable = |error| unreadable(from, error);
         let file = open_inside(from, &self.directory).map_err(unreadable)?;
         let disk = RawDisk::open(file).map_err(unreadable)?;
-        Ok(convert(&disk, Target::raw(to.file(), self.attributes.sparse))?)
+        Ok(convert(&disk, Target::raw(to.file(), self.intake.attributes.sparse))?)
     }
 
     /// The digest that a marketplace export once noted is that of the old content.

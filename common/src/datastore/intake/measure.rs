@@ -1,7 +1,7 @@
 //! Measuring an image before it is registered: `stat`.
 
-use super::FileDatastore;
-use super::import::{Policy, head_of, reader_of, reading, within};
+use super::bytes::within;
+use super::{Intake, Policy, head_of, reader_of, reading};
 use crate::datastore::DatastoreError;
 use crate::gate::image::{Admission, admit};
 use crate::gate::path::Kind;
@@ -20,9 +20,9 @@ use std::path::Path;
 /// of vhdx, which lie furthest from the start, are within.
 pub(super) const LARGEST_HEADER: usize = 4 << 20;
 
-impl FileDatastore {
-    /// `stat`.
-    pub(super) fn measure(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
+impl Intake {
+    /// The size that the image at `IMAGE/PATH` will have: `stat`.
+    pub(in crate::datastore) fn measure(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
         let policy = self.policy(None)?;
         let bytes = match Location::parse(image.path()?) {
             Location::Local(path) => {
@@ -93,7 +93,7 @@ pub(super) fn measure_image(
 }
 
 /// Bytes that a directory takes on disk, with all that is in it, as `du(1)` counts.
-fn disk_usage(directory: &Path) -> io::Result<u64> {
+pub(in crate::datastore) fn disk_usage(directory: &Path) -> io::Result<u64> {
     use std::collections::HashSet;
     use std::os::unix::fs::MetadataExt as _;
     let mut linked = HashSet::new();

@@ -1,11 +1,13 @@
-//! Images that are not on this machine: fetched as one stream, measured by a few pieces.
+//! Where the bytes of an image are: a file on this machine, or elsewhere, then fetched as one stream and
+//! measured by a few pieces.
 
-use super::FileDatastore;
-use super::import::{Policy, reading, within};
+use super::bytes::within;
 use super::measure::{LARGEST_HEADER, measure_image, stated_size};
+use super::{Intake, Policy, path_error, reading};
 use crate::command::{self, Output, Part};
 use crate::datastore::DatastoreError;
 use crate::gate::image::ImageRefusal;
+use crate::gate::path::Kind;
 use crate::image::ImageError;
 use crate::image::foreign::ReadAt;
 use crate::image::probe::{self, Compression, Content};
@@ -15,6 +17,7 @@ use crate::source::http::{HttpError, Pieces, WebFile};
 use crate::source::limit::Limited;
 use crate::source::location::{Location, without_password};
 use crate::source::measure::{length_in_trailer, zstd_content_size};
+use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
@@ -27,11 +30,23 @@ const LARGEST_BLOCK: usize = 1 << 20;
 /// What an ssh source is measured by at its end, bytes: the index of any xz file that fits in here.
 const END: u64 = 1 << 20;
 
-impl FileDatastore {
-    fn path_error(&self, image: &Image, reason: impl std::fmt::Display) -> DatastoreError {
-        let shown = without_password(image.path().unwrap_or_default());
-        let _ = self;
-        DatastoreError::value("IMAGE/PATH", shown, reason)
+/// The bytes of an image before anything has been done to them.
+pub(in crate::datastore) enum Origin {
+    /// In a file that passed the gate.
+    File(File),
+    /// On their way from somewhere else.
+    Stream(Box<dyn Read + Send>),
+}
+
+impl Intake {
+    /// Opens what `IMAGE/PATH` names.
+    pub(in crate::datastore) fn open(&self, image: &Image) -> Result<Origin, DatastoreError> {
+        match Location::parse(image.path()?) {
+            Location::Local(path) => {
+                Ok(Origin::File(self.admit_path(image, &path, &[Kind::File])?.file))
+            }
+            remote => Ok(Origin::Stream(self.fetch(image, &remote)?)),
+        }
     }
 
     fn web_file(&self, image: &Image) -> Result<WebFile, DatastoreError> {
@@ -43,23 +58,21 @@ impl FileDatastore {
     }
 
     /// The bytes of a remote image, at the rate that the datastore allows.
-    pub(super) fn fetch(
+    fn fetch(
         &self,
         image: &Image,
         location: &Location,
     ) -> Result<Box<dyn Read + Send>, DatastoreError> {
         let stream: Box<dyn Read + Send> = match location {
             Location::Http => {
-                let download = self
-                    .web_file(image)?
-                    .download()
-                    .map_err(|error| self.path_error(image, error))?;
+                let download =
+                    self.web_file(image)?.download().map_err(|error| path_error(image, error))?;
                 Box::new(download)
             }
             Location::Ssh { host, path } => Box::new(command::ssh_file(host, path, Part::Whole)?),
             Location::Helper { scheme } => Box::new(self.helper(image, scheme)?),
-            Location::Unknown(reason) => return Err(self.path_error(image, reason)),
-            Location::Local(_) => return Err(self.path_error(image, "is on this machine")),
+            Location::Unknown(reason) => return Err(path_error(image, reason)),
+            Location::Local(_) => return Err(path_error(image, "is on this machine")),
         };
         Ok(match self.attributes.limit_transfer_bw {
             Some(rate) => Box::new(Limited::new(stream, rate)),
@@ -70,7 +83,7 @@ impl FileDatastore {
     fn helper(&self, image: &Image, scheme: &str) -> Result<Output, DatastoreError> {
         let downloader = self.settings.downloader();
         if !downloader.is_file() {
-            return Err(self.path_error(
+            return Err(path_error(
                 image,
                 format_args!(
                     "can't be fetched: the scheme {scheme} needs OpenNebula's {}, which is not installed",
@@ -105,7 +118,7 @@ impl FileDatastore {
         };
         match (measured, stated_size(image)) {
             (Err(Unmeasured::Uncertain(_)), Some(stated)) => Ok(stated),
-            (Err(Unmeasured::Uncertain(why)), None) => Err(self.path_error(
+            (Err(Unmeasured::Uncertain(why)), None) => Err(path_error(
                 image,
                 format_args!("can't be measured: {why}; give the image a SIZE (MiB)"),
             )),

@@ -1,0 +1,294 @@
+//! Writing an image into its destination, whatever it is and however it comes.
+
+use super::bytes::{stream_head, within};
+use super::{Destination, Intake, Origin, Policy, head_of, reader_of, reading};
+use crate::command;
+use crate::datastore::DatastoreError;
+use crate::gate::image::{Admission, ImageRefusal, admit, readable, stands_alone};
+use crate::image::foreign;
+use crate::image::probe::Content;
+use crate::image::qcow2::{Chain, Layer};
+use crate::image::raw::RawDisk;
+use crate::image::stream::{self, Limit};
+use crate::image::target::Target;
+use crate::image::{Disk, Format, ImageError, convert};
+use crate::message::{Image, Mebibytes};
+use crate::source::Ahead;
+use crate::source::decompress::decompress;
+use crate::source::digest::Digests;
+use crate::source::measure::Whole;
+use crate::staging::Staged;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsRawFd as _;
+use std::path::Path;
+
+impl Intake {
+    /// Writes the image at `IMAGE/PATH` into `destination`; in which format that is.
+    pub(in crate::datastore) fn register(
+        &self,
+        image: &Image,
+        policy: Policy,
+        destination: &mut dyn Destination,
+    ) -> Result<Format, DatastoreError> {
+        let digests = Digests::new(&image.digests)?;
+        let origin = self.open(image)?;
+        self.take(image, origin, digests, policy, destination)
+    }
+
+    /// As [`Self::register`], for bytes that are at hand already.
+    pub(in crate::datastore) fn take(
+        &self,
+        image: &Image,
+        origin: Origin,
+        digests: Digests,
+        policy: Policy,
+        destination: &mut dyn Destination,
+    ) -> Result<Format, DatastoreError> {
+        let mut import =
+            Import { policy, size: image.size, sparse: self.attributes.sparse, destination };
+        let located = |error: DatastoreError| error.about_path(image);
+        match origin {
+            Origin::File(file) => {
+                let verification = digests.verify_file(&file)?;
+                let format = import.file(file).map_err(located)?;
+                verification.finish()?;
+                Ok(format)
+            }
+            Origin::Stream(stream) => {
+                let (stream, result) = digests.verify_stream(stream);
+                let format = import.stream(Box::new(stream)).map_err(located)?;
+                result.verify()?;
+                Ok(format)
+            }
+        }
+    }
+}
+
+/// An image on its way into a destination. What is returned is the format that it is kept in.
+pub(in crate::datastore) struct Import<'d> {
+    pub(in crate::datastore) policy: Policy,
+    /// `IMAGE/SIZE`.
+    pub(in crate::datastore) size: Option<Mebibytes>,
+    pub(in crate::datastore) sparse: bool,
+    pub(in crate::datastore) destination: &'d mut dyn Destination,
+}
+
+impl Import<'_> {
+    /// The image in `file`, perhaps compressed.
+    fn file(&mut self, file: File) -> Result<Format, DatastoreError> {
+        let head = head_of(&file)?;
+        if head.is_empty() {
+            return Err(ImageRefusal::Empty.into());
+        }
+        match Content::of(&head) {
+            Content::Compressed(compression) if self.policy.decompress => {
+                let whole = Whole { file, offset: 0 };
+                let stream = decompress(compression, whole).and_then(Ahead::of).map_err(reading)?;
+                self.plain_stream(stream)
+            }
+            Content::Compressed(_) => self.copy(file, Format::Raw),
+            _ if self.policy.plain_file => self.copy(file, Format::Raw),
+            _ => self.plain_file(file, &head),
+        }
+    }
+
+    /// A file as it is, holes included, whose bytes are an image of `format`.
+    pub(in crate::datastore) fn copy(
+        &mut self,
+        file: File,
+        format: Format,
+    ) -> Result<Format, DatastoreError> {
+        let disk = RawDisk::open(file).map_err(reading)?;
+        let begun = self.destination.begin(Format::Raw, Some(disk.virtual_size()))?;
+        convert(&disk, begun.target)?;
+        Ok(format)
+    }
+
+    /// A disk in another format.
+    pub(in crate::datastore) fn write(
+        &mut self,
+        disk: &dyn Disk,
+        format: Format,
+    ) -> Result<Format, DatastoreError> {
+        let begun = self.destination.begin(format, Some(disk.virtual_size()))?;
+        convert(disk, begun.target)?;
+        Ok(format)
+    }
+
+    /// A file whose own bytes, which begin with `head`, are the image.
+    fn plain_file(&mut self, file: File, head: &[u8]) -> Result<Format, DatastoreError> {
+        let (admission, size) = admit(head, &reader_of(&file))?;
+        let format = admission.format();
+        let wanted = match admission {
+            Admission::Luks => Format::Raw,
+            Admission::Disk(format) => self.policy.driver.unwrap_or(format),
+        };
+        match format {
+            _ if format == wanted => self.keep(file, format),
+            Format::Raw => self.write(&RawDisk::open(file).map_err(reading)?, wanted),
+            Format::Qcow2 => {
+                let layer = Layer::open(file)?;
+                readable(layer.header())?;
+                layer.verify()?;
+                self.write(&Chain::new(vec![layer], None), wanted)
+            }
+            _ => self.convert_foreign(&file, format, wanted, size.unwrap_or(0)),
+        }
+    }
+
+    /// A copy of an image that stays what it is. It is judged once more as it lies in the datastore:
+    /// the file that it came from may have changed since.
+    pub(in crate::datastore) fn keep(
+        &mut self,
+        file: File,
+        format: Format,
+    ) -> Result<Format, DatastoreError> {
+        let disk = RawDisk::open(file).map_err(reading)?;
+        let begun = self.destination.begin(Format::Raw, Some(disk.virtual_size()))?;
+        let kept = begun.target.file();
+        convert(&disk, begun.target)?;
+        check_kept(kept, format)?;
+        Ok(format)
+    }
+
+    /// An image that only qemu-img reads, of a disk of `size` bytes.
+    pub(in crate::datastore) fn convert_foreign(
+        &mut self,
+        file: &File,
+        format: Format,
+        wanted: Format,
+        size: u64,
+    ) -> Result<Format, DatastoreError> {
+        command::qemu_img()?;
+        crate::progress::begin(0);
+        let begun = self.destination.begin(wanted, Some(size))?;
+        // The child opens the very file that was judged, through a descriptor that it inherits.
+        let shared = nix::unistd::dup(file).map_err(|errno| reading(errno.into()))?;
+        let source = format!("/proc/self/fd/{}", shared.as_raw_fd());
+        // Tables and headers of a qcow2 file come on top of its data.
+        let largest = size + size / 64 + (64 << 20);
+        command::qemu_img_convert(
+            Path::new(&source),
+            format.name(),
+            begun.path,
+            wanted.name(),
+            largest,
+        )
+        .map_err(|error| match error {
+            error if error.is_out_of_space() => {
+                let source = io::ErrorKind::StorageFull.into();
+                ImageError::Write { offset: 0, source }.into()
+            }
+            error => DatastoreError::from(error),
+        })?;
+        if wanted == Format::Raw && !self.sparse {
+            begun.target.finish(size)?;
+        }
+        Ok(wanted)
+    }
+
+    /// A stream, perhaps compressed: everything happens in one pass, unless a conversion needs all of the
+    /// image at once.
+    fn stream(&mut self, stream: Box<dyn Read + Send>) -> Result<Format, DatastoreError> {
+        let mut stream = Ahead::of(stream).map_err(reading)?;
+        let head = stream_head(&mut stream)?;
+        let mut whole = io::Cursor::new(head.clone()).chain(stream);
+        match Content::of(&head) {
+            Content::Compressed(compression) if self.policy.decompress => {
+                let stream = decompress(compression, whole).and_then(Ahead::of).map_err(reading)?;
+                self.plain_stream(stream)
+            }
+            Content::Compressed(_) => self.write_stream(&mut whole, Format::Raw, None),
+            _ => self.plain_stream(whole),
+        }
+    }
+
+    /// A stream whose own bytes are the image.
+    fn plain_stream(&mut self, mut stream: impl Read) -> Result<Format, DatastoreError> {
+        let head = stream_head(&mut stream)?;
+        if head.is_empty() {
+            return Err(ImageRefusal::Empty.into());
+        }
+        let content = Content::of(&head);
+        let mut stream = io::Cursor::new(head.as_slice()).chain(stream);
+        if self.policy.plain_file {
+            return self.write_stream(&mut stream, Format::Raw, None);
+        }
+        if let Content::Disk(format) = content
+            && format != Format::Raw
+        {
+            // What is converted is needed whole; what is kept can be judged whole.
+            let staged = self.staged(&mut stream, None)?;
+            if self.policy.driver.is_some_and(|wanted| wanted != format) {
+                let file = staged.file().try_clone().map_err(reading)?;
+                return self.plain_file(file, &head);
+            }
+            check_kept(staged.file(), format)?;
+            self.destination.adopt(staged, format)?;
+            return Ok(format);
+        }
+        let (admission, _) = admit(&head, &within(&head))?;
+        let (format, limit) = match admission {
+            Admission::Disk(Format::Raw) => {
+                (self.policy.driver.unwrap_or(Format::Raw), self.size.and_then(stated_limit))
+            }
+            Admission::Luks => (Format::Raw, None),
+            Admission::Disk(format) => (format, None),
+        };
+        self.write_stream(&mut stream, format, limit)
+    }
+
+    /// Writes the bytes of a raw disk into an image of `format`.
+    fn write_stream(
+        &mut self,
+        stream: &mut dyn Read,
+        format: Format,
+        limit: Option<Limit>,
+    ) -> Result<Format, DatastoreError> {
+        if self.destination.needs_size() {
+            let staged = self.staged(stream, limit)?;
+            let file = staged.file().try_clone().map_err(reading)?;
+            return self.write(&RawDisk::open(file).map_err(reading)?, format);
+        }
+        let begun = self.destination.begin(format, None)?;
+        stream::write(stream, begun.target, limit)?;
+        Ok(format)
+    }
+
+    fn staged(
+        &mut self,
+        stream: &mut dyn Read,
+        limit: Option<Limit>,
+    ) -> Result<Staged, DatastoreError> {
+        let staged = self.destination.stage()?;
+        let target = Target::raw(staged.file(), self.sparse);
+        stream::write(stream, target, limit)?;
+        Ok(staged)
+    }
+}
+
+/// An image that was copied as it is must be what it was taken for.
+fn check_kept(file: &File, format: Format) -> Result<(), DatastoreError> {
+    match format {
+        Format::Raw => {}
+        Format::Qcow2 => {
+            let layer = Layer::open(file.try_clone().map_err(reading)?)?;
+            stands_alone(layer.header())?;
+            layer.verify()?;
+        }
+        _ => {
+            foreign::virtual_size(format, &reader_of(file))?;
+        }
+    }
+    Ok(())
+}
+
+/// A raw image may be as large as `stat` said that it is, and the MiB that this was rounded up by.
+fn stated_limit(size: Mebibytes) -> Option<Limit> {
+    let bytes = Mebibytes(size.0.checked_add(1)?).bytes()?;
+    (size.0 > 0).then_some(Limit {
+        bytes,
+        why: "which is more than IMAGE/SIZE says; register it with its real SIZE",
+    })
+}
