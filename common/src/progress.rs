@@ -6,22 +6,23 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 static DONE: AtomicU64 = AtomicU64::new(0);
 static TOTAL: AtomicU64 = AtomicU64::new(0);
-static BEGUN: AtomicBool = AtomicBool::new(false);
 static ENDED: AtomicBool = AtomicBool::new(false);
-static BAR: Mutex<Option<ProgressBar>> = Mutex::new(None);
+/// The thread that draws. The bar is its own, so that a driver that has none holds no code for it.
+static DRAWING: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
 
 /// Says that work on `total` bytes begins (0 where nobody knows how many).
 pub fn begin(total: u64) {
     TOTAL.store(total, Ordering::Relaxed);
-    if BEGUN.swap(true, Ordering::Relaxed) || !std::io::stderr().is_terminal() {
-        return;
+    let mut drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
+    if drawing.is_none() && std::io::stderr().is_terminal() {
+        // Whoever can't have a thread has no bar.
+        *drawing = std::thread::Builder::new().spawn(draw).ok();
     }
-    // Whoever can't have a thread has no bar.
-    let _ = std::thread::Builder::new().spawn(draw);
 }
 
 /// Says that `bytes` more are done.
@@ -32,9 +33,22 @@ pub fn advance(bytes: u64) {
 /// Takes the bar away, so that what is printed next has a line of its own.
 pub fn end() {
     ENDED.store(true, Ordering::Relaxed);
-    if let Some(bar) = BAR.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        bar.finish_and_clear();
+    if let Some(thread) = DRAWING.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        thread.thread().unpark();
+        let _ = thread.join();
     }
+}
+
+/// Waits so long, but not beyond the end; whether there is more to draw.
+fn wait(time: Duration) -> bool {
+    let until = Instant::now() + time;
+    while !ENDED.load(Ordering::Relaxed) {
+        match until.checked_duration_since(Instant::now()) {
+            Some(left) if !left.is_zero() => std::thread::park_timeout(left),
+            _ => return true,
+        }
+    }
+    false
 }
 
 fn draw() {
@@ -44,18 +58,19 @@ fn draw() {
         Ok(style) => bar.with_style(style),
         Err(_) => bar,
     };
-    std::thread::sleep(Duration::from_millis(500));
-    while !ENDED.load(Ordering::Relaxed) {
-        {
-            let mut slot = BAR.lock().unwrap_or_else(PoisonError::into_inner);
-            let bar = slot.get_or_insert_with(|| match TOTAL.load(Ordering::Relaxed) {
-                0 => styled(ProgressBar::new_spinner(), SPINNER),
-                total => styled(ProgressBar::new(total), BAR_OF_ALL),
-            });
-            bar.set_position(DONE.load(Ordering::Relaxed));
-            bar.tick();
-        }
-        std::thread::sleep(Duration::from_millis(100));
+    if !wait(Duration::from_millis(500)) {
+        return;
     }
-    end();
+    let bar = match TOTAL.load(Ordering::Relaxed) {
+        0 => styled(ProgressBar::new_spinner(), SPINNER),
+        total => styled(ProgressBar::new(total), BAR_OF_ALL),
+    };
+    loop {
+        bar.set_position(DONE.load(Ordering::Relaxed));
+        bar.tick();
+        if !wait(Duration::from_millis(100)) {
+            break;
+        }
+    }
+    bar.finish_and_clear();
 }

@@ -8,7 +8,7 @@ use super::{Content, Disk, ImageError};
 /// Writes `disk` to `target`, whose size is the disk's virtual size (in whole sectors where the
 /// format has them).
 ///
-/// Memory does not grow with the image: a buffer, an L2 table, and a few clusters for each core.
+/// Memory does not grow with the image: a few buffers, an L2 table, and a few clusters for each core.
 ///
 /// # Errors
 /// Where the disk can't be read or the target can't be written.
@@ -16,8 +16,8 @@ pub fn convert(disk: &dyn Disk, mut target: Target) -> Result<(), ImageError> {
     target.check_size(disk.virtual_size())?;
     crate::progress::begin(disk.virtual_size());
     let file = target.file();
-    let mut copier = Copier::new(&target);
     std::thread::scope(|scope| {
+        let mut copier = Copier::new(scope, &target);
         let mut pool: Option<Pool> = None;
         disk.extents(&mut |extent| {
             match extent.content {
@@ -26,6 +26,7 @@ pub fn convert(disk: &dyn Disk, mut target: Target) -> Result<(), ImageError> {
                     copier.copy(file, offset, extent.start, extent.length, &mut target)?;
                 }
                 Content::Compressed(cluster) => {
+                    copier.finish(&mut target)?;
                     let pool = pool.get_or_insert_with(|| Pool::start(scope, file));
                     let mut done = 0;
                     while done < extent.length {
@@ -40,6 +41,7 @@ pub fn convert(disk: &dyn Disk, mut target: Target) -> Result<(), ImageError> {
             }
             Ok(())
         })?;
+        copier.finish(&mut target)?;
         pool.map_or(Ok(()), Pool::finish)
     })?;
     let size = target.disk_size(disk.virtual_size());

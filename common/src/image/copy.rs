@@ -1,20 +1,18 @@
 //! Moves the bytes of data extents from one file to another, the cheapest way that the file systems
-//! allow: shared blocks (reflink), a copy made by the file server, or reading and writing, with
-//! zeroes left out.
+//! allow: shared blocks (reflink), a copy made by the file server, or reading and writing at once,
+//! with zeroes left out.
 
 use super::ImageError;
-use super::qcow2::read_up_to;
-use super::target::{Target, non_zero_runs};
+use super::reader::{Place, Reader};
+use super::target::Target;
 use crate::sys;
 use nix::errno::Errno;
 use nix::fcntl::{PosixFadviseAdvice, copy_file_range, posix_fadvise};
 use nix::sys::statfs::{FsType, fstatfs};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::thread::Scope;
 
-/// Larger buffers only cost processor cache.
-const BUFFER: u64 = 256 << 10;
 /// So much is asked for before it is needed, bytes: enough to keep a disk busy.
 const READ_AHEAD: u64 = 4 << 20;
 /// Alignment that sharing blocks asks for, bytes. Where a file system's blocks are larger, sharing
@@ -27,54 +25,65 @@ const COPYING_SERVERS: [i64; 4] = [0x6969, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400
 
 /// Copies data extents into one target.
 #[derive(Debug)]
-pub(super) struct Copier {
+pub(super) struct Copier<'scope, 'env, 'a> {
     /// Whether blocks can be shared; `None` before it has been tried.
     share: Option<bool>,
     offload: bool,
-    buffer: Vec<u8>,
+    scope: &'scope Scope<'scope, 'env>,
+    reader: Option<Reader<'a>>,
 }
 
-impl Copier {
-    pub(super) fn new(target: &Target) -> Self {
+impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
+    pub(super) fn new(scope: &'scope Scope<'scope, 'env>, target: &Target) -> Self {
         let on_server = fstatfs(target.file()).is_ok_and(|stat| {
             COPYING_SERVERS.iter().any(|&magic| stat.filesystem_type() == FsType(magic))
         });
-        Self { share: None, offload: on_server, buffer: Vec::new() }
+        Self { share: None, offload: on_server, scope, reader: None }
     }
 
-    /// Copies `length` bytes of `source` at `offset` to the guest offset `guest`.
+    /// Copies `length` bytes of `source` at `offset` to the guest offset `guest`, at the latest when
+    /// [`Copier::finish`] is called.
     pub(super) fn copy(
         &mut self,
-        source: &File,
+        source: &'a File,
         offset: u64,
         guest: u64,
         length: u64,
         target: &mut Target,
     ) -> Result<(), ImageError> {
-        // Behind the end of the source everything is zero.
-        let end = source.metadata().map_err(ImageError::reading(offset))?.len();
-        let length = length.min(end.saturating_sub(offset));
         let head = guest.next_multiple_of(SHARED_BLOCK) - guest;
         let aligned = length.saturating_sub(head) / SHARED_BLOCK * SHARED_BLOCK;
         if guest % SHARED_BLOCK != offset % SHARED_BLOCK
             || aligned == 0
             || !(self.can_share(source, offset + head, guest + head, target)? || self.offload)
         {
-            return self.read_and_write(source, offset, guest, length, target);
+            return self.read_and_write(source, offset, Place::Guest(guest), length, target);
         }
-        self.read_and_write(source, offset, guest, head, target)?;
+        self.read_and_write(source, offset, Place::Guest(guest), head, target)?;
+        // Clusters get their places in the order of the disk.
+        self.finish(target)?;
         let mut done = head;
         while done < head + aligned {
             let left = head + aligned - done;
             let (host, count) = target.place(guest + done, left)?;
             // `place` ends pieces at cluster boundaries, so they stay aligned.
-            if !self.transfer(source, offset + done, target.file(), host, count)? {
-                self.fill(source, offset + done, target.file(), host, count)?;
+            if self.transfer(source, offset + done, target.file(), host, count)? {
+                crate::progress::advance(count);
+            } else {
+                self.read_and_write(source, offset + done, Place::Host(host), count, target)?;
             }
-            crate::progress::advance(count);
             done += count;
         }
-        self.read_and_write(source, offset + done, guest + done, length - done, target)
+        let tail = Place::Guest(guest + done);
+        self.read_and_write(source, offset + done, tail, length - done, target)
+    }
+
+    /// Waits until all that [`Copier::copy`] was asked for has been written.
+    pub(super) fn finish(&mut self, target: &mut Target) -> Result<(), ImageError> {
+        match &mut self.reader {
+            Some(reader) => reader.finish(&mut |place, bytes| write(target, place, bytes)),
+            None => Ok(()),
+        }
     }
 
     /// Whether blocks of `source` can be shared, tried out once with one block.
@@ -136,57 +145,40 @@ impl Copier {
         Ok(done == length)
     }
 
-    /// Fills a piece of the target file that has its place already.
-    fn fill(
-        &mut self,
-        source: &File,
-        offset: u64,
-        file: &File,
-        host: u64,
-        length: u64,
-    ) -> Result<(), ImageError> {
-        self.buffer.resize(BUFFER as usize, 0);
-        let mut done = 0;
-        while done < length {
-            let count = BUFFER.min(length - done) as usize;
-            let read = read_up_to(source, &mut self.buffer[..count], offset + done)
-                .map_err(ImageError::reading(offset + done))?;
-            for (at, run) in non_zero_runs(host + done, &self.buffer[..read], SHARED_BLOCK) {
-                file.write_all_at(run, at).map_err(ImageError::writing(at))?;
-            }
-            done += count as u64;
-        }
-        Ok(())
-    }
-
     fn read_and_write(
         &mut self,
-        source: &File,
+        source: &'a File,
         offset: u64,
-        guest: u64,
+        place: Place,
         length: u64,
         target: &mut Target,
     ) -> Result<(), ImageError> {
-        self.buffer.resize(BUFFER as usize, 0);
+        if length == 0 {
+            return Ok(());
+        }
+        let reader = match &mut self.reader {
+            Some(reader) => reader,
+            none => none.insert(Reader::start(self.scope).map_err(ImageError::reading(offset))?),
+        };
+        let mut write = |place, bytes: &_| write(target, place, bytes);
         let mut done = 0;
-        let mut ahead = 0;
         while done < length {
-            if ahead < length && done + READ_AHEAD / 2 >= ahead {
-                read_ahead(source, offset + ahead, READ_AHEAD.min(length - ahead));
-                ahead += READ_AHEAD;
-            }
-            // Ends of buffers fall on multiples of their size, so zero clusters are seen whole.
-            let position = guest + done;
-            let count = (BUFFER - position % BUFFER).min(length - done);
-            let buffer = &mut self.buffer[..count as usize];
-            let read = read_up_to(source, buffer, offset + done)
-                .map_err(ImageError::reading(offset + done))?;
-            target.write_sparsely(position, &buffer[..read])?;
-            crate::progress::advance(count);
+            let count = READ_AHEAD.min(length - done);
+            read_ahead(source, offset + done, count);
+            reader.ask(source, offset + done, place.plus(done), count, &mut write)?;
             done += count;
         }
         Ok(())
     }
+}
+
+fn write(target: &mut Target, place: Place, bytes: &[u8]) -> Result<(), ImageError> {
+    match place {
+        Place::Guest(guest) => target.write_sparsely(guest, bytes)?,
+        Place::Host(host) => target.write_placed(host, bytes)?,
+    }
+    crate::progress::advance(bytes.len() as u64);
+    Ok(())
 }
 
 /// Has the kernel fetch what will be read next, while what is there is being written. A hint: reading

@@ -11,6 +11,7 @@ mod inflate;
 pub mod probe;
 pub mod qcow2;
 pub mod raw;
+mod reader;
 pub mod stream;
 pub mod target;
 
@@ -130,7 +131,7 @@ pub struct Extent<'a> {
 pub enum Content<'a> {
     /// Nowhere: they read as zero.
     Zero,
-    /// In a file, as they are. A file that ends before the extent reads as zero from there on.
+    /// In a file, as they are. The extent ends where the file ends, or before.
     Data {
         /// The file.
         file: &'a File,

@@ -124,6 +124,19 @@ impl<'f> Target<'f> {
         Ok(())
     }
 
+    /// Writes `bytes` at the offset `host` of the file, which [`Target::place`] gave out, leaving out
+    /// aligned zeroes.
+    ///
+    /// # Errors
+    /// Where the file can't be written.
+    pub fn write_placed(&mut self, host: u64, bytes: &[u8]) -> Result<(), ImageError> {
+        for (start, run) in non_zero_runs(host, bytes, BLOCK) {
+            self.file.write_all_at(run, start).map_err(ImageError::writing(start))?;
+        }
+        self.written(host + bytes.len() as u64);
+        Ok(())
+    }
+
     fn write(&mut self, mut guest: u64, mut bytes: &[u8]) -> Result<(), ImageError> {
         while !bytes.is_empty() {
             let (host, length) = self.place(guest, bytes.len() as u64)?;
@@ -216,14 +229,8 @@ pub fn non_zero_runs(
 /// Whether all `bytes` are zero.
 #[must_use]
 pub fn is_zero(bytes: &[u8]) -> bool {
-    // Most blocks that hold data show it in their first bytes.
-    let (first, rest) = bytes.split_at(bytes.len().min(16));
-    if first.iter().any(|&byte| byte != 0) {
-        return false;
-    }
-    let mut chunks = rest.chunks_exact(128);
-    chunks.all(|chunk| chunk.iter().fold(0, |all, &byte| all | byte) == 0)
-        && chunks.remainder().iter().all(|&byte| byte == 0)
+    // Each byte is as the one before it: a comparison that the C library does as fast as memory goes.
+    bytes.first().is_none_or(|&first| first == 0 && bytes[1..] == bytes[..bytes.len() - 1])
 }
 
 #[cfg(test)]

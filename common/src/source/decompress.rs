@@ -1,23 +1,16 @@
 //! Compressed streams.
 
 use super::http::HttpError;
+use super::xz::XzReader;
 use crate::command::CommandError;
 use crate::image::probe::Compression;
-use liblzma::stream::MtStreamBuilder;
+use flate2::bufread::GzDecoder;
 use std::io::{self, BufRead, BufReader, Read};
-use std::marker::PhantomData;
 
 /// Input is read in pieces of this size, bytes.
 const INPUT: usize = 256 << 10;
 /// Largest zstd window that is accepted, log2 of bytes: all memory of a driver stays under 64 MiB.
 const ZSTD_WINDOW: u32 = 25;
-/// Memory for each thread that decodes blocks of an xz file, bytes: a block of 24 MiB, which is what
-/// xz makes by default, and its dictionary. Where blocks are larger, fewer threads are used.
-const XZ_THREAD_MEMORY: u64 = 36 << 20;
-/// Threads that decode an xz file at most, so that memory stays under 160 MiB.
-const XZ_MOST_THREADS: usize = 4;
-/// Memory that one xz dictionary may need: 64 MiB, the largest that the presets of xz use, and a little.
-const XZ_MOST_MEMORY: u64 = 80 << 20;
 
 /// The decompressed bytes of `stream`. After its end the rest of `stream` has been read too.
 ///
@@ -29,13 +22,9 @@ pub fn decompress(
 ) -> io::Result<Box<dyn Read + Send>> {
     let input = BufReader::with_capacity(INPUT, stream);
     Ok(match compression {
-        Compression::Gzip => {
-            explained(compression, Multi::<flate2::bufread::GzDecoder<_>, _>::new(input)?)
-        }
+        Compression::Gzip => explained(compression, GzipReader(Some(GzDecoder::new(input)))),
         Compression::Bzip2 => explained(compression, bzip2::bufread::MultiBzDecoder::new(input)),
-        Compression::Xz => {
-            explained(compression, Multi::<liblzma::bufread::XzDecoder<_>, _>::new(input)?)
-        }
+        Compression::Xz => explained(compression, XzReader::new(input)?),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
             decoder.window_log_max(ZSTD_WINDOW)?;
@@ -73,72 +62,28 @@ impl<R: Read> Read for Explained<R> {
     }
 }
 
-/// A decoder of one stream, behind which another one may follow.
-trait Single<R>: Read {
-    fn begin(input: R) -> io::Result<Self>
-    where
-        Self: Sized;
-    fn input(self) -> R;
-}
+/// The members of a gzip file, one behind the other, with zeroes as padding after each, as tapes leave
+/// them; `None` at the end.
+struct GzipReader<R>(Option<GzDecoder<R>>);
 
-impl<R: BufRead> Single<R> for flate2::bufread::GzDecoder<R> {
-    fn begin(input: R) -> io::Result<Self> {
-        Ok(Self::new(input))
-    }
-
-    fn input(self) -> R {
-        self.into_inner()
-    }
-}
-
-impl<R: BufRead> Single<R> for liblzma::bufread::XzDecoder<R> {
-    fn begin(input: R) -> io::Result<Self> {
-        let threads =
-            std::thread::available_parallelism().map_or(1, |n| n.get().min(XZ_MOST_THREADS));
-        let stream = MtStreamBuilder::new()
-            .threads(threads as u32)
-            .memlimit_threading(XZ_THREAD_MEMORY * threads as u64)
-            .memlimit_stop(XZ_MOST_MEMORY)
-            .decoder()?;
-        Ok(Self::new_stream(input, stream))
-    }
-
-    fn input(self) -> R {
-        self.into_inner()
-    }
-}
-
-/// Streams one behind the other, with zeroes as padding after each, as gzip and xz allow.
-struct Multi<D, R> {
-    decoder: Option<D>,
-    input: PhantomData<R>,
-}
-
-impl<R: BufRead, D: Single<R>> Multi<D, R> {
-    fn new(input: R) -> io::Result<Self> {
-        Ok(Self { decoder: Some(D::begin(input)?), input: PhantomData })
-    }
-}
-
-impl<R: BufRead, D: Single<R>> Read for Multi<D, R> {
+impl<R: BufRead> Read for GzipReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            let Some(decoder) = self.decoder.as_mut() else { return Ok(0) };
+        while let Some(decoder) = self.0.as_mut() {
             let count = decoder.read(buffer)?;
             if count > 0 || buffer.is_empty() {
                 return Ok(count);
             }
-            let Some(mut input) = self.decoder.take().map(D::input) else { return Ok(0) };
-            if !skip_padding(&mut input)? {
-                return Ok(0);
+            let Some(mut input) = self.0.take().map(GzDecoder::into_inner) else { break };
+            if skip_padding(&mut input)? {
+                self.0 = Some(GzDecoder::new(input));
             }
-            self.decoder = Some(D::begin(input)?);
         }
+        Ok(0)
     }
 }
 
 /// Passes over zero bytes; whether anything follows.
-fn skip_padding(input: &mut impl BufRead) -> io::Result<bool> {
+pub(super) fn skip_padding(input: &mut impl BufRead) -> io::Result<bool> {
     loop {
         let bytes = input.fill_buf()?;
         let length = bytes.len();

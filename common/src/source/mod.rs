@@ -7,6 +7,7 @@ pub mod http;
 pub mod limit;
 pub mod location;
 pub mod measure;
+mod xz;
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, sync_channel};

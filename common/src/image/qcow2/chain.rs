@@ -33,11 +33,16 @@ impl Chain {
             return Ok(zero);
         }
         let run = layer.run_at(position)?;
-        let end = end.min(run.end).min(size);
+        let mut end = end.min(run.end).min(size);
         let content = match run.mapping {
             Mapping::Unallocated => return self.locate(depth + 1, position, end),
             Mapping::Zero => Content::Zero,
-            Mapping::Data(offset) => Content::Data { file: layer.file(), offset },
+            // The file may end within its last cluster; what is missing there is zero.
+            Mapping::Data(offset) if offset >= layer.length() => Content::Zero,
+            Mapping::Data(offset) => {
+                end = end.min(position + (layer.length() - offset));
+                Content::Data { file: layer.file(), offset }
+            }
             Mapping::Compressed(offset, length) => Content::Compressed(CompressedCluster {
                 file: layer.file(),
                 offset,

@@ -107,6 +107,12 @@ impl Layer {
         &self.file
     }
 
+    /// Length of the file when it was opened, bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
     /// How compressed clusters are compressed.
     #[must_use]
     pub fn compression(&self) -> Compression {

@@ -1,0 +1,191 @@
+//! Reads pieces of files on a thread of its own, in the order in which they are asked for, while what
+//! came before is being written.
+
+use super::ImageError;
+use super::qcow2::{CLUSTER, read_up_to};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::Scope;
+
+/// Larger buffers only cost processor cache, bytes.
+const BUFFER: usize = 256 << 10;
+/// Buffers on their way at most: enough to keep a disk busy, and all the memory that reading takes.
+const BUFFERS: usize = 12;
+
+/// Where bytes go.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    /// To this offset of the disk, wherever that is in the target file.
+    Guest(u64),
+    /// To this offset of the target file.
+    Host(u64),
+}
+
+impl Place {
+    fn offset(self) -> u64 {
+        match self {
+            Self::Guest(offset) | Self::Host(offset) => offset,
+        }
+    }
+
+    /// `length` bytes further on.
+    pub(super) fn plus(self, length: u64) -> Self {
+        match self {
+            Self::Guest(offset) => Self::Guest(offset + length),
+            Self::Host(offset) => Self::Host(offset + length),
+        }
+    }
+}
+
+/// A part of a file that fits in a buffer, with others perhaps.
+#[derive(Debug)]
+struct Piece<'a> {
+    source: &'a File,
+    offset: u64,
+    place: Place,
+    /// Where in the buffer its bytes are.
+    bytes: Range<usize>,
+}
+
+/// A buffer, and what it is filled with.
+#[derive(Debug, Default)]
+struct Batch<'a> {
+    pieces: Vec<Piece<'a>>,
+    buffer: Vec<u8>,
+}
+
+impl Batch<'_> {
+    fn filled(&self) -> usize {
+        self.pieces.last().map_or(0, |piece| piece.bytes.end)
+    }
+
+    fn read(&mut self) -> Result<(), ImageError> {
+        self.buffer.resize(BUFFER, 0);
+        for piece in &mut self.pieces {
+            let read =
+                read_up_to(piece.source, &mut self.buffer[piece.bytes.clone()], piece.offset)
+                    .map_err(ImageError::reading(piece.offset))?;
+            // What is missing behind the end of the file reads as zero.
+            self.buffer[piece.bytes.start + read..piece.bytes.end].fill(0);
+        }
+        Ok(())
+    }
+}
+
+/// A thread that reads. Dropped, it stops after the buffer that it is at.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    /// Takes buffers to be filled; as many as there are fit in, so this never waits.
+    jobs: SyncSender<Batch<'a>>,
+    results: Receiver<Result<Batch<'a>, ImageError>>,
+    /// Gathers pieces.
+    next: Batch<'a>,
+    free: Vec<Batch<'a>>,
+    under_way: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    /// Where there can't be another thread.
+    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>) -> io::Result<Self>
+    where
+        'a: 'scope,
+    {
+        let (jobs, asked) = sync_channel::<Batch>(BUFFERS);
+        let (sender, results) = sync_channel(BUFFERS);
+        std::thread::Builder::new().spawn_scoped(scope, move || {
+            for mut batch in asked {
+                let result = batch.read().map(|()| batch);
+                let failed = result.is_err();
+                if sender.send(result).is_err() || failed {
+                    return;
+                }
+            }
+        })?;
+        let free = (1..BUFFERS).map(|_| Batch::default()).collect();
+        Ok(Self { jobs, results, next: Batch::default(), free, under_way: 0 })
+    }
+
+    /// Asks for `length` bytes of `source` at `offset`, which go to `place`. Whatever has come
+    /// meanwhile, and has to make room, is given to `write`, in the order in which it was asked for.
+    ///
+    /// # Errors
+    /// Where what was asked for earlier can't be read, or `write` fails.
+    pub(super) fn ask(
+        &mut self,
+        source: &'a File,
+        offset: u64,
+        place: Place,
+        length: u64,
+        write: &mut impl FnMut(Place, &[u8]) -> Result<(), ImageError>,
+    ) -> Result<(), ImageError> {
+        let mut done = 0;
+        while done < length {
+            let from = self.next.filled();
+            let place = place.plus(done);
+            let mut count = (length - done).min((BUFFER - from) as u64);
+            if count < length - done {
+                // Clusters stay in one piece, so that zeroes are seen to fill them.
+                count = count.saturating_sub((place.offset() + count) % CLUSTER);
+            }
+            if count == 0 {
+                self.submit(write)?;
+                continue;
+            }
+            let bytes = from..from + count as usize;
+            self.next.pieces.push(Piece { source, offset: offset + done, place, bytes });
+            done += count;
+        }
+        if self.next.filled() == BUFFER { self.submit(write) } else { Ok(()) }
+    }
+
+    /// Waits until all that was asked for has been read and written.
+    ///
+    /// # Errors
+    /// As [`Reader::ask`].
+    pub(super) fn finish(
+        &mut self,
+        write: &mut impl FnMut(Place, &[u8]) -> Result<(), ImageError>,
+    ) -> Result<(), ImageError> {
+        if !self.next.pieces.is_empty() {
+            self.submit(write)?;
+        }
+        while self.under_way > 0 {
+            self.write_one(write)?;
+        }
+        Ok(())
+    }
+
+    fn submit(
+        &mut self,
+        write: &mut impl FnMut(Place, &[u8]) -> Result<(), ImageError>,
+    ) -> Result<(), ImageError> {
+        if self.free.is_empty() {
+            self.write_one(write)?;
+        }
+        let fresh = self.free.pop().unwrap_or_default();
+        let batch = std::mem::replace(&mut self.next, fresh);
+        self.under_way += 1;
+        // Where the thread has ended, its last result says why.
+        let _ = self.jobs.send(batch);
+        Ok(())
+    }
+
+    fn write_one(
+        &mut self,
+        write: &mut impl FnMut(Place, &[u8]) -> Result<(), ImageError>,
+    ) -> Result<(), ImageError> {
+        let ended = |_| ImageError::reading(0)(io::Error::other("the reading thread broke off"));
+        let mut batch = self.results.recv().map_err(ended)??;
+        self.under_way -= 1;
+        for piece in batch.pieces.drain(..) {
+            write(piece.place, &batch.buffer[piece.bytes])?;
+        }
+        self.free.push(batch);
+        Ok(())
+    }
+}
