@@ -23,6 +23,7 @@
 mod binaries;
 mod call;
 mod certificate;
+mod check;
 mod cloud;
 mod images;
 pub mod layouts;
@@ -39,6 +40,7 @@ mod wire;
 pub use binaries::executable;
 pub use call::{Call, Convention};
 pub use certificate::Authority;
+pub use check::{Examination, Fsck};
 pub use cloud::Cloud;
 pub use images::pattern;
 pub use listing::Listing;

@@ -62,14 +62,7 @@ pub(super) fn parse(
         {
             return Ok(Parsed::Help(error.to_string()));
         }
-        Err(error) => {
-            let text = error.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            return Err(format!(
-                "{} (--help shows the usage)",
-                first.trim_start_matches("error: ")
-            ));
-        }
+        Err(error) => return Err(why(&error)),
     };
     let file: Option<&PathBuf> = matches.get_one("message");
     let first: Option<&OsString> = matches.get_one("call");
@@ -81,6 +74,13 @@ pub(super) fn parse(
         (None, _) => MessageFrom::StandardInput,
     };
     Ok(Parsed::Message(from))
+}
+
+/// What is wrong with a command line, in one line.
+pub(super) fn why(error: &clap::Error) -> String {
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    format!("{} (--help shows the usage)", first.trim_start_matches("error: "))
 }
 
 fn is_id(text: &OsString) -> bool {

@@ -6,6 +6,7 @@
 //! standard error through the `log` crate.
 
 mod arguments;
+pub mod by_hand;
 mod logger;
 
 use crate::message::{self, Message};

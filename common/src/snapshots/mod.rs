@@ -250,6 +250,16 @@ impl Snapshots {
         &self.directory
     }
 
+    /// The numbered files in `S.snap`.
+    pub fn files(&self) -> impl Iterator<Item = (u32, &Path)> {
+        self.files.iter().map(|(&id, file)| (id, file.as_path()))
+    }
+
+    /// What is wrong with `.current` files that name nothing usable.
+    pub fn pointers_astray(&self) -> impl Iterator<Item = SnapshotError> {
+        self.astray.values().filter_map(|pointer| self.follow(pointer).err())
+    }
+
     /// The file that the virtual machine writes to.
     #[must_use]
     pub fn active_file(&self) -> &Path {

@@ -17,6 +17,11 @@ pub struct Aside {
     taken: std::cell::Cell<u32>,
 }
 
+/// The file whose lock says whether the owner of the directory `path` lives.
+pub(super) fn lock_of(path: &Path) -> PathBuf {
+    path.join(LOCK)
+}
+
 fn lock(path: &Path) -> io::Result<Option<File>> {
     let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
     let file = OpenOptions::new()

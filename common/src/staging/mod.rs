@@ -284,3 +284,26 @@ pub fn image_name() -> io::Result<String> {
 pub fn is_left_over(name: &OsStr) -> bool {
     name.as_bytes().starts_with(STAGED.as_bytes()) || name.as_bytes().starts_with(TRASH.as_bytes())
 }
+
+/// Whether a driver that lives holds the left-over at `path`: a staged file, or a directory of what is on its
+/// way out.
+///
+/// # Errors
+/// Where that can't be found out: it is gone, or may not be read.
+pub fn is_held(path: &Path) -> io::Result<bool> {
+    let lock =
+        if fs::symlink_metadata(path)?.is_dir() { aside::lock_of(path) } else { path.into() };
+    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(&lock) {
+        Ok(file) => file,
+        // A directory whose owner was killed before it came to lock it, or while removing it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && lock != path => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    // Shared, which takes no right to write.
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}

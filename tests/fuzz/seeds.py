@@ -1,0 +1,131 @@
+#!/usr/bin/env python3
+"""Makes the first inputs of the fuzz targets: small sound files of every format, by the reference tools.
+
+usage: tests/fuzz/seeds.py DIRECTORY
+"""
+
+import os
+import struct
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = 64
+
+
+def keep(directory, name, data):
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / name).write_bytes(data)
+
+
+def sparse(data):
+    """The form of a sparse file that src/lib.rs reads: pieces that are not zero."""
+    pieces = b""
+    position = 0
+    while position < len(data):
+        if not any(data[position : position + BLOCK]):
+            position += BLOCK
+            continue
+        end = position
+        while end < len(data) and end - position < 4096 and any(data[end : end + BLOCK]):
+            end += BLOCK
+        piece = data[position:end]
+        pieces += struct.pack("<IH", position, len(piece)) + piece
+        position = end
+    return pieces
+
+
+def run(*command):
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def image(work, name, kind, options, size="64k", backing=None, commands=()):
+    path = work / name
+    command = ["qemu-img", "create", "-q", "-u", "-f", kind]
+    if options:
+        command += ["-o", options]
+    if backing:
+        command += ["-F", "qcow2", "-b", backing]
+    run(*command, str(path), size)
+    for line in commands:
+        run("qemu-io", "-f", kind, "-c", line, str(path))
+    return path.read_bytes()
+
+
+def messages(corpus):
+    for path in sorted((ROOT / "tests/canned").glob("*.xml")):
+        xml = path.read_bytes().strip()
+        keep(corpus / "message", path.name, xml)
+        keep(corpus / "base64", path.name, b"\x4c" + xml)
+        keep(corpus / "base64", path.name + ".plain", b"\x00" + xml)
+
+
+def qcow2(corpus, work):
+    small = "cluster_size=512"
+    writes = ["write -q -P 7 0 3k", "write -q -z 8k 4k", "write -q -P 9 40k 1k"]
+    packed = ["write -q -c -P 7 1k 512", "write -q -c -P 8 9k 512"]
+    shapes = {
+        "v2": image(work, "v2", "qcow2", f"compat=0.10,{small}", commands=writes[:1]),
+        "v3": image(work, "v3", "qcow2", small, commands=writes),
+        "zlib": image(work, "zlib", "qcow2", small, commands=packed),
+        "zstd": image(work, "zstd", "qcow2", f"compression_type=zstd,{small}", commands=packed),
+        "bits": image(work, "bits", "qcow2", f"refcount_bits=1,{small}", size="1k"),
+    }
+    overlay = image(work, "overlay", "qcow2", small, backing="v3", commands=["write -q -P 1 2k 2k"])
+    large = image(work, "large", "qcow2", "extended_l2=on,cluster_size=16k")
+    for name, data in {**shapes, "overlay": overlay, "large": large}.items():
+        keep(corpus / "qcow2_header", name, data[:1024])
+        keep(corpus / "admit", name, sparse(data))
+    for name, data in shapes.items():
+        keep(corpus / "qcow2_map", name, struct.pack("<HH", len(data), 0) + data)
+        chain = struct.pack("<HH", len(overlay), len(data)) + overlay + data
+        keep(corpus / "qcow2_map", "on-" + name, chain)
+    raw = struct.pack("<HH", len(overlay), 0) + overlay + b"raw" * 700
+    keep(corpus / "qcow2_map", "on-raw", raw)
+
+
+def foreign(corpus, work):
+    kinds = [("vmdk", ""), ("vdi", ""), ("vhdx", "block_size=1M"), ("vpc", "")]
+    for number, (kind, options) in enumerate(kinds):
+        pieces = sparse(image(work, kind, kind, options, size="1M"))
+        keep(corpus / "foreign", kind, bytes([number]) + pieces)
+        keep(corpus / "admit", kind, pieces)
+    luks = b"LUKS\xba\xbe\x00\x01" + bytes(96) + struct.pack(">I", 4096)
+    keep(corpus / "foreign", "luks1", b"\x04" + sparse(luks.ljust(512, b"\1")))
+    json = b'{"segments":{"0":{"offset":"16777216","size":"dynamic"}}}'
+    second = b"LUKS\xba\xbe\x00\x02" + struct.pack(">Q", 16384)
+    luks2 = second.ljust(4096, b"\0") + json.ljust(12288, b"\0")
+    keep(corpus / "foreign", "luks2", b"\x04" + sparse(luks2))
+    keep(corpus / "admit", "luks", sparse(luks2))
+    for name, magic in {"gz": b"\x1f\x8b\x08", "xz": b"\xfd7zXZ\0", "qed": b"QED\0", "raw": b"\xeb\x3c"}.items():
+        keep(corpus / "admit", name, sparse(magic.ljust(512, b"\1")))
+
+
+def snapshots(corpus):
+    """Scripts: (what, where, with what) for each step; see targets/snapshots.rs."""
+    directory, link, text, overlay, base = 0, 1, 2, 3, 4
+    chain = [base, 0, 0, directory, 1, link, 6, 4, link, 2, 11, overlay, 3, 6, 0, overlay, 4, 7, 0]
+    keep(corpus / "snapshots", "chain", bytes(chain))
+    keep(corpus / "snapshots", "current", bytes(chain + [text, 8, 13, overlay, 5, 2, 0]))
+    local = [directory, 1, base, 2, 0, overlay, 3, 0, 0, overlay, 4, 1, 0, link, 0, 7]
+    keep(corpus / "snapshots", "local", bytes(local))
+    copies = [base, 0, 0, directory, 1, base, 2, 0, base, 3, 0, text, 12, 0]
+    keep(corpus / "snapshots", "copies", bytes(copies))
+    keep(corpus / "snapshots", "out", bytes([directory, 1, overlay, 2, 9, 0, link, 3, 9, link, 0, 7]))
+
+
+def main():
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    corpus = Path(sys.argv[1]).resolve()
+    with tempfile.TemporaryDirectory() as work:
+        os.chdir(work)
+        messages(corpus)
+        qcow2(corpus, Path(work))
+        foreign(corpus, Path(work))
+        snapshots(corpus)
+
+
+main()

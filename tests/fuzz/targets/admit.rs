@@ -1,0 +1,35 @@
+//! The gate: what a file is, and whether it may be registered. The input is a sparse file.
+
+#![no_main]
+
+use ferrostore::gate::image::{Admission, admit};
+use ferrostore::image::Format;
+use ferrostore::image::probe::HEAD;
+use ferrostore::image::qcow2::{Encryption, Header};
+use ferrostore_fuzz::Sparse;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    let image = Sparse::of(input);
+    let Ok(head) = image.read(0, HEAD) else { return };
+    match admit(&head, &|offset, length| image.read(offset, length)) {
+        Ok((Admission::Disk(Format::Qcow2), size)) => {
+            let file = ferrostore_fuzz::file(&head);
+            let header = file.ok().and_then(|file| Header::read(&file).ok());
+            // Its extensions may lie behind the head; then the gate alone has seen them.
+            if let Some(header) = header {
+                assert_eq!(size, Some(header.size));
+                assert!(header.backing_file.is_none() && !header.has_data_file);
+                assert!(header.encryption != Encryption::Aes);
+            }
+        }
+        Ok((Admission::Disk(Format::Raw), _)) => {
+            // Whoever probes what is kept as raw must not take it for something that names other files.
+            for magic in [&b"QFI\xfb"[..], b"KDMV", b"COWD", b"QED\0", b"vhdxfile", b"conectix"] {
+                assert!(!head.starts_with(magic), "{magic:?} is no raw disk");
+            }
+        }
+        Ok(_) => {}
+        Err(refusal) => assert!(!refusal.to_string().is_empty()),
+    }
+});
