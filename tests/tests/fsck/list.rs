@@ -103,9 +103,9 @@ fn a_snapshot_that_only_oned_knows_is_missing() {
     fs::remove_file(format!("{}.md5sum", copies.source())).unwrap();
     let neighbour = image(1, &format!("{}/{}", cloud.base_path(), "b".repeat(32)), "");
     let with = |ids: &[u32]| {
-        let ids: String =
+        let ids: Vec<String> =
             ids.iter().map(|id| format!("<SNAPSHOT><ID>{id}</ID></SNAPSHOT>")).collect();
-        let more = format!("<FORMAT>raw</FORMAT><SNAPSHOTS>{ids}</SNAPSHOTS>");
+        let more = format!("<FORMAT>raw</FORMAT><SNAPSHOTS>{}</SNAPSHOTS>", ids.concat());
         pool(&[neighbour.clone(), image(2, &copies.source(), &more)])
     };
     cloud.fsck().knowing(with(&[0, 1, 2])).run().clean();
