@@ -132,7 +132,7 @@ impl Examination<'_> {
                 // Told already.
                 Ok(_) | Err(SnapshotError::Astray { .. }) => {}
                 Err(_) => {
-                    self.damage(format!("oned knows the snapshot {id}, and it is not on disk"))
+                    self.damage(format!("oned knows the snapshot {id}, and it is not on disk"));
                 }
             }
         }
