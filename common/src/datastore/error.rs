@@ -36,10 +36,12 @@ pub enum DatastoreError {
         reason: String,
     },
     /// The kind has no such verb.
-    #[error("{verb} is not supported in this kind of datastore (DATASTORE/DS_MAD)")]
+    #[error("{verb} is not supported by DS_MAD {ds_mad}: use a datastore of another kind for it")]
     NotSupported {
         /// The verb.
         verb: &'static str,
+        /// The driver's name.
+        ds_mad: String,
     },
     /// A digest is wrong.
     #[error(transparent)]

@@ -4,9 +4,14 @@
 //! [`Datastore`], and one line in the list below. Kinds are an `enum` and no trait objects, so that
 //! an executable holds the code of its own verb only.
 
+pub mod dev;
+pub mod dummy;
 mod error;
+mod existing;
 pub mod fs;
 mod intake;
+pub mod iscsi_libvirt;
+pub mod virtiofs;
 
 use crate::message::{Image, Mebibytes, Message};
 use crate::settings::{Settings, SettingsError};
@@ -69,12 +74,20 @@ pub trait Datastore: Sized {
     /// Where the message asks for what this kind can't do.
     fn open(message: &Message, settings: &Settings) -> Result<Self, DatastoreError>;
 
+    /// `DS_MAD`, the name that OpenNebula knows the datastore's driver by.
+    fn ds_mad(&self) -> &str;
+
+    /// What a verb says that the kind does not have.
+    fn not_supported(&self, verb: &'static str) -> DatastoreError {
+        DatastoreError::NotSupported { verb, ds_mad: self.ds_mad().to_owned() }
+    }
+
     /// Registers the image at `IMAGE/PATH`.
     ///
     /// # Errors
     /// [`DatastoreError`]; then the datastore is as before. So with all verbs.
     fn cp(&self, _: &Image) -> Result<Registered, DatastoreError> {
-        Err(DatastoreError::NotSupported { verb: "cp" })
+        Err(self.not_supported("cp"))
     }
 
     /// Makes a new empty image; its SOURCE.
@@ -82,7 +95,7 @@ pub trait Datastore: Sized {
     /// # Errors
     /// [`DatastoreError`].
     fn mkfs(&self, _: &Image) -> Result<String, DatastoreError> {
-        Err(DatastoreError::NotSupported { verb: "mkfs" })
+        Err(self.not_supported("mkfs"))
     }
 
     /// Copies the image at `IMAGE/PATH`, a SOURCE in this or another datastore.
@@ -90,7 +103,7 @@ pub trait Datastore: Sized {
     /// # Errors
     /// [`DatastoreError`].
     fn clone(&self, _: &Image) -> Result<Registered, DatastoreError> {
-        Err(DatastoreError::NotSupported { verb: "clone" })
+        Err(self.not_supported("clone"))
     }
 
     /// Deletes the image at `IMAGE/SOURCE`.
@@ -98,7 +111,7 @@ pub trait Datastore: Sized {
     /// # Errors
     /// [`DatastoreError`].
     fn rm(&self, _: &Image) -> Result<(), DatastoreError> {
-        Err(DatastoreError::NotSupported { verb: "rm" })
+        Err(self.not_supported("rm"))
     }
 
     /// The size that the image at `IMAGE/PATH` would have.
@@ -106,7 +119,7 @@ pub trait Datastore: Sized {
     /// # Errors
     /// [`DatastoreError`].
     fn stat(&self, _: &Image) -> Result<Mebibytes, DatastoreError> {
-        Err(DatastoreError::NotSupported { verb: "stat" })
+        Err(self.not_supported("stat"))
     }
 
     /// Takes the image back to the snapshot `IMAGE/TARGET_SNAPSHOT`.
@@ -114,7 +127,7 @@ pub trait Datastore: Sized {
     /// # Errors
     /// [`DatastoreError`].
     fn snap_revert(&self, _: &Image) -> Result<(), DatastoreError> {
-        Err(DatastoreError::NotSupported { verb: "snap_revert" })
+        Err(self.not_supported("snap_revert"))
     }
 
     /// Deletes the snapshot `IMAGE/TARGET_SNAPSHOT`.
@@ -122,7 +135,7 @@ pub trait Datastore: Sized {
     /// # Errors
     /// [`DatastoreError`].
     fn snap_delete(&self, _: &Image) -> Result<(), DatastoreError> {
-        Err(DatastoreError::NotSupported { verb: "snap_delete" })
+        Err(self.not_supported("snap_delete"))
     }
 
     /// Makes the image what the snapshot `IMAGE/TARGET_SNAPSHOT` holds, without any snapshots.
@@ -130,7 +143,7 @@ pub trait Datastore: Sized {
     /// # Errors
     /// [`DatastoreError`].
     fn snap_flatten(&self, _: &Image) -> Result<(), DatastoreError> {
-        Err(DatastoreError::NotSupported { verb: "snap_flatten" })
+        Err(self.not_supported("snap_flatten"))
     }
 
     /// Space in the datastore.
@@ -138,7 +151,7 @@ pub trait Datastore: Sized {
     /// # Errors
     /// [`DatastoreError`].
     fn monitor(&self) -> Result<Usage, DatastoreError> {
-        Err(DatastoreError::NotSupported { verb: "monitor" })
+        Err(self.not_supported("monitor"))
     }
 
     /// Where a marketplace can fetch the image at `IMAGE/SOURCE`.
@@ -146,7 +159,7 @@ pub trait Datastore: Sized {
     /// # Errors
     /// [`DatastoreError`].
     fn export(&self, _: &Image) -> Result<Export, DatastoreError> {
-        Err(DatastoreError::NotSupported { verb: "export" })
+        Err(self.not_supported("export"))
     }
 }
 
@@ -186,6 +199,10 @@ macro_rules! kinds {
 // The kinds: DS_MAD (or KIND in the driver's own configuration file) and type. One line each.
 kinds! {
     "fs" => File(fs::FileDatastore),
+    "dev" => Device(dev::DeviceDatastore),
+    "iscsi_libvirt" => Iscsi(iscsi_libvirt::IscsiDatastore),
+    "virtiofs" => Directory(virtiofs::DirectoryDatastore),
+    "dummy" => Dummy(dummy::DummyDatastore),
 }
 
 /// Opens the datastore of a message.

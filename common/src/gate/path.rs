@@ -40,6 +40,14 @@ pub enum PathError {
         /// SAFE_DIRS.
         safe: String,
     },
+    /// A directory with a restricted one in it.
+    #[error(
+        "holds the restricted directory {restricted}: give a directory that has none in it, or have the administrator add this one to SAFE_DIRS"
+    )]
+    Encloses {
+        /// The directory in it.
+        restricted: String,
+    },
     /// A FIFO, a socket, a device.
     #[error("is a {kind}, and only {wanted} can be registered in this datastore")]
     WrongKind {
@@ -78,6 +86,18 @@ pub enum Kind {
     BlockDevice,
 }
 
+/// What passed the gate, but was not opened for reading.
+#[derive(Debug)]
+pub struct Located {
+    handle: File,
+    /// Where it really lies.
+    pub real_path: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// What the system says of it.
+    pub metadata: std::fs::Metadata,
+}
+
 /// A file that passed the gate.
 #[derive(Debug)]
 pub struct Admitted {
@@ -94,7 +114,12 @@ pub struct Admitted {
 pub struct PathRules {
     restricted: Vec<PathBuf>,
     safe: Vec<PathBuf>,
+    /// Safe directories whose links are as safe as what lies in them.
+    safe_for_links: Vec<PathBuf>,
 }
+
+/// The directory of device files.
+const DEVICES: &str = "/dev";
 
 impl PathRules {
     /// The rules of `datastore`: its own lists, and OpenNebula's directories.
@@ -102,7 +127,23 @@ impl PathRules {
     pub fn of(datastore: &Datastore, settings: &Settings) -> Self {
         let mut restricted = datastore.restricted_dirs.clone();
         restricted.extend(settings.always_restricted());
-        Self { restricted, safe: datastore.safe_dirs.clone() }
+        Self { restricted, safe: datastore.safe_dirs.clone(), safe_for_links: Vec::new() }
+    }
+
+    /// The rules of a `datastore` of devices: those of files, but for two things.
+    ///
+    /// `RESTRICTED_DIRS=/`, which oned sets where the administrator sets nothing, would leave no device
+    /// at all; it counts only beside a safe directory in `/dev`. And a link in such a directory is as safe as a device
+    /// in it, because the lasting names of devices (`/dev/disk/by-id`) are links.
+    #[must_use]
+    pub fn for_devices(datastore: &Datastore, settings: &Settings) -> Self {
+        let mut rules = Self::of(datastore, settings);
+        rules.safe_for_links =
+            rules.safe.iter().filter(|directory| directory.starts_with(DEVICES)).cloned().collect();
+        if rules.safe_for_links.is_empty() {
+            rules.restricted.retain(|directory| directory != Path::new("/"));
+        }
+        rules
     }
 
     /// Opens `path` if it is one of `kinds` and lies where files may be registered from.
@@ -110,6 +151,21 @@ impl PathRules {
     /// # Errors
     /// [`PathError`].
     pub fn admit(&self, path: &Path, kinds: &[Kind]) -> Result<Admitted, PathError> {
+        let Located { handle, real_path, kind, .. } = self.locate(path, kinds)?;
+        let flags = nix::libc::O_NOCTTY | nix::libc::O_NONBLOCK;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(by_descriptor(&handle))
+            .map_err(|source| PathError::Unopenable { source })?;
+        Ok(Admitted { file, real_path, kind })
+    }
+
+    /// Finds `path` as [`Self::admit`] does, without opening it for reading.
+    ///
+    /// # Errors
+    /// [`PathError`].
+    pub fn locate(&self, path: &Path, kinds: &[Kind]) -> Result<Located, PathError> {
         if !path.is_absolute() {
             return Err(PathError::Relative);
         }
@@ -123,20 +179,16 @@ impl PathRules {
             }
         };
         let metadata = handle.metadata().map_err(unopenable)?;
-        let by_descriptor = format!("/proc/self/fd/{}", handle.as_raw_fd());
-        let real_path = std::fs::read_link(&by_descriptor).map_err(unopenable)?;
+        let real_path = std::fs::read_link(by_descriptor(&handle)).map_err(unopenable)?;
         if metadata.nlink() == 0 {
             return Err(PathError::Removed);
         }
         self.check(path, &real_path)?;
         let kind = kind_of(&metadata, kinds)?;
-        let flags = nix::libc::O_NOCTTY | nix::libc::O_NONBLOCK;
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(&by_descriptor)
-            .map_err(unopenable)?;
-        Ok(Admitted { file, real_path, kind })
+        if kind == Kind::Directory {
+            self.check_inside(&real_path)?;
+        }
+        Ok(Located { handle, real_path, kind, metadata })
     }
 
     fn check(&self, path: &Path, real: &Path) -> Result<(), PathError> {
@@ -144,7 +196,8 @@ impl PathRules {
             real.starts_with(directory)
                 || directory.canonicalize().is_ok_and(|directory| real.starts_with(directory))
         };
-        if self.safe.iter().any(within) {
+        let is_safe_link = |directory: &PathBuf| nearest(path).starts_with(directory);
+        if self.safe.iter().any(within) || self.safe_for_links.iter().any(is_safe_link) {
             return Ok(());
         }
         let Some(directory) = self.restricted.iter().find(|directory| within(directory)) else {
@@ -157,6 +210,28 @@ impl PathRules {
             safe: if list.is_empty() { "none are set".to_owned() } else { list.join(" ") },
         })
     }
+
+    /// Checks that no restricted directory lies in the directory `real`.
+    fn check_inside(&self, real: &Path) -> Result<(), PathError> {
+        let inside = |directory: &&PathBuf| {
+            directory.starts_with(real)
+                || directory.canonicalize().is_ok_and(|directory| directory.starts_with(real))
+        };
+        let is_safe = |directory: &PathBuf| {
+            directory.canonicalize().is_ok_and(|directory| real.starts_with(directory))
+        };
+        match self.restricted.iter().find(inside) {
+            Some(directory) if !self.safe.iter().any(is_safe) => {
+                Err(PathError::Encloses { restricted: directory.display().to_string() })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The name by which an open file can be opened once more, whatever its path names by now.
+fn by_descriptor(handle: &File) -> String {
+    format!("/proc/self/fd/{}", handle.as_raw_fd())
 }
 
 /// The real path of what exists of `path`, and the rest as it is.

@@ -146,6 +146,9 @@ pub struct Datastore {
     pub sparse: bool,
     /// `TEMPLATE/TLS_VERIFY`; `None`: as the driver's configuration file says, else yes.
     pub tls_verify: Option<bool>,
+    /// `TEMPLATE/DATASTORE_CAPACITY_CHECK`, default yes: whether oned holds an image's size against the
+    /// free space of the datastore.
+    pub capacity_check: bool,
     /// `TEMPLATE/BRIDGE_LIST`, hosts.
     pub bridge_list: Vec<String>,
     /// `TEMPLATE/STAGING_DIR`.

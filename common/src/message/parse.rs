@@ -165,6 +165,11 @@ impl Datastore {
                 "" => None,
                 text => Some(yes_no("DATASTORE/TEMPLATE/TLS_VERIFY", text, true)?),
             },
+            capacity_check: yes_no(
+                "DATASTORE/TEMPLATE/DATASTORE_CAPACITY_CHECK",
+                &template.datastore_capacity_check,
+                true,
+            )?,
             bridge_list: words(&template.bridge_list),
             staging_dir: template.staging_dir.trim().to_owned(),
             nfs_auto_enable: yes_no(

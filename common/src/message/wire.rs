@@ -81,6 +81,7 @@ pub(super) struct DatastoreTemplate {
     pub limit_transfer_bw: String,
     pub sparse: String,
     pub tls_verify: String,
+    pub datastore_capacity_check: String,
     pub bridge_list: String,
     pub staging_dir: String,
     pub nfs_auto_enable: String,

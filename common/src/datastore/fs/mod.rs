@@ -63,6 +63,10 @@ impl Datastore for FileDatastore {
         Ok(Self { intake, base_path, directory })
     }
 
+    fn ds_mad(&self) -> &str {
+        &self.intake.attributes.ds_mad
+    }
+
     fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
         self.register(image).map_err(|error| self.located(error))
     }

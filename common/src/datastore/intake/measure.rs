@@ -102,7 +102,11 @@ pub(in crate::datastore) fn disk_usage(directory: &Path) -> io::Result<u64> {
     while let Some(directory) = waiting.pop() {
         for entry in std::fs::read_dir(&directory)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                // Others may be at work in it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                metadata => metadata?,
+            };
             if metadata.nlink() == 1
                 || metadata.is_dir()
                 || linked.insert((metadata.dev(), metadata.ino()))

@@ -18,6 +18,7 @@ pub(super) use bytes::{head_of, reader_of, reading};
 pub(super) use destination::{Begun, Destination};
 pub(super) use fetch::Origin;
 pub(super) use import::Import;
+pub(super) use measure::disk_usage;
 use std::path::Path;
 
 /// What every kind of datastore that takes images in knows of its message and its machine.
@@ -135,7 +136,7 @@ fn list(types: &[ImageType]) -> String {
 }
 
 /// `IMAGE/PATH` is at fault; a password in it is not shown.
-fn path_error(image: &Image, reason: impl std::fmt::Display) -> DatastoreError {
+pub(super) fn path_error(image: &Image, reason: impl std::fmt::Display) -> DatastoreError {
     let shown = without_password(image.path().unwrap_or_default());
     DatastoreError::value("IMAGE/PATH", shown, reason)
 }
