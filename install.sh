@@ -7,20 +7,26 @@ umask 022
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 actions=(cp mkfs clone rm stat snap_revert snap_flatten snap_delete monitor export)
 
+# The kinds of datastores that the drivers serve (the list `kinds!` of common/src/datastore/mod.rs).
+known=(fs dev iscsi_libvirt virtiofs dummy)
+
 usage() {
     cat <<'USAGE'
-Usage: ./install.sh [--name NAME] [--prefix DIR] [--no-build] [--dry-run]
-       ./install.sh --uninstall [--name NAME] [--prefix DIR] [--dry-run]
+Usage: ./install.sh [--kind KIND]... [--name NAME] [--prefix DIR] [--no-build] [--dry-run]
+       ./install.sh --uninstall [--kind KIND]... [--name NAME] [--prefix DIR] [--dry-run]
        ./install.sh --demo | --help
 
 Builds the ten drivers with cargo and puts them into $REMOTES/datastore/fs,
 where oned finds them at its next call: no restart is needed. $REMOTES is
 /var/lib/one/remotes, or $ONE_LOCATION/var/remotes where ONE_LOCATION is set.
 
-  --name NAME   make a DS_MAD of its own instead of replacing `fs`: drivers in
-                $REMOTES/datastore/NAME, their kind in
-                $REMOTES/etc/datastore/NAME/NAME.conf; the lines that oned.conf
-                needs are printed
+  --kind KIND   install another kind of datastore than fs, in the place of the
+                stock drivers of that name: fs, dev, iscsi_libvirt,
+                virtiofs or dummy. Several at once: repeat it, or put commas
+  --name NAME   make a DS_MAD of its own instead of replacing the stock one:
+                drivers in $REMOTES/datastore/NAME, their kind (that of --kind,
+                or fs) in $REMOTES/etc/datastore/NAME/NAME.conf. The name of a
+                kind means that kind
   --prefix DIR  install below DIR instead of /, for packaging: missing folders
                 are created
   --no-build    install the drivers that target/release holds; don't call cargo
@@ -30,8 +36,9 @@ where oned finds them at its next call: no restart is needed. $REMOTES is
                 installs nothing
   --help        this text
 
-The scripts that the drivers replace are kept in $REMOTES/datastore/fs.stock.
-That copy is never written to again. Other files of the folder stay untouched.
+The lines that oned.conf and sudo still need are printed. The scripts that the
+drivers replace are kept beside them, as in $REMOTES/datastore/fs.stock. That
+copy is never written to again. Other files of the folder stay untouched.
 USAGE
 }
 
@@ -40,15 +47,20 @@ die() { printf 'install.sh: %s\n' "$*" >&2; exit 1; }
 
 # ---------------------------------------------------------------- arguments
 
-name=fs prefix='' build=yes dry=no mode=install
+kinds=() one_name='' prefix='' build=yes dry=no mode=install
+set_option() { # set_option --OPTION VALUE
+    local list
+    [ -n "$2" ] || die "$1 needs a value; see ./install.sh --help"
+    case $1 in
+        --kind) IFS=, read -r -a list <<<"$2"; kinds+=("${list[@]}") ;;
+        --name) one_name=$2 ;;
+        --prefix) prefix=$2 ;;
+    esac
+}
 while [ $# -gt 0 ]; do
     case $1 in
-        --name|--prefix)
-            [ -n "${2-}" ] || die "$1 needs a value; see ./install.sh --help"
-            if [ "$1" = --name ]; then name=$2; else prefix=$2; fi
-            shift ;;
-        --name=*) name=${1#*=} ;;
-        --prefix=*) prefix=${1#*=} ;;
+        --kind|--name|--prefix) set_option "$1" "${2-}"; shift ;;
+        --kind=*|--name=*|--prefix=*) set_option "${1%%=*}" "${1#*=}" ;;
         --no-build) build=no ;;
         --dry-run) dry=yes ;;
         --uninstall) mode=uninstall ;;
@@ -59,8 +71,18 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-[[ $name =~ ^[A-Za-z0-9][A-Za-z0-9_-]*$ ]] ||
-    die "'$name' can't be the name of a DS_MAD: use letters, digits, '-' and '_'"
+is_kind() { case " ${known[*]} " in *" $1 "*) ;; *) return 1 ;; esac; }
+
+for kind in "${kinds[@]}"; do
+    is_kind "$kind" || die "'$kind' is no kind of datastore: it must be one of ${known[*]}"
+done
+if [ -n "$one_name" ]; then
+    [[ $one_name =~ ^[A-Za-z0-9][A-Za-z0-9_-]*$ ]] ||
+        die "'$one_name' can't be the name of a DS_MAD: use letters, digits, '-' and '_'"
+    [ ${#kinds[@]} -le 1 ] || die "--name is for one kind, and --kind gives ${#kinds[@]}: ${kinds[*]}"
+    if [ ${#kinds[@]} = 0 ] && is_kind "$one_name"; then kinds=("$one_name"); fi
+fi
+[ ${#kinds[@]} -gt 0 ] || kinds=(fs)
 case $prefix in ''|/*) ;; *) prefix=$PWD/$prefix ;; esac
 prefix=${prefix%/}
 
@@ -73,9 +95,17 @@ else
 fi
 remotes=$prefix$var/remotes
 datastores=$remotes/datastore
-dir=$datastores/$name
-conf_dir=$remotes/etc/datastore/$name
-conf=$conf_dir/$name.conf
+
+# What is worked on: the drivers of one DS_MAD.
+name='' kind='' dir='' conf_dir='' conf=''
+work_on() { # work_on KIND
+    kind=$1
+    name=${one_name:-$kind}
+    dir=$datastores/$name
+    conf_dir=$remotes/etc/datastore/$name
+    conf=$conf_dir/$name.conf
+}
+
 built=${CARGO_TARGET_DIR:-$here/target}/release
 case $built in /*) ;; *) built=$PWD/$built ;; esac
 
@@ -188,8 +218,7 @@ call() { # call DRIVER ID IMAGE_XML: as oned does, as the user that oned runs as
 }
 
 scratch='' self_env=()
-self_test() { # self_test FOLDER: one call that writes nothing, one that reads a file
-    local reply three_lines='^USED_MB=[0-9]+ TOTAL_MB=[0-9]+ FREE_MB=[0-9]+$'
+self_test() { # self_test FOLDER: one call that writes nothing, one that looks at something
     scratch=$(mktemp -d "${TMPDIR:-/var/tmp}/ferrostore-selftest.XXXXXX")
     mkdir "$scratch/datastore" "$scratch/one"
     truncate -s 3M "$scratch/image"
@@ -199,14 +228,45 @@ self_test() { # self_test FOLDER: one call that writes nothing, one that reads a
         ln -s "$prefix$var" "$scratch/one/var"
         self_env=("ONE_LOCATION=$scratch/one")
     fi
-
-    reply=$(call "$1/monitor" 100 '') || self_test_failed monitor
-    [[ ${reply//$'\n'/ } =~ $three_lines ]] || self_test_failed monitor "$reply"
-    reply=$(call "$1/stat" 1 "<IMAGE><PATH><![CDATA[$scratch/image]]></PATH><SIZE></SIZE></IMAGE>") ||
-        self_test_failed stat
-    [ "$reply" = 3 ] || self_test_failed stat "$reply"
+    case $kind in
+        fs)
+            replies "$1" monitor '' '^USED_MB=[0-9]+ TOTAL_MB=[0-9]+ FREE_MB=[0-9]+$'
+            replies "$1" stat "$scratch/image" '^3$' ;;
+        lvm)
+            # Its volume group is there only once the datastore is.
+            refuses "$1" monitor '' 'vg-one-100'
+            replies "$1" stat "$scratch/image" '^3$' ;;
+        dev)
+            replies "$1" monitor '' '^USED_MB=0 TOTAL_MB=1 FREE_MB=1$'
+            refuses "$1" stat "$scratch/image" 'block device' ;;
+        iscsi_libvirt)
+            replies "$1" monitor '' '^USED_MB=0 TOTAL_MB=1 FREE_MB=1$'
+            replies "$1" stat 'iqn.2001-04.com.example:disk/1' '^0$' ;;
+        virtiofs)
+            replies "$1" monitor '' '^USED_MB=0 TOTAL_MB=0 FREE_MB=0$'
+            replies "$1" stat "$scratch/datastore" '^[0-9]+$' ;;
+        dummy)
+            replies "$1" monitor '' '^USED_MB=[0-9]+ TOTAL_MB=[0-9]+ FREE_MB=[0-9]+$'
+            replies "$1" stat nothing '^1024$' ;;
+    esac
     rm -rf "$scratch"
     scratch=''
+}
+
+image_at() { # image_at PATH: what stat gets; nothing for nothing
+    [ -z "$1" ] || printf '<IMAGE><PATH><![CDATA[%s]]></PATH><SIZE></SIZE></IMAGE>' "$1"
+}
+
+replies() { # replies FOLDER ACTION PATH PATTERN
+    local reply
+    reply=$(call "$1/$2" 100 "$(image_at "$3")") || self_test_failed "$2"
+    [[ ${reply//$'\n'/ } =~ $4 ]] || self_test_failed "$2" "$reply"
+}
+
+refuses() { # refuses FOLDER ACTION PATH WORDS
+    local reply
+    if reply=$(call "$1/$2" 100 "$(image_at "$3")"); then self_test_failed "$2" "$reply"; fi
+    grep -qF -- "$4" "$scratch/stderr" || self_test_failed "$2"
 }
 
 self_test_failed() { # self_test_failed ACTION [WRONG_REPLY]
@@ -282,7 +342,7 @@ keep_stock() { # the scripts that are about to be replaced, once
         if there "$dir/$action" && ! is_ours "$dir/$action"; then foreign+=("$action"); fi
     done
     [ ${#foreign[@]} -gt 0 ] || return 0
-    if [ "$name" != fs ]; then
+    if [ "$name" != "$kind" ]; then
         die "$dir holds drivers that are not ferrostore's: choose another --name"
     fi
     for action in "${foreign[@]}"; do
@@ -307,19 +367,19 @@ copy_stock() {
 }
 
 write_conf() {
-    [ "$name" != fs ] || return 0
     if [ -e "$conf" ] && grep -Eq '^[[:space:]]*KIND[[:space:]]*=' "$conf"; then
-        grep -Eq '^[[:space:]]*KIND[[:space:]]*=[[:space:]]*["'\'']?fs["'\'']?[[:space:]]*$' "$conf" ||
-            die "$conf sets another KIND than fs: choose another --name or change it"
+        grep -Eq '^[[:space:]]*KIND[[:space:]]*=[[:space:]]*["'\'']?'"$kind"'["'\'']?[[:space:]]*$' "$conf" ||
+            die "$conf sets another KIND than $kind: choose another --name or change it"
         return 0
     fi
-    [ ! -e "$conf" ] || die "$conf exists without a KIND: add the line KIND=fs to it and run this again"
-    step "write $conf: KIND=fs" create_conf
+    [ "$name" != "$kind" ] || return 0
+    [ ! -e "$conf" ] || die "$conf exists without a KIND: add the line KIND=$kind to it and run this again"
+    step "write $conf: KIND=$kind" create_conf
 }
 
 create_conf() {
     make_dir "$conf_dir"
-    printf 'KIND=fs\n' >"$work/conf"
+    printf 'KIND=%s\n' "$kind" >"$work/conf"
     chmod 0644 "$work/conf"
     own "$work/conf"
     new_conf=$conf
@@ -338,47 +398,7 @@ put_in_place() {
     sync "$dir"
 }
 
-# The lines that oned.conf needs for a DS_MAD of its own, made from the ones it has.
-oned_lines() {
-    local arguments='' default='' list
-    if [ -r "$oned_conf" ]; then
-        arguments=$(awk '/^[[:space:]]*#/ { next }
-            /^[[:space:]]*DATASTORE_MAD/ { inside = 1 }
-            inside && match($0, /ARGUMENTS[[:space:]]*=[[:space:]]*"[^"]*"/) {
-                text = substr($0, RSTART, RLENGTH); sub(/^[^"]*"/, "", text); sub(/"$/, "", text)
-                print text; exit
-            }
-            inside && /\]/ { inside = 0 }' "$oned_conf")
-    fi
-    if [ -z "$arguments" ]; then
-        arguments='-t 15 -d dummy,fs,lvm,ceph,dev,iscsi_libvirt -s shared,local,ceph,fs_lvm'
-        default=' (it has none that could be read: compare with OpenNebula'\''s default)'
-    fi
-    list=$(sed -n 's/^.*-d[[:space:]]*\([^[:space:]]*\).*$/\1/p' <<<"$arguments")
-    case ",$list," in
-        *",$name,"*) ;;
-        *) arguments=${arguments/"$list"/"$list,$name"} ;;
-    esac
-    say ''
-    say "oned.conf ($oned_conf) needs these two; replace its DATASTORE_MAD$default:"
-    cat <<LINES
-
-DATASTORE_MAD = [
-    EXECUTABLE = "one_datastore",
-    ARGUMENTS  = "$arguments"
-]
-
-DS_MAD_CONF = [
-    NAME = "$name", REQUIRED_ATTRS = "", PERSISTENT_ONLY = "NO",
-    MARKETPLACE_ACTIONS = "export"
-]
-
-LINES
-    say "Then restart oned (systemctl restart opennebula) and create datastores with DS_MAD=$name."
-}
-
 install_drivers() {
-    build_drivers
     trap finish EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
@@ -397,8 +417,99 @@ install_drivers() {
         say "put     ${#actions[@]} drivers into $dir"
     fi
     finished=yes
-    if [ "$name" != fs ]; then oned_lines; fi
-    if [ "$dry" = no ]; then say "done"; else say "nothing was changed"; fi
+}
+
+# ---------------------------------------------------------------- what else is needed
+
+# The ARGUMENTS of DATASTORE_MAD in oned.conf.
+mad_arguments() {
+    awk '/^[[:space:]]*#/ { next }
+        /^[[:space:]]*DATASTORE_MAD/ { inside = 1 }
+        inside && match(toupper($0), /ARGUMENTS[[:space:]]*=[[:space:]]*"[^"]*"/) {
+            text = substr($0, RSTART, RLENGTH); sub(/^[^"]*"/, "", text); sub(/"$/, "", text)
+            print text; exit
+        }
+        inside && /\]/ { inside = 0 }' "$oned_conf"
+}
+
+# Names that oned.conf has a DS_MAD_CONF for.
+configured_mads() {
+    awk '/^[[:space:]]*#/ { next }
+        /^[[:space:]]*DS_MAD_CONF/ { inside = 1 }
+        inside && match(toupper($0), /[^A-Z_]NAME[[:space:]]*=[[:space:]]*"[^"]*"/) {
+            text = substr($0, RSTART, RLENGTH); sub(/^[^"]*"/, "", text); sub(/"$/, "", text)
+            print text
+        }
+        inside && /\]/ { inside = 0 }' "$oned_conf"
+}
+
+# What oned must know of a driver of this kind, beside its name.
+mad_attributes() { # mad_attributes KIND
+    case $1 in
+        fs) printf 'REQUIRED_ATTRS = "", PERSISTENT_ONLY = "NO",\n    MARKETPLACE_ACTIONS = "export"' ;;
+        lvm|dummy) printf 'REQUIRED_ATTRS = "", PERSISTENT_ONLY = "NO"' ;;
+        dev) printf 'REQUIRED_ATTRS = "DISK_TYPE", PERSISTENT_ONLY = "YES"' ;;
+        iscsi_libvirt) printf 'REQUIRED_ATTRS = "DISK_TYPE,ISCSI_HOST", PERSISTENT_ONLY = "YES"' ;;
+        virtiofs) printf 'REQUIRED_ATTRS = "", PERSISTENT_ONLY = "NO",\n    DATASTORE_CAPACITY_CHECK = "NO"' ;;
+    esac
+}
+
+# The lines that oned.conf lacks, made from the ones it has.
+oned_lines() {
+    local arguments='' configured='' default='' list new='' blocks='' names=()
+    if [ -r "$oned_conf" ]; then arguments=$(mad_arguments) configured=$(configured_mads); fi
+    if [ -z "$arguments" ]; then
+        arguments='-t 15 -d dummy,fs,lvm,ceph,dev,iscsi_libvirt -s shared,local,ceph,fs_lvm'
+        default=' (it has none that could be read: compare with OpenNebula'\''s default)'
+    fi
+    list=$(sed -n 's/^.*-d[[:space:]]*\([^[:space:]]*\).*$/\1/p' <<<"$arguments")
+    for kind in "${kinds[@]}"; do
+        work_on "$kind"
+        [ "$name" != fs ] || continue # every oned.conf has it
+        case ",$list$new," in *",$name,"*) ;; *) new+=",$name" ;; esac
+        if ! grep -qxF -- "$name" <<<"$configured"; then
+            blocks+=$(printf '\nDS_MAD_CONF = [\n    NAME = "%s", %s\n]' "$name" "$(mad_attributes "$kind")")$'\n'
+        fi
+        names+=("$name")
+    done
+    [ ${#names[@]} -gt 0 ] || return 0
+    say ''
+    if [ -z "$new$blocks" ] && [ -z "$default" ]; then
+        say "oned.conf ($oned_conf) has all that it needs for DS_MAD ${names[*]}."
+        return
+    fi
+    say "oned.conf ($oned_conf) needs these lines:"
+    if [ -n "$new$default" ]; then
+        say ''
+        say "# in the place of its DATASTORE_MAD$default"
+        printf 'DATASTORE_MAD = [\n    EXECUTABLE = "one_datastore",\n    ARGUMENTS  = "%s"\n]\n' \
+            "${arguments/"$list"/"$list$new"}"
+    fi
+    printf '%s\n' "$blocks"
+    say "Then restart oned (systemctl restart opennebula) and create datastores with DS_MAD ${names[*]}."
+}
+
+# The programs that a kind runs as root, through sudo.
+root_programs() { # root_programs KIND
+    case $1 in lvm) printf '%s\n' lvcreate lvremove lvchange lvextend lvs vgdisplay ;; esac
+}
+
+# The line that sudo lacks for oneadmin, as far as can be seen.
+sudo_lines() {
+    local program path missing=()
+    for kind in "${kinds[@]}"; do
+        for program in $(root_programs "$kind"); do
+            path=$(PATH=/usr/sbin:/usr/bin:/sbin:/bin command -v "$program") || path=/usr/sbin/$program
+            if [ "$(id -u)" != 0 ] || ! sudo -n -l -U oneadmin "$path" >/dev/null 2>&1; then
+                missing+=("$path")
+            fi
+        done
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    say ''
+    say "sudo must let oneadmin run these as root, unless it does already (/etc/sudoers.d/ferrostore):"
+    say ''
+    (IFS=,; say "oneadmin ALL=(root) NOPASSWD: ${missing[*]}" | sed 's/,/, /g')
 }
 
 # ---------------------------------------------------------------- uninstall
@@ -437,24 +548,40 @@ uninstall_drivers() {
     finished=yes
     if [ "$removed" = 0 ]; then say "nothing to do: no ferrostore drivers in $dir"; return; fi
     step "put the stock scripts back and remove the copies that are no longer needed" forget_stock
-    if [ "$name" != fs ]; then
-        if [ "$(cat "$conf" 2>/dev/null)" = KIND=fs ]; then step "remove $conf" rm -f "$conf"; fi
-        if [ "$dry" = no ]; then rmdir "$conf_dir" "$dir" 2>/dev/null || true; fi
+    if [ "$name" != "$kind" ]; then
+        case $(cat "$conf" 2>/dev/null) in KIND=*[!a-z_]*) ;; KIND=*) step "remove $conf" rm -f "$conf" ;; esac
+        if [ "$dry" = no ]; then rmdir "$conf_dir" 2>/dev/null || true; fi
     fi
-    if [ "$dry" = yes ]; then say "nothing was changed"; return; fi
+    if [ "$dry" = yes ]; then return; fi
+    rmdir "$dir" 2>/dev/null || true
     say "took    $removed drivers out of $dir"
     if [ "$restored" -gt 0 ]; then
         say "put     back the stock scripts: $restored"
-    elif [ "$name" = fs ]; then
+    elif [ "$name" = "$kind" ]; then
         say "warning: there were no stock scripts to put back; reinstall OpenNebula's package to get them"
     fi
-    [ "$name" = fs ] || say "Take $name out of DATASTORE_MAD and DS_MAD_CONF in $oned_conf and restart oned."
-    say "done"
+    [ "$name" = "$kind" ] || say "Take $name out of DATASTORE_MAD and DS_MAD_CONF in $oned_conf and restart oned."
 }
 
+# Each kind on its own: what one of them can't have doesn't take away what another has.
+for_each_kind() { # for_each_kind COMMAND
+    for kind in "${kinds[@]}"; do
+        (work_on "$kind"; "$1")
+    done
+}
+
+finished() { if [ "$dry" = no ]; then say "done"; else say "nothing was changed"; fi; }
+
 case $mode in
-    install) install_drivers ;;
-    uninstall) uninstall_drivers ;;
+    install)
+        build_drivers
+        for_each_kind install_drivers
+        oned_lines
+        sudo_lines
+        finished ;;
+    uninstall)
+        for_each_kind uninstall_drivers
+        finished ;;
     demo)
         build_drivers
         [ "$dry" = no ] || { say "would run tests/demo with the drivers in $built"; exit 0; }

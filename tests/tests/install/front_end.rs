@@ -6,11 +6,12 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use tempfile::TempDir;
 
 pub(crate) const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// A self-contained OpenNebula: stock drivers for `fs` and `ceph`, and an `oned.conf`.
+/// A self-contained OpenNebula: stock drivers for `fs`, `dev` and `ceph`, and an `oned.conf`.
 pub(crate) struct FrontEnd {
     pub(crate) world: TempDir,
 }
@@ -18,7 +19,7 @@ pub(crate) struct FrontEnd {
 impl FrontEnd {
     pub(crate) fn new() -> Self {
         let front_end = Self::bare();
-        for ds_mad in ["fs", "ceph"] {
+        for ds_mad in ["fs", "dev", "ceph"] {
             let folder = front_end.datastores().join(ds_mad);
             fs::create_dir_all(&folder).unwrap();
             for action in ACTIONS {
@@ -35,7 +36,8 @@ impl FrontEnd {
             "# DATASTORE_MAD = [ ARGUMENTS = \"-t 1 -d commented,out\" ]\n\
              TM_MAD = [ EXECUTABLE = \"one_tm\", ARGUMENTS = \"-t 9 -d dummy,ssh\" ]\n\
              DATASTORE_MAD = [\n    EXECUTABLE = \"one_datastore\",\n    \
-             ARGUMENTS  = \"-t 20 -d dummy,fs,ceph -s shared,ssh\"\n]\n",
+             ARGUMENTS  = \"-t 20 -d dummy,fs,dev,ceph -s shared,ssh\"\n]\n\
+             DS_MAD_CONF = [\n    NAME = \"dev\", REQUIRED_ATTRS = \"DISK_TYPE\", PERSISTENT_ONLY = \"YES\"\n]\n",
         )
         .unwrap();
         front_end
@@ -50,7 +52,7 @@ impl FrontEnd {
         fs::create_dir_all(front_end.built()).unwrap();
         fs::create_dir(front_end.temporary()).unwrap();
         for action in ACTIONS {
-            fs::copy(executable(action), front_end.built().join(action)).unwrap();
+            fs::copy(stripped(action), front_end.built().join(action)).unwrap();
         }
         front_end
     }
@@ -65,6 +67,11 @@ impl FrontEnd {
 
     pub(crate) fn fs(&self) -> PathBuf {
         self.datastores().join("fs")
+    }
+
+    /// The configuration file of a DS_MAD.
+    pub(crate) fn conf(&self, name: &str) -> PathBuf {
+        self.one().join(format!("var/remotes/etc/datastore/{name}/{name}.conf"))
     }
 
     pub(crate) fn stock(&self) -> PathBuf {
@@ -113,12 +120,26 @@ impl FrontEnd {
     }
 }
 
+/// The driver as a release has it: without the debugging information, which is nine tenths of it.
+fn stripped(action: &str) -> PathBuf {
+    static DIRECTORY: OnceLock<TempDir> = OnceLock::new();
+    let directory = DIRECTORY.get_or_init(|| {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        for action in ACTIONS {
+            let stripped = directory.path().join(action);
+            ferrostore_tests::run("strip", ["-o".into(), stripped, executable(action)]);
+        }
+        directory
+    });
+    directory.path().join(action)
+}
+
 pub(crate) fn holds_our_drivers(folder: &Path) {
     for action in ACTIONS {
         let file = folder.join(action);
         assert_eq!(
             fs::read(&file).unwrap(),
-            fs::read(executable(action)).unwrap(),
+            fs::read(stripped(action)).unwrap(),
             "{} is the driver that was built",
             file.display()
         );

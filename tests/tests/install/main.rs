@@ -1,6 +1,7 @@
 //! `install.sh`, run against throw-away front-ends with stock scripts in them.
 
 mod front_end;
+mod kinds;
 
 use ferrostore_tests::{ACTIONS, Cloud, executable};
 use front_end::{FrontEnd, REPOSITORY, fails, holds_our_drivers, succeeds, write_script};
@@ -122,10 +123,9 @@ fn a_name_of_its_own_gets_a_kind_and_the_lines_for_oned_conf() {
     let before = front_end.picture();
     let said = front_end.install(&["--name", "rust"]);
     holds_our_drivers(&front_end.datastores().join("rust"));
-    let conf = front_end.one().join("var/remotes/etc/datastore/rust/rust.conf");
-    assert_eq!(fs::read_to_string(conf).unwrap(), "KIND=fs\n");
+    assert_eq!(fs::read_to_string(front_end.conf("rust")).unwrap(), "KIND=fs\n");
     for line in [
-        "    ARGUMENTS  = \"-t 20 -d dummy,fs,ceph,rust -s shared,ssh\"\n",
+        "    ARGUMENTS  = \"-t 20 -d dummy,fs,dev,ceph,rust -s shared,ssh\"\n",
         "    NAME = \"rust\", REQUIRED_ATTRS = \"\", PERSISTENT_ONLY = \"NO\",\n",
         "    MARKETPLACE_ACTIONS = \"export\"\n",
     ] {
