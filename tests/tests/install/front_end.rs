@@ -122,16 +122,17 @@ impl FrontEnd {
 
 /// The driver as a release has it: without the debugging information, which is nine tenths of it.
 fn stripped(action: &str) -> PathBuf {
-    static DIRECTORY: OnceLock<TempDir> = OnceLock::new();
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     let directory = DIRECTORY.get_or_init(|| {
-        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("install");
+        fs::create_dir_all(&directory).unwrap();
         for action in ACTIONS {
-            let stripped = directory.path().join(action);
-            ferrostore_tests::run("strip", ["-o".into(), stripped, executable(action)]);
+            let arguments = ["-o".into(), directory.join(action), executable(action)];
+            ferrostore_tests::run("strip", arguments);
         }
         directory
     });
-    directory.path().join(action)
+    directory.join(action)
 }
 
 pub(crate) fn holds_our_drivers(folder: &Path) {
