@@ -2,7 +2,7 @@
 //!
 //! Each executable in `drivers/` is the story of one action; what a call, a message, a datastore or an
 //! image *is* lives here. The rooms, from the outside in: [`call`], [`check`], [`datastore`], [`snapshots`],
-//! [`source`], [`gate`], [`image`], [`command`], [`staging`], [`settings`], [`message`], [`progress`].
+//! [`source`], [`gate`], [`image`], [`mount`], [`command`], [`staging`], [`settings`], [`message`], [`progress`].
 //! Imports go down this list, never up.
 
 pub mod call;
@@ -12,6 +12,7 @@ pub mod datastore;
 pub mod gate;
 pub mod image;
 pub mod message;
+pub mod mount;
 pub mod progress;
 pub mod settings;
 pub mod snapshots;

@@ -1,6 +1,6 @@
 //! One call of a driver, made the way oned or a person makes it.
 
-use crate::{Cloud, Message, Outcome, executable, run};
+use crate::{Cloud, Listing, Message, Outcome, executable, run};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::ffi::OsString;
@@ -75,6 +75,7 @@ pub struct Call<'cloud> {
     environment: Vec<(String, OsString)>,
     user: Option<u32>,
     wrapper: Vec<OsString>,
+    listing: bool,
 }
 
 impl<'cloud> Call<'cloud> {
@@ -90,6 +91,7 @@ impl<'cloud> Call<'cloud> {
             environment: Vec::new(),
             user: None,
             wrapper: Vec::new(),
+            listing: true,
         }
     }
 
@@ -191,9 +193,19 @@ impl<'cloud> Call<'cloud> {
         self
     }
 
+    /// Doesn't look at the datastore before and after the call, for one that can't be looked at.
+    pub fn without_listing(mut self) -> Self {
+        self.listing = false;
+        self
+    }
+
+    fn listing(&self) -> Listing {
+        if self.listing { self.cloud.listing() } else { Listing::default() }
+    }
+
     /// Makes the call and waits for its end.
     pub fn run(self) -> Outcome {
-        let before = self.cloud.listing();
+        let before = self.listing();
         let (mut command, input) = self.prepare();
         let mut child = command
             .stdin(Stdio::piped())
@@ -220,7 +232,7 @@ impl<'cloud> Call<'cloud> {
             stderr: stderr.join().expect("the reader ends"),
             input_taken: writer.is_none_or(|writer| writer.join().expect("the writer ends")),
             before,
-            after: self.cloud.listing(),
+            after: self.listing(),
         }
     }
 

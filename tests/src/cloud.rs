@@ -17,7 +17,7 @@ pub struct Cloud {
 }
 
 impl Cloud {
-    /// A cloud on the file system of `/var/tmp`.
+    /// A cloud on the file system of `/var/tmp`, or of the directory `FERROSTORE_TEST_DIR`.
     pub fn new() -> Self {
         Self::build(None)
     }
@@ -40,8 +40,8 @@ impl Cloud {
     fn build(disk: Option<Disk>) -> Self {
         let directory = tempfile::Builder::new()
             .prefix("ferrostore-test.")
-            .tempdir_in("/var/tmp")
-            .expect("/var/tmp is writable");
+            .tempdir_in(directory_of_clouds())
+            .expect("the directory of clouds is writable");
         let root = directory.path().join("world");
         fs::create_dir(&root).unwrap();
         let mounts: Vec<Mount> = disk.map(|disk| Mount::new(disk, &root)).into_iter().collect();
@@ -191,6 +191,12 @@ impl Cloud {
             .set_escaped("IMAGE/PERSISTENT", "1")
             .set_escaped("IMAGE/TARGET_SNAPSHOT", id.to_string())
     }
+}
+
+/// `/var/tmp`, or what `FERROSTORE_TEST_DIR` says: there tests run on a file system that can't be made for
+/// each of them, such as one of a server.
+fn directory_of_clouds() -> PathBuf {
+    std::env::var_os("FERROSTORE_TEST_DIR").map_or_else(|| "/var/tmp".into(), PathBuf::from)
 }
 
 impl Default for Cloud {

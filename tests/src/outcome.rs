@@ -27,6 +27,12 @@ pub struct Outcome {
 
 const LEVELS: [&str; 4] = ["ERROR: ", "INFO: ", "WARN: ", "DEBUG: "];
 
+/// Whether nobody but a driver can have put it there.
+fn is_hidden(name: &str) -> bool {
+    // The mark of an export that was mounted for the datastore stays.
+    name.starts_with('.') && name != ".automounted"
+}
+
 impl Outcome {
     /// Standard error as text.
     pub fn stderr_text(&self) -> String {
@@ -64,7 +70,7 @@ impl Outcome {
         assert!(self.input_taken, "{} left input unread", self.action);
         assert_eq!(self.user_lines(), [""; 0], "a success has nothing but log lines on stderr");
         let staged: Vec<_> =
-            self.after.names().into_iter().filter(|name| name.starts_with('.')).collect();
+            self.after.names().into_iter().filter(|name| is_hidden(name)).collect();
         assert_eq!(staged, [""; 0], "nothing stays staged");
         let text = String::from_utf8(self.stdout.clone()).expect("a reply is UTF-8");
         Reply { text, outcome: self }

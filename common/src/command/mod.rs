@@ -5,6 +5,7 @@
 //! child dies with its driver.
 
 mod filesystem;
+mod mount;
 mod output;
 mod qemu;
 mod remote;
@@ -13,6 +14,7 @@ use crate::message::text::{one_line, shown};
 use crate::staging::interrupt;
 use crate::sys::{self, ChildLimits};
 pub use filesystem::{mkfs, mkswap};
+pub use mount::mount_nfs;
 pub use output::Output;
 pub use qemu::{qemu_img, qemu_img_convert};
 pub use remote::{Part, downloader, ssh_file};
@@ -41,6 +43,16 @@ pub enum CommandError {
         program: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// It did not end in the time that it was given.
+    #[error("`{}` was not done after {seconds} s", shown_command(program, arguments))]
+    TimedOut {
+        /// Its path.
+        program: PathBuf,
+        /// Its arguments.
+        arguments: Vec<OsString>,
+        /// How long it had, s.
+        seconds: u64,
     },
     /// It ended with a failure.
     #[error("`{}` failed ({status}): {}", shown_command(program, arguments), reason(stderr))]

@@ -15,7 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 /// So much of what a program prints on standard error is kept, bytes.
-const LONGEST_REASON: u64 = 16 << 10;
+pub(super) const LONGEST_REASON: u64 = 16 << 10;
 
 /// What a program prints, as a stream: it ends well only where the program does.
 #[derive(Debug)]

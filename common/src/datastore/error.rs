@@ -7,6 +7,7 @@ use crate::gate::path::PathError;
 use crate::image::ImageError;
 use crate::message::text::shown;
 use crate::message::{Image, MessageError};
+use crate::mount::MountError;
 use crate::settings::SettingsError;
 use crate::snapshots::SnapshotError;
 use crate::source::digest::DigestError;
@@ -55,6 +56,9 @@ pub enum DatastoreError {
     /// A program failed.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The export that the datastore lies on can't be used.
+    #[error(transparent)]
+    Mount(#[from] MountError),
     /// The bytes of an image could not be moved.
     #[error(transparent)]
     Image(#[from] ImageError),

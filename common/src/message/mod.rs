@@ -6,6 +6,7 @@
 //! accessors that return `Result` say which one is missing.
 
 mod error;
+mod nfs;
 mod parse;
 pub mod text;
 mod units;
@@ -13,6 +14,7 @@ mod wire;
 
 use base64::Engine as _;
 pub use error::MessageError;
+pub use nfs::NfsExport;
 pub use parse::parse;
 use std::path::PathBuf;
 pub use units::{Mebibytes, parse_bandwidth};
@@ -153,8 +155,8 @@ pub struct Datastore {
     pub bridge_list: Vec<String>,
     /// `TEMPLATE/STAGING_DIR`.
     pub staging_dir: String,
-    /// `TEMPLATE/NFS_AUTO_ENABLE`, default no.
-    pub nfs_auto_enable: bool,
+    /// The export that is to be mounted on `BASE_PATH`, where `TEMPLATE/NFS_AUTO_ENABLE` says yes.
+    pub nfs: Option<NfsExport>,
     base_path: String,
 }
 

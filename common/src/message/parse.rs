@@ -1,8 +1,8 @@
 //! From the bytes of a message to its typed values.
 
 use super::{
-    Datastore, DatastoreType, Image, ImageType, Mebibytes, Message, MessageError, Snapshot,
-    parse_bandwidth, text, wire,
+    Datastore, DatastoreType, Image, ImageType, Mebibytes, Message, MessageError, NfsExport,
+    Snapshot, parse_bandwidth, text, wire,
 };
 use base64::Engine as _;
 use base64::alphabet;
@@ -172,11 +172,9 @@ impl Datastore {
             )?,
             bridge_list: words(&template.bridge_list),
             staging_dir: template.staging_dir.trim().to_owned(),
-            nfs_auto_enable: yes_no(
-                "DATASTORE/TEMPLATE/NFS_AUTO_ENABLE",
-                &template.nfs_auto_enable,
-                false,
-            )?,
+            nfs: yes_no("DATASTORE/TEMPLATE/NFS_AUTO_ENABLE", &template.nfs_auto_enable, false)?
+                .then(|| NfsExport::of(&template))
+                .transpose()?,
             base_path: wire.base_path,
         })
     }

@@ -11,6 +11,7 @@ use crate::gate::path::open_inside;
 use crate::image::qcow2::Header;
 use crate::image::{Format, ImageError};
 use crate::message::{Image, Mebibytes, Message, text};
+use crate::mount;
 use crate::settings::Settings;
 use crate::snapshots::{Layout, Snapshots, directory_of, with_suffix};
 use crate::source::digest::md5_of;
@@ -52,13 +53,12 @@ impl Datastore for FileDatastore {
                 "bridge hosts are",
             );
         }
-        if attributes.nfs_auto_enable {
-            let yes = ["YES".to_owned()];
-            return elsewhere("DATASTORE/TEMPLATE/NFS_AUTO_ENABLE", &yes, "mounting is");
-        }
         let base_path = attributes.base_path()?.to_owned();
 
         let directory = text::path(&base_path);
+        if let Some(export) = &attributes.nfs {
+            mount::ensure(export, &directory)?;
+        }
         staging::sweep(&directory);
         Ok(Self { intake, base_path, directory })
     }
