@@ -1,6 +1,7 @@
 //! Where OpenNebula keeps things on this machine, and what its configuration files say.
 
 use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
 /// Places and settings of the OpenNebula installation that the driver belongs to.
@@ -11,7 +12,51 @@ use std::path::{Path, PathBuf};
 pub struct Settings {
     one_location: Option<PathBuf>,
     home: Option<PathBuf>,
+    /// Those of the front-end, on another machine.
+    carried: Option<Carried>,
 }
+
+/// What another machine needs of the front-end's settings to do its work.
+#[derive(Debug, Clone, Default)]
+pub struct Carried {
+    one_location: Option<PathBuf>,
+    /// `SCRIPTS_REMOTE_DIR`.
+    remotes: PathBuf,
+    /// Configuration files by their path below `$REMOTES/etc`.
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Carried {
+    /// Names and values, each as one piece with a NUL between.
+    pub fn pairs(&self) -> impl Iterator<Item = Vec<u8>> {
+        let pair = |name: &str, value: &[u8]| [name.as_bytes(), b"\0", value].concat();
+        let path = |path: &Path| path.as_os_str().as_bytes().to_vec();
+        let location = self.one_location.as_deref().map(|p| pair(ONE_LOCATION, &path(p)));
+        let remotes = pair(REMOTES, &path(&self.remotes));
+        let files = self.files.iter().map(move |(name, text)| pair(name, text));
+        location.into_iter().chain([remotes]).chain(files)
+    }
+
+    /// What [`Self::pairs`] gave.
+    #[must_use]
+    pub fn of(pairs: Vec<Vec<u8>>) -> Self {
+        let mut carried = Self::default();
+        for pair in pairs {
+            let Some(end) = pair.iter().position(|&byte| byte == 0) else { continue };
+            let name = String::from_utf8_lossy(&pair[..end]).into_owned();
+            let value = pair[end + 1..].to_vec();
+            match name.as_str() {
+                ONE_LOCATION => carried.one_location = Some(OsString::from_vec(value).into()),
+                REMOTES => carried.remotes = OsString::from_vec(value).into(),
+                _ => carried.files.push((name, value)),
+            }
+        }
+        carried
+    }
+}
+
+const ONE_LOCATION: &str = "ONE_LOCATION";
+const REMOTES: &str = "REMOTES";
 
 /// A configuration file that is there but can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -48,13 +93,70 @@ impl Settings {
         let directory = |name: &str| {
             std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from)
         };
-        Self { one_location: directory("ONE_LOCATION"), home: directory("HOME") }
+        Self { one_location: directory(ONE_LOCATION), home: directory("HOME"), carried: None }
+    }
+
+    /// Settings of the front-end, on another machine, with that one's own home directory.
+    #[must_use]
+    pub fn of_another_machine(carried: Carried) -> Self {
+        let one_location = carried.one_location.clone();
+        Self { one_location, carried: Some(carried), ..Self::from_environment() }
+    }
+
+    /// What another machine needs of these settings to be the driver `ds_mad`.
+    ///
+    /// # Errors
+    /// [`SettingsError::Unreadable`].
+    pub fn carried(&self, ds_mad: &str) -> Result<Carried, SettingsError> {
+        let mut files = Vec::new();
+        for name in [DATASTORE_CONF.to_owned(), driver_conf_name(ds_mad)] {
+            if let Some(bytes) = contents(&self.remotes().join("etc").join(&name))? {
+                files.push((name, bytes));
+            }
+        }
+        let remotes = self.remote_scripts()?;
+        Ok(Carried { one_location: self.one_location.clone(), remotes, files })
+    }
+
+    /// Where the drivers and their configuration are on other hosts: `SCRIPTS_REMOTE_DIR` of
+    /// `oned.conf`, where `onehost sync` puts them.
+    ///
+    /// # Errors
+    /// [`SettingsError::Unreadable`].
+    pub fn remote_scripts(&self) -> Result<PathBuf, SettingsError> {
+        let value = value_in(&self.etc().join("oned.conf"), "SCRIPTS_REMOTE_DIR")?;
+        Ok(value.filter(|path| !path.is_empty()).unwrap_or_else(|| "/var/tmp/one".into()).into())
+    }
+
+    /// The address of oned's XML-RPC interface (`ONE_XMLRPC`).
+    #[must_use]
+    pub fn xml_rpc(&self) -> String {
+        let set = std::env::var("ONE_XMLRPC").ok().filter(|address| !address.is_empty());
+        set.unwrap_or_else(|| "http://localhost:2633/RPC2".to_owned())
+    }
+
+    /// The file that holds the user and password for it (`ONE_AUTH`).
+    #[must_use]
+    pub fn session_file(&self) -> PathBuf {
+        let set = std::env::var_os("ONE_AUTH").filter(|path| !path.is_empty());
+        let home = || self.home.clone().unwrap_or_else(|| "/var/lib/one".into());
+        set.map_or_else(|| home().join(".one/one_auth"), PathBuf::from)
     }
 
     /// `$REMOTES`: the directory that holds the drivers and their configuration.
     #[must_use]
     pub fn remotes(&self) -> PathBuf {
-        self.var().join("remotes")
+        match &self.carried {
+            Some(carried) => carried.remotes.clone(),
+            None => self.var().join("remotes"),
+        }
+    }
+
+    fn etc(&self) -> PathBuf {
+        match &self.one_location {
+            Some(location) => location.join("etc"),
+            None => PathBuf::from("/etc/one"),
+        }
     }
 
     fn var(&self) -> PathBuf {
@@ -67,11 +169,8 @@ impl Settings {
     /// Directories out of which nothing is ever registered: OpenNebula's own and the user's home.
     #[must_use]
     pub fn always_restricted(&self) -> Vec<PathBuf> {
-        let etc = match &self.one_location {
-            Some(location) => location.join("etc"),
-            None => PathBuf::from("/etc/one"),
-        };
-        [self.var(), etc].into_iter().chain(self.home.clone()).collect()
+        let carried = self.carried.as_ref().map(|carried| carried.remotes.clone());
+        [self.var(), self.etc()].into_iter().chain(self.home.clone()).chain(carried).collect()
     }
 
     /// The value of `key` in `$REMOTES/etc/datastore/datastore.conf`.
@@ -79,13 +178,22 @@ impl Settings {
     /// # Errors
     /// [`SettingsError::Unreadable`]; a file that isn't there holds nothing.
     pub fn datastore_conf(&self, key: &str) -> Result<Option<String>, SettingsError> {
-        value_in(&self.remotes().join("etc/datastore/datastore.conf"), key)
+        self.value(DATASTORE_CONF, key)
+    }
+
+    /// The value of `key` in the configuration file `name` below `$REMOTES/etc`.
+    fn value(&self, name: &str, key: &str) -> Result<Option<String>, SettingsError> {
+        let Some(carried) = &self.carried else {
+            return value_in(&self.remotes().join("etc").join(name), key);
+        };
+        let file = carried.files.iter().find(|(carried, _)| carried == name);
+        Ok(file.and_then(|(_, bytes)| lookup(&String::from_utf8_lossy(bytes), key)))
     }
 
     /// The file `$REMOTES/etc/datastore/<DS_MAD>/<DS_MAD>.conf` of a driver.
     #[must_use]
     pub fn driver_conf(&self, ds_mad: &str) -> PathBuf {
-        self.remotes().join(format!("etc/datastore/{ds_mad}/{ds_mad}.conf"))
+        self.remotes().join("etc").join(driver_conf_name(ds_mad))
     }
 
     /// The kind that the driver's own configuration file gives it (`KIND=fs`).
@@ -93,7 +201,7 @@ impl Settings {
     /// # Errors
     /// [`SettingsError::Unreadable`].
     pub fn kind_of(&self, ds_mad: &str) -> Result<Option<String>, SettingsError> {
-        value_in(&self.driver_conf(ds_mad), "KIND")
+        self.value(&driver_conf_name(ds_mad), "KIND")
     }
 
     /// Whether the driver's own configuration file turns the check of TLS certificates off
@@ -102,7 +210,7 @@ impl Settings {
     /// # Errors
     /// [`SettingsError::Unreadable`].
     pub fn tls_verify(&self, ds_mad: &str) -> Result<bool, SettingsError> {
-        let value = value_in(&self.driver_conf(ds_mad), "TLS_VERIFY")?.unwrap_or_default();
+        let value = self.value(&driver_conf_name(ds_mad), "TLS_VERIFY")?.unwrap_or_default();
         Ok(!matches!(value.to_ascii_lowercase().as_str(), "no" | "n" | "false" | "0"))
     }
 
@@ -138,9 +246,19 @@ impl Settings {
     }
 }
 
+const DATASTORE_CONF: &str = "datastore/datastore.conf";
+
+fn driver_conf_name(ds_mad: &str) -> String {
+    format!("datastore/{ds_mad}/{ds_mad}.conf")
+}
+
 fn value_in(path: &Path, key: &str) -> Result<Option<String>, SettingsError> {
+    Ok(contents(path)?.and_then(|bytes| lookup(&String::from_utf8_lossy(&bytes), key)))
+}
+
+fn contents(path: &Path) -> Result<Option<Vec<u8>>, SettingsError> {
     match std::fs::read(path) {
-        Ok(bytes) => Ok(lookup(&String::from_utf8_lossy(&bytes), key)),
+        Ok(bytes) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(SettingsError::Unreadable { path: path.to_owned(), source }),
     }
@@ -186,7 +304,8 @@ mod tests {
 
     #[test]
     fn everything_lies_under_one_location_where_that_is_set() {
-        let settings = Settings { one_location: Some("/opt/one".into()), home: None };
+        let settings =
+            Settings { one_location: Some("/opt/one".into()), home: None, carried: None };
         assert_eq!(settings.remotes(), Path::new("/opt/one/var/remotes"));
         assert_eq!(
             settings.always_restricted(),

@@ -76,6 +76,8 @@ pub struct Call<'cloud> {
     user: Option<u32>,
     wrapper: Vec<OsString>,
     listing: bool,
+    /// The datastore's directory, where it is.
+    directory: PathBuf,
 }
 
 impl<'cloud> Call<'cloud> {
@@ -92,6 +94,7 @@ impl<'cloud> Call<'cloud> {
             user: None,
             wrapper: Vec::new(),
             listing: true,
+            directory: cloud.datastore(),
         }
     }
 
@@ -199,8 +202,25 @@ impl<'cloud> Call<'cloud> {
         self
     }
 
+    /// Looks for what the driver does in another directory than the front-end's datastore.
+    pub fn looking_at(mut self, directory: &Path) -> Self {
+        directory.clone_into(&mut self.directory);
+        self
+    }
+
     fn listing(&self) -> Listing {
-        if self.listing { self.cloud.listing() } else { Listing::default() }
+        if self.listing { Listing::of(&self.directory) } else { Listing::default() }
+    }
+
+    /// The command that makes the call, and what goes to its standard input.
+    pub fn command(&self) -> (Command, Vec<u8>) {
+        let (command, input) = self.prepare();
+        (command, input.unwrap_or_default())
+    }
+
+    /// Makes the call and waits for its end.
+    pub fn run(self) -> Outcome {
+        let before = self.listing();
     }
 
     /// Makes the call and waits for its end.
@@ -226,7 +246,7 @@ impl<'cloud> Call<'cloud> {
         Outcome {
             action: self.action.clone(),
             base_path: self.cloud.base_path(),
-            directory: self.cloud.datastore(),
+            directory: self.directory.clone(),
             status,
             stdout: stdout.join().expect("the reader ends"),
             stderr: stderr.join().expect("the reader ends"),

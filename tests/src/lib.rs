@@ -21,6 +21,7 @@
 //! `FERROSTORE_BIN` to a directory with ready executables to test those instead.
 
 mod binaries;
+mod bridge;
 mod call;
 mod certificate;
 mod check;
@@ -39,6 +40,7 @@ mod web;
 mod wire;
 
 pub use binaries::executable;
+pub use bridge::{BridgeHost, Bridges};
 pub use call::{Call, Convention};
 pub use certificate::Authority;
 pub use check::{Examination, Fsck};

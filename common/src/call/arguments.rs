@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 pub(super) enum Parsed {
     Message(MessageFrom),
+    /// The call comes from a driver on another machine.
+    Bridged,
     Help(String),
 }
 
@@ -37,6 +39,8 @@ fn command(action: &'static Action) -> Command {
                 .allow_hyphen_values(true)
                 .value_parser(value_parser!(OsString)),
         )
+        // How a driver calls itself on a bridge host; nothing for a person.
+        .arg(Arg::new("bridged").long("bridged").hide(true).action(ArgAction::SetTrue))
         .arg(
             Arg::new("message")
                 .long("message")
@@ -64,6 +68,9 @@ pub(super) fn parse(
         }
         Err(error) => return Err(why(&error)),
     };
+    if matches.get_flag("bridged") {
+        return Ok(Parsed::Bridged);
+    }
     let file: Option<&PathBuf> = matches.get_one("message");
     let first: Option<&OsString> = matches.get_one("call");
     let from = match (file, first) {

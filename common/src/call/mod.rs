@@ -9,10 +9,14 @@ mod arguments;
 pub mod by_hand;
 mod logger;
 
+pub use crate::bridge::Sharing;
+use crate::bridge::{self, Work, cloned, registered};
 use crate::message::{self, Message};
 use crate::progress;
 use crate::settings::Settings;
+use crate::source::given::Given;
 use crate::staging::interrupt;
+use std::cell::RefCell;
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
@@ -29,6 +33,15 @@ pub struct Action {
     pub reads: &'static str,
     /// What it prints on success.
     pub replies: &'static str,
+    /// What of it is done by a bridge host, where the datastore has any.
+    pub sharing: Sharing,
+}
+
+impl Sharing {
+    /// [`Sharing::Registering`], with the file at `IMAGE/PATH`.
+    pub const CP: Self = Self::Registering(registered);
+    /// [`Sharing::Cloning`], with the image at `IMAGE/PATH`.
+    pub const CLONE: Self = Self::Cloning(cloned);
 }
 
 /// A call: the message and the settings of this machine.
@@ -38,6 +51,8 @@ pub struct Call {
     pub message: Message,
     /// The OpenNebula installation that the driver belongs to.
     pub settings: Settings,
+    /// What is at `IMAGE/PATH`, where another machine sends it.
+    pub given: RefCell<Option<Given>>,
 }
 
 /// What goes to standard output on success; each line without its line break.
@@ -62,6 +77,14 @@ impl Reply {
     pub fn and_line(mut self, text: &str) -> Self {
         self.0.push(message::text::original_bytes(text));
         self
+    }
+
+    fn into_bytes(self) -> Vec<u8> {
+        let mut bytes = self.0.join(&b'\n');
+        if !bytes.is_empty() {
+            bytes.push(b'\n');
+        }
+        bytes
     }
 }
 
@@ -101,7 +124,8 @@ pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
         eprintln!("an error in the driver itself, please report it: {text}");
     }));
     let outcome = match arguments::parse(action, std::env::args_os()) {
-        Ok(arguments::Parsed::Message(from)) => answer(from, body),
+        Ok(arguments::Parsed::Message(from)) => answer(action, from, body),
+        Ok(arguments::Parsed::Bridged) => answer_bridged(action, body),
         Ok(arguments::Parsed::Help(text)) => {
             print!("{text}");
             return ExitCode::SUCCESS;
@@ -120,17 +144,42 @@ pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
     }
 }
 
-fn answer(from: MessageFrom, body: fn(&Call) -> Outcome) -> Result<(), Box<dyn Error>> {
-    let input = read_message(from)?;
-    let call = Call { message: message::parse(&input)?, settings: Settings::from_environment() };
-    let reply = body(&call)?;
+fn answer(
+    action: &'static Action,
+    from: MessageFrom,
+    body: fn(&Call) -> Outcome,
+) -> Result<(), Box<dyn Error>> {
+    let message = message::parse(&read_message(from)?)?;
+    let settings = Settings::from_environment();
+    let reply = match bridge::work(action.name, action.sharing, &message, &settings)? {
+        Work::Here(given) => {
+            body(&Call { message, settings, given: RefCell::new(given) })?.into_bytes()
+        }
+        Work::Done(reply) => reply,
+    };
     progress::end();
-    let mut bytes = reply.0.join(&b'\n');
-    if !bytes.is_empty() {
-        bytes.push(b'\n');
-    }
     let mut stdout = io::stdout().lock();
-    stdout.write_all(&bytes).and_then(|()| stdout.flush()).map_err(CallError::Output)?;
+    stdout.write_all(&reply).and_then(|()| stdout.flush()).map_err(CallError::Output)?;
+    Ok(())
+}
+
+/// The call of a driver on another machine.
+fn answer_bridged(
+    action: &'static Action,
+    body: fn(&Call) -> Outcome,
+) -> Result<(), Box<dyn Error>> {
+    let mut far = bridge::arrive()?;
+    let message = message::parse(&far.message)?;
+    let settings = far.settings.clone();
+    match action.sharing {
+        Sharing::Registering(open) | Sharing::Cloning(open) if far.only_gives() => {
+            far.give(open(&message, &settings)?)?;
+        }
+        _ => {
+            let given = RefCell::new(far.given.take());
+            far.reply(&body(&Call { message, settings, given })?.into_bytes())?;
+        }
+    }
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod mount;
 mod output;
 mod qemu;
 mod remote;
+mod session;
 
 use crate::message::text::{one_line, shown};
 use crate::staging::interrupt;
@@ -18,6 +19,7 @@ pub use mount::mount_nfs;
 pub use output::Output;
 pub use qemu::{qemu_img, qemu_img_convert};
 pub use remote::{Part, downloader, ssh_file};
+pub use session::{Session, ssh_script};
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};

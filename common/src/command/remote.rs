@@ -10,7 +10,7 @@ use std::process::Command;
 /// Environment that ssh and OpenNebula's downloader need: their own configuration is found by it.
 const PERSONAL: [&str; 4] = ["HOME", "SSH_AUTH_SOCK", "ONE_LOCATION", "ONE_AUTH"];
 
-fn personal(command: &mut Command) {
+pub(super) fn personal(command: &mut Command) {
     for name in PERSONAL {
         if let Some(value) = std::env::var_os(name) {
             command.env(name, value);
@@ -19,7 +19,7 @@ fn personal(command: &mut Command) {
 }
 
 /// A path as one word for the shell that sshd starts on the other side.
-fn quoted(path: &[u8]) -> Vec<u8> {
+pub(super) fn quoted(path: &[u8]) -> Vec<u8> {
     let mut word = vec![b'\''];
     for &byte in path {
         if byte == b'\'' {

@@ -15,6 +15,7 @@ pub mod virtiofs;
 
 use crate::message::{Image, Mebibytes, Message};
 use crate::settings::{Settings, SettingsError};
+use crate::source::given::{Given, Outgoing};
 pub use error::DatastoreError;
 use std::fmt;
 
@@ -90,6 +91,23 @@ pub trait Datastore: Sized {
         Err(self.not_supported("cp"))
     }
 
+    /// As [`Self::cp`], with what is at `IMAGE/PATH` on another machine, which has checked its path and its
+    /// digests.
+    ///
+    /// # Errors
+    /// [`DatastoreError`].
+    fn cp_given(&self, _: &Image, _: Given) -> Result<Registered, DatastoreError> {
+        Err(DatastoreError::NotSupported { verb: "cp by a bridge host" })
+    }
+
+    /// What is at `IMAGE/PATH`, for [`Self::cp_given`] on another machine.
+    ///
+    /// # Errors
+    /// [`DatastoreError`].
+    fn cp_source(&self, _: &Image) -> Result<Outgoing, DatastoreError> {
+        Err(DatastoreError::NotSupported { verb: "cp by a bridge host" })
+    }
+
     /// Makes a new empty image; its SOURCE.
     ///
     /// # Errors
@@ -104,6 +122,22 @@ pub trait Datastore: Sized {
     /// [`DatastoreError`].
     fn clone(&self, _: &Image) -> Result<Registered, DatastoreError> {
         Err(self.not_supported("clone"))
+    }
+
+    /// As [`Self::clone`], with the image at `IMAGE/PATH` of another machine.
+    ///
+    /// # Errors
+    /// [`DatastoreError`].
+    fn clone_given(&self, _: &Image, _: Given) -> Result<Registered, DatastoreError> {
+        Err(DatastoreError::NotSupported { verb: "clone by a bridge host" })
+    }
+
+    /// The image at `IMAGE/PATH`, for [`Self::clone_given`] on another machine.
+    ///
+    /// # Errors
+    /// [`DatastoreError`].
+    fn clone_source(&self, _: &Image) -> Result<Outgoing, DatastoreError> {
+        Err(DatastoreError::NotSupported { verb: "clone by a bridge host" })
     }
 
     /// Deletes the image at `IMAGE/SOURCE`.
@@ -227,9 +261,17 @@ pub fn open(message: &Message, settings: &Settings) -> Result<AnyDatastore, Data
 
 #[allow(clippy::missing_errors_doc)] // as the methods of `Datastore`
 impl AnyDatastore {
-    /// As [`Datastore::cp`].
-    pub fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        with_datastore!(self, datastore => datastore.cp(image))
+    /// As [`Datastore::cp`], or [`Datastore::cp_given`].
+    pub fn cp(&self, image: &Image, given: Option<Given>) -> Result<Registered, DatastoreError> {
+        with_datastore!(self, datastore => match given {
+            None => datastore.cp(image),
+            Some(given) => datastore.cp_given(image, given),
+        })
+    }
+
+    /// As [`Datastore::cp_source`].
+    pub fn cp_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
+        with_datastore!(self, datastore => datastore.cp_source(image))
     }
 
     /// As [`Datastore::mkfs`].
@@ -237,9 +279,17 @@ impl AnyDatastore {
         with_datastore!(self, datastore => datastore.mkfs(image))
     }
 
-    /// As [`Datastore::clone`].
-    pub fn clone(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        with_datastore!(self, datastore => Datastore::clone(datastore, image))
+    /// As [`Datastore::clone`], or [`Datastore::clone_given`].
+    pub fn clone(&self, image: &Image, given: Option<Given>) -> Result<Registered, DatastoreError> {
+        with_datastore!(self, datastore => match given {
+            None => Datastore::clone(datastore, image),
+            Some(given) => datastore.clone_given(image, given),
+        })
+    }
+
+    /// As [`Datastore::clone_source`].
+    pub fn clone_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
+        with_datastore!(self, datastore => datastore.clone_source(image))
     }
 
     /// As [`Datastore::rm`].

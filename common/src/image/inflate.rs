@@ -103,15 +103,17 @@ fn work(receiver: &Mutex<Receiver<Vec<Job>>>, target: &File) -> Result<(), Image
     }
 }
 
+/// Decompresses one cluster after the other.
 #[derive(Default)]
-struct Decompressor {
+pub(super) struct Decompressor {
     compressed: Vec<u8>,
     cluster: Vec<u8>,
     deflate: Option<libdeflater::Decompressor>,
 }
 
 impl Decompressor {
-    fn decompress(&mut self, cluster: &CompressedCluster) -> Result<&[u8], ImageError> {
+    /// The whole cluster, which stays until the next one.
+    pub(super) fn decompress(&mut self, cluster: &CompressedCluster) -> Result<&[u8], ImageError> {
         self.compressed.resize(cluster.length, 0);
         // The last cluster's sectors may reach beyond the end of the file.
         let read = read_up_to(cluster.file, &mut self.compressed, cluster.offset)

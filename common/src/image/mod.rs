@@ -12,6 +12,7 @@ pub mod probe;
 pub mod qcow2;
 pub mod raw;
 mod reader;
+pub mod sequence;
 pub mod stream;
 pub mod target;
 

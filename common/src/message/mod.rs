@@ -155,6 +155,8 @@ pub struct Datastore {
     pub bridge_list: Vec<String>,
     /// `TEMPLATE/STAGING_DIR`.
     pub staging_dir: String,
+    /// `TEMPLATE/DOWNLOAD_ON_BRIDGE`, default no: the bridge host downloads itself.
+    pub download_on_bridge: bool,
     /// The export that is to be mounted on `BASE_PATH`, where `TEMPLATE/NFS_AUTO_ENABLE` says yes.
     pub nfs: Option<NfsExport>,
     base_path: String,
@@ -164,7 +166,13 @@ impl Message {
     /// The message in base64, as oned sent it.
     #[must_use]
     pub fn encoded(&self) -> String {
-        base64::engine::general_purpose::STANDARD.encode(text::original_bytes(&self.xml))
+        base64::engine::general_purpose::STANDARD.encode(self.original())
+    }
+
+    /// The message as XML, as oned wrote it.
+    #[must_use]
+    pub fn original(&self) -> Vec<u8> {
+        text::original_bytes(&self.xml)
     }
 
     /// The image, where the action needs one.

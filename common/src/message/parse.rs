@@ -172,6 +172,11 @@ impl Datastore {
             )?,
             bridge_list: words(&template.bridge_list),
             staging_dir: template.staging_dir.trim().to_owned(),
+            download_on_bridge: yes_no(
+                "DATASTORE/TEMPLATE/DOWNLOAD_ON_BRIDGE",
+                &template.download_on_bridge,
+                false,
+            )?,
             nfs: yes_no("DATASTORE/TEMPLATE/NFS_AUTO_ENABLE", &template.nfs_auto_enable, false)?
                 .then(|| NfsExport::of(&template))
                 .transpose()?,

@@ -84,6 +84,7 @@ pub(super) struct DatastoreTemplate {
     pub datastore_capacity_check: String,
     pub bridge_list: String,
     pub staging_dir: String,
+    pub download_on_bridge: String,
     pub nfs_auto_enable: String,
     pub nfs_auto_host: String,
     pub nfs_auto_path: String,

@@ -11,13 +11,16 @@ use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-#[derive(Debug)]
 struct State {
     staged: BTreeSet<PathBuf>,
     children: BTreeSet<i32>,
     beyond_recall: bool,
     published: Option<PathBuf>,
+    /// Stops the work that another machine does.
+    delegate: Option<Box<dyn FnOnce() + Send>>,
+    stopped_by: Option<Signal>,
 }
 
 static STATE: Mutex<State> = Mutex::new(State {
@@ -25,7 +28,21 @@ static STATE: Mutex<State> = Mutex::new(State {
     children: BTreeSet::new(),
     beyond_recall: false,
     published: None,
+    delegate: None,
+    stopped_by: None,
 });
+
+/// How long another machine has to say what became of its work after a signal.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// What [`stopped`] begins with.
+pub const STOPPED: &str = "stopped by ";
+
+/// What a driver says when it was told to stop.
+#[must_use]
+pub fn stopped(signal: Signal) -> String {
+    format!("{STOPPED}{signal} before it was done; nothing was changed")
+}
 
 fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -44,12 +61,21 @@ pub fn watch(action: &'static str) {
     // Without the thread the signals stay blocked and the driver runs to its end.
     let _ = watcher.spawn(move || {
         while let Ok(signal) = signals.wait() {
-            let state = state();
+            let mut state = state();
+            if let Some(stop) = state.delegate.take()
+                && !state.beyond_recall
+            {
+                state.stopped_by = Some(signal);
+                drop(state);
+                stop();
+                std::thread::sleep(PATIENCE);
+                state = self::state();
+            }
             if state.beyond_recall {
                 continue;
             }
             abandon(&state);
-            eprintln!("{action}: stopped by {signal} before it was done; nothing was changed");
+            eprintln!("{action}: {}", stopped(signal));
             // The lock is still held: no thread can stage or publish anything any more.
             std::process::exit(1);
         }
@@ -100,11 +126,25 @@ pub(super) fn published(path: &Path) {
 }
 
 /// Removes the new image that this process has made: the call failed after all (its reply could not be
-/// given, say), and oned will never ask for the removal of an image that it doesn't know.
-pub fn withdraw() {
-    if let Some(path) = state().published.take() {
-        let _ = std::fs::remove_file(path);
-    }
+/// given, say), and oned will never ask for the removal of an image that it doesn't know. Whether
+/// there was one. From here on a signal changes nothing: the driver says itself what became of it.
+pub fn withdraw() -> bool {
+    let mut state = state();
+    state.beyond_recall = true;
+    let path = state.published.take();
+    path.map(std::fs::remove_file).is_some()
+}
+
+/// Has a signal call `stop` first, and gives the action a moment to tell how it ends: its work is done
+/// by another machine, which `stop` tells to give up.
+pub fn delegate(stop: impl FnOnce() + Send + 'static) {
+    state().delegate = Some(Box::new(stop));
+}
+
+/// The signal for which [`delegate`]'s function was called.
+#[must_use]
+pub fn stopped_by() -> Option<Signal> {
+    state().stopped_by
 }
 
 /// Declares that the action takes effect now: from here on a signal comes too late.

@@ -1,6 +1,6 @@
 //! `clone`: copies an image of a datastore.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
 use ferrostore::datastore;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ const ACTION: Action = Action {
     about: "Copy an image of this or another datastore into the datastore, converted if need be.",
     reads: "IMAGE/PATH FORMAT TYPE; DATASTORE/BASE_PATH TYPE TEMPLATE/{DRIVER,CONVERT,SPARSE}",
     replies: "<path> <format>",
+    sharing: Sharing::CLONE,
 };
 
 fn main() -> ExitCode {
@@ -18,6 +19,6 @@ fn main() -> ExitCode {
 fn clone(call: &Call) -> Outcome {
     let image = call.message.image()?;
     let datastore = datastore::open(&call.message, &call.settings)?;
-    let new = datastore.clone(image)?;
+    let new = datastore.clone(image, call.given.take())?;
     Ok(Reply::line(&format!("{} {}", new.source, new.format)))
 }

@@ -1,6 +1,6 @@
 //! `cp`: registers an image.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
 use ferrostore::datastore;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ const ACTION: Action = Action {
     about: "Register an image: copy it into the datastore, verified, decompressed and converted.",
     reads: "IMAGE/PATH TYPE SIZE TEMPLATE/{MD5,SHA1,SHA256,SHA512}; DATASTORE/BASE_PATH TYPE TEMPLATE/{DRIVER,CONVERT,NO_DECOMPRESS,SPARSE,SAFE_DIRS,RESTRICTED_DIRS}",
     replies: "<path> <format>",
+    sharing: Sharing::CP,
 };
 
 fn main() -> ExitCode {
@@ -18,6 +19,6 @@ fn main() -> ExitCode {
 fn cp(call: &Call) -> Outcome {
     let image = call.message.image()?;
     let datastore = datastore::open(&call.message, &call.settings)?;
-    let new = datastore.cp(image)?;
+    let new = datastore.cp(image, call.given.take())?;
     Ok(Reply::line(&format!("{} {}", new.source, new.format)))
 }

@@ -1,6 +1,6 @@
 //! `export`: tells a marketplace where to fetch an image.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
 use ferrostore::datastore;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ const ACTION: Action = Action {
     about: "Tell where and how a marketplace can fetch an image.",
     reads: "IMAGE/SOURCE FORMAT; DATASTORE/BASE_PATH",
     replies: "<IMPORT_INFO> with IMPORT_SOURCE, MD5, SIZE (MiB), FORMAT and DISPOSE, on one line",
+    sharing: Sharing::Whole,
 };
 
 fn main() -> ExitCode {

@@ -1,6 +1,6 @@
 //! `mkfs`: makes an empty image.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
 use ferrostore::datastore;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ const ACTION: Action = Action {
     about: "Make a new empty image, with a file system if wanted.",
     reads: "IMAGE/SIZE FORMAT FS TYPE; DATASTORE/BASE_PATH TYPE TEMPLATE/SPARSE; datastore.conf: SUPPORTED_FS, FS_OPTS_<fs>",
     replies: "<path>",
+    sharing: Sharing::Whole,
 };
 
 fn main() -> ExitCode {

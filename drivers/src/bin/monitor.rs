@@ -1,6 +1,6 @@
 //! `monitor`: tells the space in a datastore.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
 use ferrostore::datastore;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ const ACTION: Action = Action {
     about: "Tell the space in the datastore; its directory is created if it is missing.",
     reads: "DATASTORE/BASE_PATH",
     replies: "USED_MB=<n>, TOTAL_MB=<n>, FREE_MB=<n>, a line each",
+    sharing: Sharing::Whole,
 };
 
 fn main() -> ExitCode {

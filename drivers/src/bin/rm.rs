@@ -1,6 +1,6 @@
 //! `rm`: deletes an image.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
 use ferrostore::datastore;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ const ACTION: Action = Action {
     about: "Delete an image with its snapshots; one that is gone already is no error.",
     reads: "IMAGE/SOURCE; DATASTORE/BASE_PATH",
     replies: "nothing",
+    sharing: Sharing::Whole,
 };
 
 fn main() -> ExitCode {

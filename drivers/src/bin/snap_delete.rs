@@ -1,6 +1,6 @@
 //! `snap_delete`: deletes a snapshot.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
 use ferrostore::datastore;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ const ACTION: Action = Action {
     about: "Delete a snapshot of an image; one that others still need is refused.",
     reads: "IMAGE/SOURCE FORMAT TYPE TARGET_SNAPSHOT; DATASTORE/BASE_PATH",
     replies: "nothing",
+    sharing: Sharing::Whole,
 };
 
 fn main() -> ExitCode {

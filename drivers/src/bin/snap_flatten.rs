@@ -1,6 +1,6 @@
 //! `snap_flatten`: makes an image of one of its snapshots.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
 use ferrostore::datastore;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ const ACTION: Action = Action {
     about: "Make an image what one of its snapshots holds, and drop all snapshots.",
     reads: "IMAGE/SOURCE FORMAT TYPE TARGET_SNAPSHOT; DATASTORE/BASE_PATH",
     replies: "nothing",
+    sharing: Sharing::Whole,
 };
 
 fn main() -> ExitCode {

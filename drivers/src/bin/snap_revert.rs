@@ -1,6 +1,6 @@
 //! `snap_revert`: takes an image back to a snapshot.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
 use ferrostore::datastore;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ const ACTION: Action = Action {
     about: "Take an image back to what a snapshot holds.",
     reads: "IMAGE/SOURCE FORMAT TYPE TARGET_SNAPSHOT; DATASTORE/BASE_PATH",
     replies: "nothing",
+    sharing: Sharing::Whole,
 };
 
 fn main() -> ExitCode {

@@ -1,6 +1,6 @@
 //! `stat`: measures an image before it is registered.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply};
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
 use ferrostore::datastore;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ const ACTION: Action = Action {
     about: "Tell the size that an image will have once it is registered.",
     reads: "IMAGE/PATH; DATASTORE/TYPE TEMPLATE/{NO_DECOMPRESS,SAFE_DIRS,RESTRICTED_DIRS}",
     replies: "<size in MiB, rounded up>",
+    sharing: Sharing::Looking,
 };
 
 fn main() -> ExitCode {

@@ -2,84 +2,140 @@
 
 use super::new::NewFile;
 use super::{FileDatastore, in_sibling};
-use crate::datastore::intake::{DISKS, Import, head_of, reader_of, reading};
+use crate::datastore::intake::{DISKS, Import, Policy, head_of, reader_of, reading};
 use crate::datastore::{DatastoreError, Registered};
 use crate::gate::image::open_chain;
-use crate::gate::path::{Kind, open_inside};
-use crate::image::Format;
+use crate::gate::path::{Kind, PathError, open_inside};
 use crate::image::foreign;
 use crate::image::probe::Content;
 use crate::image::qcow2::Layer;
 use crate::image::raw::RawDisk;
+use crate::image::{Disk, Format};
 use crate::message::{Image, ImageType, text};
 use crate::snapshots::Snapshots;
+use crate::source::given::{Bytes, Given, Nature, Outgoing, Pending};
+use std::fs::File;
 use std::io;
 use std::path::Path;
+
+/// An image that is to be copied, and what shall become of it.
+pub(super) enum Original {
+    /// It stays as it is.
+    Kept(File, Format),
+    /// Its bytes are written into a new image of this format.
+    Disk(Box<dyn Disk>, Format),
+    /// Only qemu-img reads it; it becomes another format.
+    Foreign(File, Format, Format),
+}
 
 impl FileDatastore {
     /// `clone`.
     pub(super) fn duplicate(&self, image: &Image) -> Result<Registered, DatastoreError> {
+        let original = self.original(image)?;
+        self.new_clone(image, |import| match original {
+            Original::Kept(file, Format::Qcow2) => import.keep(file, Format::Qcow2),
+            Original::Kept(file, format) => import.copy(file, format),
+            Original::Disk(disk, wanted) => import.write(disk.as_ref(), wanted),
+            Original::Foreign(file, format, wanted) => {
+                let size = foreign::virtual_size(format, &reader_of(&file))?;
+                import.convert_foreign(&file, format, wanted, size)
+            }
+        })
+    }
+
+    /// `clone`, of what another machine sends.
+    pub(super) fn duplicate_given(
+        &self,
+        image: &Image,
+        given: Given,
+    ) -> Result<Registered, DatastoreError> {
+        self.check_clone(image)?;
+        self.new_clone(image, |import| import.given(given))
+    }
+
+    fn check_clone(&self, image: &Image) -> Result<Policy, DatastoreError> {
         let types = [DISKS[0], ImageType::Cdrom, DISKS[1]];
         self.intake.check_types(image, "clone", &types)?;
-        let policy = self.intake.policy(image.image_type)?;
+        self.intake.policy(image.image_type)
+    }
+
+    fn new_clone(
+        &self,
+        image: &Image,
+        write: impl FnOnce(&mut Import) -> Result<Format, DatastoreError>,
+    ) -> Result<Registered, DatastoreError> {
+        let mut new = NewFile::of(self);
+        let mut import = Import {
+            policy: self.intake.policy(image.image_type)?,
+            size: image.size,
+            sparse: self.intake.attributes.sparse,
+            destination: &mut new,
+        };
+        let format = write(&mut import).map_err(|error| error.about_path(image))?;
+        self.publish_new(new, format)
+    }
+
+    /// Opens the image at `IMAGE/PATH`.
+    pub(super) fn original(&self, image: &Image) -> Result<Original, DatastoreError> {
+        let policy = self.check_clone(image)?;
         let path = text::path(image.path()?);
         if !in_sibling(&path, &self.directory) {
             // No file of a datastore: then what holds for `cp` holds for it.
             self.intake.admit_path(image, &path, &[Kind::File])?;
         }
-        let mut new = NewFile::of(self);
-        let import = Import {
-            policy,
-            size: image.size,
-            sparse: self.intake.attributes.sparse,
-            destination: &mut new,
-        };
-        let format =
-            copy_image(import, &path, &image.format).map_err(|error| error.about_path(image))?;
-        self.publish_new(new, format)
+        Original::open(&path, &image.format, policy).map_err(|error| error.about_path(image))
     }
 }
 
-/// Copies the image at `path` as its virtual machine sees it. Its format is what oned recorded
-/// when it was registered: what is in a raw disk now, its guest has written.
-fn copy_image(mut import: Import, path: &Path, format: &str) -> Result<Format, DatastoreError> {
-    let datastore = path.parent().unwrap_or(Path::new("/"));
-    let snapshots = Snapshots::read(path, format, datastore)?;
-    let active = snapshots.as_ref().map_or(path, Snapshots::active_file);
-    let unopenable = |source: io::Error| -> DatastoreError {
-        crate::gate::path::PathError::Unopenable { source }.into()
-    };
-    let file = open_inside(active, datastore).map_err(unopenable)?;
-    let head = head_of(&file)?;
-    let format = match format {
-        "" => match Content::of(&head) {
-            Content::Disk(format) => format,
+impl Original {
+    /// The image at `path` as its virtual machine sees it. Its format is what oned recorded when it
+    /// was registered: what is in a raw disk now, its guest has written.
+    fn open(path: &Path, format: &str, policy: Policy) -> Result<Self, DatastoreError> {
+        let datastore = path.parent().unwrap_or(Path::new("/"));
+        let snapshots = Snapshots::read(path, format, datastore)?;
+        let active = snapshots.as_ref().map_or(path, Snapshots::active_file);
+        let unopenable =
+            |source: io::Error| -> DatastoreError { PathError::Unopenable { source }.into() };
+        let file = open_inside(active, datastore).map_err(unopenable)?;
+        let head = head_of(&file)?;
+        let format = match format {
+            "" => match Content::of(&head) {
+                Content::Disk(format) => format,
+                _ => Format::Raw,
+            },
+            "qcow2" => Format::Qcow2,
+            "vmdk" => Format::Vmdk,
+            "vdi" => Format::Vdi,
+            "vhdx" => Format::Vhdx,
+            "vpc" => Format::Vhd,
             _ => Format::Raw,
-        },
-        "qcow2" => Format::Qcow2,
-        "vmdk" => Format::Vmdk,
-        "vdi" => Format::Vdi,
-        "vhdx" => Format::Vhdx,
-        "vpc" => Format::Vhd,
-        _ => Format::Raw,
-    };
-    let wanted = match Content::of(&head) {
-        Content::Luks if format == Format::Raw => Format::Raw,
-        _ => import.policy.driver.unwrap_or(format),
-    };
-    if format == Format::Qcow2 {
-        let header = Layer::open(file.try_clone().map_err(reading)?)?.header().clone();
-        if wanted == Format::Qcow2 && header.backing_file.is_none() {
-            return import.keep(file, format);
+        };
+        let wanted = match Content::of(&head) {
+            Content::Luks if format == Format::Raw => Format::Raw,
+            _ => policy.driver.unwrap_or(format),
+        };
+        if format == Format::Qcow2 {
+            let header = Layer::open(file.try_clone().map_err(reading)?)?.header().clone();
+            if wanted == Format::Qcow2 && header.backing_file.is_none() {
+                return Ok(Self::Kept(file, format));
+            }
+            return Ok(Self::Disk(Box::new(open_chain(active, datastore)?), wanted));
         }
-        return import.write(&open_chain(active, datastore)?, wanted);
+        Ok(match format {
+            _ if format == wanted => Self::Kept(file, format),
+            Format::Raw => Self::Disk(Box::new(RawDisk::open(file).map_err(reading)?), wanted),
+            _ => Self::Foreign(file, format, wanted),
+        })
     }
-    match format {
-        _ if format == wanted => import.copy(file, format),
-        Format::Raw => import.write(&RawDisk::open(file).map_err(reading)?, wanted),
-        _ => {
-            let size = foreign::virtual_size(format, &reader_of(&file))?;
-            import.convert_foreign(&file, format, wanted, size)
-        }
+
+    /// The image, for another machine.
+    pub(super) fn outgoing(self) -> Result<Outgoing, DatastoreError> {
+        let (nature, disk): (_, Box<dyn Disk>) = match self {
+            Self::Kept(file, format) | Self::Foreign(file, format, _) => {
+                (Nature::File(format), Box::new(RawDisk::open(file).map_err(reading)?))
+            }
+            Self::Disk(disk, wanted) => (Nature::Disk(wanted), disk),
+        };
+        Ok(Outgoing { nature, bytes: Bytes::Disk(disk), digests: Pending::Nothing })
     }
 }

@@ -15,7 +15,9 @@ use crate::mount;
 use crate::settings::Settings;
 use crate::snapshots::{Layout, Snapshots, directory_of, with_suffix};
 use crate::source::digest::md5_of;
+use crate::source::given::{Given, Outgoing};
 use crate::staging::{self, Staged};
+use duplicate::Original;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -33,33 +35,15 @@ impl Datastore for FileDatastore {
     fn open(message: &Message, settings: &Settings) -> Result<Self, DatastoreError> {
         let intake = Intake::new(message, settings)?;
         let attributes = &intake.attributes;
-        let elsewhere = |attribute, value: &[String], what| {
-            Err(DatastoreError::value(
-                attribute,
-                value.join(" "),
-                format_args!(
-                    "is set, but {what} not supported yet: use the stock drivers for this datastore, or unset it"
-                ),
-            ))
-        };
-        if !attributes.bridge_list.is_empty() {
-            let hosts = &attributes.bridge_list;
-            return elsewhere("DATASTORE/TEMPLATE/BRIDGE_LIST", hosts, "bridge hosts are");
-        }
-        if !message.source_bridge_list.is_empty() {
-            return elsewhere(
-                "SOURCE_BRIDGE_LIST",
-                &message.source_bridge_list,
-                "bridge hosts are",
-            );
-        }
         let base_path = attributes.base_path()?.to_owned();
 
         let directory = text::path(&base_path);
-        if let Some(export) = &attributes.nfs {
-            mount::ensure(export, &directory)?;
+        if settings.has_storage() {
+            if let Some(export) = &attributes.nfs {
+                mount::ensure(export, &directory)?;
+            }
+            staging::sweep(&directory);
         }
-        staging::sweep(&directory);
         Ok(Self { intake, base_path, directory })
     }
 
@@ -71,12 +55,30 @@ impl Datastore for FileDatastore {
         self.register(image).map_err(|error| self.located(error))
     }
 
+    fn cp_given(&self, image: &Image, given: Given) -> Result<Registered, DatastoreError> {
+        self.register_given(image, given).map_err(|error| self.located(error))
+    }
+
+    fn cp_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
+        self.intake.check_types(image, "cp", &new::TYPES)?;
+        self.intake.policy(image.image_type)?;
+        self.intake.outgoing(image)
+    }
+
     fn mkfs(&self, image: &Image) -> Result<String, DatastoreError> {
         self.make(image).map_err(|error| self.located(error))
     }
 
     fn clone(&self, image: &Image) -> Result<Registered, DatastoreError> {
         self.duplicate(image).map_err(|error| self.located(error))
+    }
+
+    fn clone_given(&self, image: &Image, given: Given) -> Result<Registered, DatastoreError> {
+        self.duplicate_given(image, given).map_err(|error| self.located(error))
+    }
+
+    fn clone_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
+        self.original(image).and_then(Original::outgoing)
     }
 
     fn rm(&self, image: &Image) -> Result<(), DatastoreError> {

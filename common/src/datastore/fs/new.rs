@@ -7,17 +7,39 @@ use crate::gate::image::ImageRefusal;
 use crate::image::Format;
 use crate::image::target::Target;
 use crate::message::{Image, ImageType};
+use crate::source::given::Given;
 use crate::staging::Staged;
+
+/// Types of images that are registered.
+pub(super) const TYPES: [ImageType; 6] = [
+    ImageType::Os,
+    ImageType::Cdrom,
+    ImageType::Datablock,
+    ImageType::Kernel,
+    ImageType::Ramdisk,
+    ImageType::Context,
+];
 
 impl FileDatastore {
     /// `cp`.
     pub(super) fn register(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        use ImageType::{Cdrom, Context, Datablock, Kernel, Os, Ramdisk};
-        let types = [Os, Cdrom, Datablock, Kernel, Ramdisk, Context];
-        self.intake.check_types(image, "cp", &types)?;
+        self.intake.check_types(image, "cp", &TYPES)?;
         let policy = self.intake.policy(image.image_type)?;
         let mut new = NewFile::of(self);
         let format = self.intake.register(image, policy, &mut new)?;
+        self.publish_new(new, format)
+    }
+
+    /// `cp`, of what another machine sends.
+    pub(super) fn register_given(
+        &self,
+        image: &Image,
+        given: Given,
+    ) -> Result<Registered, DatastoreError> {
+        self.intake.check_types(image, "cp", &TYPES)?;
+        let policy = self.intake.policy(image.image_type)?;
+        let mut new = NewFile::of(self);
+        let format = self.intake.take_given(image, given, policy, &mut new)?;
         self.publish_new(new, format)
     }
 

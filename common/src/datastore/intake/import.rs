@@ -117,7 +117,7 @@ impl Import<'_> {
     }
 
     /// A file whose own bytes, which begin with `head`, are the image.
-    fn plain_file(&mut self, file: File, head: &[u8]) -> Result<Format, DatastoreError> {
+    pub(super) fn plain_file(&mut self, file: File, head: &[u8]) -> Result<Format, DatastoreError> {
         let (admission, size) = admit(head, &reader_of(&file))?;
         let format = admission.format();
         let wanted = match admission {
@@ -190,7 +190,10 @@ impl Import<'_> {
 
     /// A stream, perhaps compressed: everything happens in one pass, unless a conversion needs all of the
     /// image at once.
-    fn stream(&mut self, stream: Box<dyn Read + Send>) -> Result<Format, DatastoreError> {
+    pub(super) fn stream(
+        &mut self,
+        stream: Box<dyn Read + Send>,
+    ) -> Result<Format, DatastoreError> {
         let mut stream = Ahead::of(stream).map_err(reading)?;
         let head = stream_head(&mut stream)?;
         let mut whole = io::Cursor::new(head.clone()).chain(stream);
@@ -240,7 +243,7 @@ impl Import<'_> {
     }
 
     /// Writes the bytes of a raw disk into an image of `format`.
-    fn write_stream(
+    pub(super) fn write_stream(
         &mut self,
         stream: &mut dyn Read,
         format: Format,
@@ -256,7 +259,7 @@ impl Import<'_> {
         Ok(format)
     }
 
-    fn staged(
+    pub(super) fn staged(
         &mut self,
         stream: &mut dyn Read,
         limit: Option<Limit>,
@@ -269,7 +272,7 @@ impl Import<'_> {
 }
 
 /// An image that was copied as it is must be what it was taken for.
-fn check_kept(file: &File, format: Format) -> Result<(), DatastoreError> {
+pub(super) fn check_kept(file: &File, format: Format) -> Result<(), DatastoreError> {
     match format {
         Format::Raw => {}
         Format::Qcow2 => {

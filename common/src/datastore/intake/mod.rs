@@ -5,6 +5,7 @@
 mod bytes;
 mod destination;
 mod fetch;
+mod given;
 mod import;
 mod measure;
 

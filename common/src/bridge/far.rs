@@ -1,0 +1,192 @@
+//! The other side of a connection: the driver on the bridge host.
+
+use super::frame::{self, Tag};
+use super::image::{self, receive};
+use super::{BridgeError, Role};
+use crate::settings::{Carried, Settings};
+use crate::source::given::{Given, Outgoing};
+use crate::staging::interrupt;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io::{self, Write as _};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Without a word for so long, the front-end is gone: it says that it is there four times as often.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// A call that came from a front-end.
+pub struct Far {
+    role: Role,
+    /// The message, as XML.
+    pub message: Vec<u8>,
+    /// The front-end's settings.
+    pub settings: Settings,
+    /// The image that it sends.
+    pub given: Option<Given>,
+    line: Arc<Line>,
+}
+
+/// What the front-end has said last.
+#[derive(Debug, Default)]
+struct Line {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    kept: bool,
+    broken: bool,
+    /// Since when nothing has come, while something is waited for.
+    waiting: Option<Instant>,
+}
+
+impl Line {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    /// Has this driver do what it does on a signal.
+    fn hang_up(&self) {
+        self.change(|state| state.broken = true);
+        let _ = kill(Pid::this(), Signal::SIGHUP);
+    }
+}
+
+/// Takes the call that a front-end sends on standard input.
+///
+/// # Errors
+/// [`BridgeError::NoFrames`] where it is none, [`BridgeError::Lost`] where it breaks off.
+pub fn arrive() -> Result<Far, BridgeError> {
+    let mut stdin = io::stdin().lock();
+    let mut next = || match frame::read(&mut stdin) {
+        Ok(Some(frame)) => Ok(frame),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(BridgeError::NoFrames(error))
+        }
+        Ok(None) | Err(_) => Err(BridgeError::Lost),
+    };
+    let no_frames = || BridgeError::NoFrames(io::ErrorKind::InvalidData.into());
+    let mut role = None;
+    let mut pairs = Vec::new();
+    let message = loop {
+        match next()? {
+            (Tag::Role, payload) => role = Role::of(&payload),
+            (Tag::Setting, payload) => pairs.push(payload),
+            (Tag::Message, message) => break message,
+            _ => return Err(no_frames()),
+        }
+    };
+    let role = role.ok_or_else(no_frames)?;
+    let mut given = None;
+    let mut intake = None;
+    if role == Role::Take {
+        let first = loop {
+            match next()? {
+                (Tag::Alive, _) => {}
+                (Tag::Image, payload) => break payload,
+                _ => return Err(no_frames()),
+            }
+        };
+        let (image, rest) = receive(&first).map_err(BridgeError::NoFrames)?;
+        given = Some(image);
+        intake = Some(rest);
+    }
+    drop(stdin);
+    let line = Arc::new(Line::default());
+    let settings = Settings::of_another_machine(Carried::of(pairs));
+    listen(Arc::clone(&line), intake).map_err(BridgeError::Own)?;
+    Ok(Far { role, message, settings, given, line })
+}
+
+/// Listens to the front-end for as long as this process lives.
+fn listen(line: Arc<Line>, intake: Option<image::Intake>) -> io::Result<()> {
+    let watched = Arc::clone(&line);
+    std::thread::Builder::new().spawn(move || {
+        hear(&line, intake);
+        line.hang_up();
+        // What was given stays open: a reader that found its end could tell a worse story.
+        loop {
+            std::thread::park();
+        }
+    })?;
+    std::thread::Builder::new().stack_size(64 << 10).spawn(move || {
+        let mut silent = false;
+        loop {
+            std::thread::sleep(SILENCE / 8);
+            let since = watched.state.lock().unwrap_or_else(PoisonError::into_inner).waiting;
+            let late = since.is_some_and(|since| since.elapsed() > SILENCE);
+            // Twice: a machine that was asleep itself wakes up to what has come meanwhile.
+            if late && silent {
+                return watched.hang_up();
+            }
+            silent = late;
+        }
+    })?;
+    Ok(())
+}
+
+/// Takes frames until there are no more.
+fn hear(line: &Line, mut intake: Option<image::Intake>) {
+    let mut stdin = io::stdin().lock();
+    loop {
+        line.change(|state| state.waiting = Some(Instant::now()));
+        let frame = frame::read(&mut stdin);
+        line.change(|state| state.waiting = None);
+        match (frame, intake.as_mut()) {
+            (Ok(Some((Tag::Alive, _))), _) => {}
+            (Ok(Some((Tag::Keep, _))), None) => line.change(|state| state.kept = true),
+            (Ok(Some((tag, payload))), Some(image)) => match image.take(tag, payload) {
+                Ok(false) => {}
+                Ok(true) => intake = None,
+                Err(error) => {
+                    // The reader says so.
+                    if let Some(image) = intake.take() {
+                        image.fail(error);
+                    }
+                }
+            },
+            (Ok(Some(_)), None) => {}
+            (Ok(None) | Err(_), _) => {
+                std::mem::forget(intake);
+                return;
+            }
+        }
+    }
+}
+
+impl Far {
+    /// Whether the front-end only wants the image.
+    #[must_use]
+    pub fn only_gives(&self) -> bool {
+        self.role == Role::Give
+    }
+
+    /// Sends the image.
+    ///
+    /// # Errors
+    /// [`BridgeError`].
+    pub fn give(&self, outgoing: Outgoing) -> Result<(), BridgeError> {
+        let out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
+        image::send_verified(outgoing, out)
+    }
+
+    /// Sends the reply, and waits until it is there: what the action has made is wanted then.
+    ///
+    /// # Errors
+    /// [`BridgeError::Lost`]: what the action has made was of no use to anybody, and is gone.
+    pub fn reply(&self, reply: &[u8]) -> Result<(), BridgeError> {
+        let mut out = io::stdout().lock();
+        if frame::write(&mut out, Tag::Reply, reply).and_then(|()| out.flush()).is_err() {
+            self.line.change(|state| state.broken = true);
+        }
+        let mut state = self.line.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while !state.kept && !state.broken {
+            state = self.line.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        // Where there is nothing to take back, the action has been done.
+        if state.kept || !interrupt::withdraw() { Ok(()) } else { Err(BridgeError::Lost) }
+    }
+}

@@ -1,0 +1,68 @@
+//! This executable, as it is compared with the one on another host, and sent.
+
+use super::BridgeError;
+use sha2::{Digest as _, Sha256};
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::sync::OnceLock;
+
+/// What runs at this moment, even where the file has been replaced since.
+const EXECUTABLE: &str = "/proc/self/exe";
+
+/// The executable.
+#[derive(Debug)]
+pub(super) struct Own {
+    /// SHA-256 digest in lower-case hexadecimal digits.
+    pub(super) digest: String,
+    /// Bytes.
+    pub(super) size: u64,
+}
+
+static OWN: OnceLock<io::Result<Own>> = OnceLock::new();
+
+/// Begins to make the digest, which takes no longer than the way to another host.
+pub(super) fn examine() {
+    // Without the thread it is made when it is needed.
+    let _ = std::thread::Builder::new().spawn(|| OWN.get_or_init(digest).is_ok());
+}
+
+/// The executable, once its digest is there.
+///
+/// # Errors
+/// [`BridgeError::Own`].
+pub(super) fn own() -> Result<&'static Own, BridgeError> {
+    OWN.get_or_init(digest).as_ref().map_err(|error| BridgeError::Own(error.kind().into()))
+}
+
+impl Own {
+    /// Writes the executable to `out`.
+    ///
+    /// # Errors
+    /// As reading and writing.
+    pub(super) fn send(&self, out: &mut dyn Write) -> io::Result<()> {
+        io::copy(&mut File::open(EXECUTABLE)?.take(self.size), out)?;
+        out.flush()
+    }
+}
+
+fn digest() -> io::Result<Own> {
+    let mut file = File::open(EXECUTABLE)?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    let mut size = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => break,
+            count => {
+                hasher.update(&buffer[..count]);
+                size += count as u64;
+            }
+        }
+    }
+    let mut digest = String::new();
+    for byte in hasher.finalize() {
+        let _ = write!(digest, "{byte:02x}");
+    }
+    Ok(Own { digest, size })
+}

@@ -1,0 +1,74 @@
+//! Images that are opened on one machine and taken in on another.
+
+use super::bytes::stream_head;
+use super::{Destination, Import, Intake, Origin, Policy, reading};
+use crate::datastore::DatastoreError;
+use crate::image::Format;
+use crate::image::probe::Content;
+use crate::image::raw::RawDisk;
+use crate::message::Image;
+use crate::source::Ahead;
+use crate::source::digest::Digests;
+use crate::source::given::{Bytes, Given, Nature, Outgoing, Pending};
+use std::io::{self, Read as _};
+
+impl Intake {
+    /// What `IMAGE/PATH` names, for another machine.
+    pub(in crate::datastore) fn outgoing(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
+        let digests = Digests::new(&image.digests)?;
+        let (bytes, digests) = match self.open(image)? {
+            Origin::File(file) => {
+                let verification = digests.verify_file(&file)?;
+                let disk = RawDisk::open(file).map_err(reading)?;
+                (Bytes::Disk(Box::new(disk)), Pending::File(verification))
+            }
+            Origin::Stream(stream) => {
+                let (stream, result) = digests.verify_stream(stream);
+                let stream = Ahead::of(stream).map_err(reading)?;
+                (Bytes::Stream(Box::new(stream)), Pending::Stream(result))
+            }
+        };
+        Ok(Outgoing { nature: Nature::Unjudged, bytes, digests })
+    }
+
+    /// Writes what another machine has opened into `destination`; in which format that is. Digests are
+    /// checked there.
+    pub(in crate::datastore) fn take_given(
+        &self,
+        image: &Image,
+        given: Given,
+        policy: Policy,
+        destination: &mut dyn Destination,
+    ) -> Result<Format, DatastoreError> {
+        let none = Digests::new(&[])?;
+        self.take(image, Origin::Stream(given.stream), none, policy, destination)
+    }
+}
+
+impl Import<'_> {
+    /// Writes an image of another datastore, as it comes from another machine.
+    pub(in crate::datastore) fn given(&mut self, given: Given) -> Result<Format, DatastoreError> {
+        let mut stream = Ahead::of(given.stream).map_err(reading)?;
+        let format = match given.nature {
+            Nature::File(format) => format,
+            Nature::Disk(wanted) => return self.write_stream(&mut stream, wanted, None),
+            // Nobody sends that for a clone; whatever it is, it is judged.
+            Nature::Unjudged => return self.stream(Box::new(stream)),
+        };
+        let head = stream_head(&mut stream)?;
+        let luks = format == Format::Raw && matches!(Content::of(&head), Content::Luks);
+        let wanted = if luks { Format::Raw } else { self.policy.driver.unwrap_or(format) };
+        let mut whole = io::Cursor::new(head.as_slice()).chain(stream);
+        if format == Format::Raw {
+            return self.write_stream(&mut whole, wanted, None);
+        }
+        let staged = self.staged(&mut whole, None)?;
+        if format != wanted {
+            let file = staged.file().try_clone().map_err(reading)?;
+            return self.plain_file(file, &head);
+        }
+        super::import::check_kept(staged.file(), format)?;
+        self.destination.adopt(staged, format)?;
+        Ok(format)
+    }
+}
