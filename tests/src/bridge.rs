@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 /// Hosts `host1`, `host2`, ... that have the storage of a [`Cloud`], until dropped.
 ///
-/// The front-end does not have it: nothing of the datastore is to be found on its side.
+/// Each has a copy of what the datastore held. The front-end does not have it any more.
 #[derive(Debug)]
 pub struct Bridges {
     // Fields drop in this order: the hosts before what they stand on.
@@ -81,6 +81,7 @@ impl Bridges {
         fs::write(ssh.join("known_hosts"), "").unwrap();
         let hosts = (1..=count).map(|number| BridgeHost::new(cloud, number, root, storage.path()));
         let mut bridges = Self { hosts: hosts.collect(), home, storage };
+        fs::remove_dir_all(cloud.datastore()).unwrap();
         bridges.configure("");
         for host in &mut bridges.hosts {
             host.start();
@@ -156,9 +157,8 @@ impl BridgeHost {
         let below = cloud.datastore();
         let below = below.strip_prefix("/var/tmp").expect("clouds are there");
         let datastore = var_tmp.join(below);
-        fs::create_dir_all(&datastore).unwrap();
-        fs::create_dir_all(cloud.datastore()).unwrap();
-        fs::remove_dir(cloud.datastore()).expect("the front-end has no storage");
+        fs::create_dir_all(datastore.parent().unwrap()).unwrap();
+        run("cp", [OsString::from("-a"), cloud.datastore().into(), (&datastore).into()]);
         let host =
             Self { name, sshd: None, _disk: disk, home: home.to_path_buf(), var_tmp, datastore };
         key(&host.file("key"));
@@ -201,7 +201,13 @@ impl BridgeHost {
 
     /// Starts its sshd.
     pub fn start(&mut self) {
+        self.start_under(&[]);
+    }
+
+    /// Starts its sshd under another program.
+    pub fn start_under(&mut self, wrapper: &[&str]) {
         let mut words = enter(&self.home, &self.var_tmp);
+        words.extend(wrapper.iter().map(OsString::from));
         words.extend(["/usr/sbin/sshd", "-D", "-e", "-f"].map(OsString::from));
         words.push(self.file("sshd_config").into());
         let log = fs::OpenOptions::new().create(true).append(true).open(self.file("log")).unwrap();
@@ -248,6 +254,22 @@ impl BridgeHost {
     /// How many connections there have been.
     pub fn connections(&self) -> usize {
         self.log().matches("Accepted publickey").count()
+    }
+
+    /// Its processes of this name.
+    pub fn processes(&self, name: &str) -> Vec<u32> {
+        let namespace = |process: u32| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+        let Some(own) = self.sshd.as_ref().and_then(|sshd| namespace(sshd.id())) else {
+            return Vec::new();
+        };
+        let processes = fs::read_dir("/proc")
+            .unwrap()
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+        let is = |process: &u32| {
+            fs::read_to_string(format!("/proc/{process}/comm"))
+                .is_ok_and(|comm| comm.trim() == name)
+        };
+        processes.filter(is).filter(|&process| namespace(process).as_ref() == Some(&own)).collect()
     }
 
     /// Where a path that the host sees below `/var/tmp` is.

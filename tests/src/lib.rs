@@ -32,6 +32,7 @@ pub mod layouts;
 mod listing;
 mod message;
 mod mount;
+mod oned;
 mod outcome;
 pub mod random;
 mod referee;
@@ -50,6 +51,7 @@ pub use images::pattern;
 pub use listing::Listing;
 pub use message::Message;
 pub use mount::{Disk, Mount};
+pub use oned::{Answer, Oned};
 pub use outcome::{Failure, Outcome, Reply};
 pub use referee::{
     allocated, digest, info, qemu_img_check, same_bytes, same_content, virtual_size,

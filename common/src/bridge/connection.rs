@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 /// drivers, staging directory, name, digest and size of the executable), runs the executable that has
 /// this digest, and takes it first from its standard input where there is none.
 const BOOTSTRAP: &str = include_str!("bootstrap.sh");
-/// What the lines that it prints begin with. What a login script prints before is passed over.
+/// What its lines begin with. What a login script prints before is passed over.
 const STATUS: &str = "ferrostore-bridge ";
 /// So much of that is read at most, bytes.
 const LONGEST_GREETING: u64 = 64 << 10;
@@ -257,9 +257,9 @@ fn status_line(from: &mut impl BufRead) -> Option<(String, String)> {
             return None;
         }
         let line = String::from_utf8_lossy(&line);
-        if let Some((machine, word)) =
-            line.strip_prefix(STATUS).and_then(|rest| rest.trim_end().rsplit_once(' '))
-        {
+        // A greeting need not end its line.
+        let status = line.find(STATUS).map(|at| line[at + STATUS.len()..].trim_end());
+        if let Some((machine, word)) = status.and_then(|status| status.rsplit_once(' ')) {
             return Some((machine.to_owned(), word.to_owned()));
         }
     }
@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn greetings_of_login_scripts_are_passed_over() {
-        let text = "Welcome!\nferrostore-bridgehead\nferrostore-bridge x86_64 ready\nrest";
+        let text = "Welcome!\nferrostore-bridgehead\nno endferrostore-bridge x86_64 ready\nrest";
         let mut from = text.as_bytes();
         assert_eq!(status_line(&mut from), Some(("x86_64".to_owned(), "ready".to_owned())));
         assert_eq!(from, b"rest");
