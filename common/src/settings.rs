@@ -14,6 +14,8 @@ pub struct Settings {
     home: Option<PathBuf>,
     /// Those of the front-end, on another machine.
     carried: Option<Carried>,
+    /// Whether the datastore's storage is on another machine than this.
+    storage_elsewhere: bool,
 }
 
 /// What another machine needs of the front-end's settings to do its work.
@@ -93,7 +95,25 @@ impl Settings {
         let directory = |name: &str| {
             std::env::var_os(name).filter(|value: &OsString| !value.is_empty()).map(PathBuf::from)
         };
-        Self { one_location: directory(ONE_LOCATION), home: directory("HOME"), carried: None }
+        Self {
+            one_location: directory(ONE_LOCATION),
+            home: directory("HOME"),
+            carried: None,
+            storage_elsewhere: false,
+        }
+    }
+
+    /// These settings, for a datastore whose storage is on another machine.
+    #[must_use]
+    pub fn without_storage(mut self) -> Self {
+        self.storage_elsewhere = true;
+        self
+    }
+
+    /// Whether the datastore's storage is on this machine.
+    #[must_use]
+    pub fn has_storage(&self) -> bool {
+        !self.storage_elsewhere
     }
 
     /// Settings of the front-end, on another machine, with that one's own home directory.
@@ -304,8 +324,12 @@ mod tests {
 
     #[test]
     fn everything_lies_under_one_location_where_that_is_set() {
-        let settings =
-            Settings { one_location: Some("/opt/one".into()), home: None, carried: None };
+        let settings = Settings {
+            one_location: Some("/opt/one".into()),
+            home: None,
+            carried: None,
+            storage_elsewhere: false,
+        };
         assert_eq!(settings.remotes(), Path::new("/opt/one/var/remotes"));
         assert_eq!(
             settings.always_restricted(),

@@ -221,11 +221,6 @@ impl<'cloud> Call<'cloud> {
     /// Makes the call and waits for its end.
     pub fn run(self) -> Outcome {
         let before = self.listing();
-    }
-
-    /// Makes the call and waits for its end.
-    pub fn run(self) -> Outcome {
-        let before = self.listing();
         let (mut command, input) = self.prepare();
         let mut child = command
             .stdin(Stdio::piped())

@@ -2,9 +2,9 @@
 
 use super::frame::{self, Tag};
 use super::image::{self, receive};
-use super::{BridgeError, Role};
+use super::{BridgeError, Role, Sending};
 use crate::settings::{Carried, Settings};
-use crate::source::given::{Given, Outgoing};
+use crate::source::given::Given;
 use crate::staging::interrupt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -168,9 +168,8 @@ impl Far {
     ///
     /// # Errors
     /// [`BridgeError`].
-    pub fn give(&self, outgoing: Outgoing) -> Result<(), BridgeError> {
-        let out = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
-        image::send_verified(outgoing, out)
+    pub fn give(&self, image: Box<dyn Sending>) -> Result<(), BridgeError> {
+        image.send(&mut io::BufWriter::with_capacity(64 << 10, io::stdout().lock()))
     }
 
     /// Sends the reply, and waits until it is there: what the action has made is wanted then.

@@ -1,5 +1,6 @@
 //! The bytes of an image as frames: sparse areas as their length only, and a digest over all of it.
 
+use super::BridgeError;
 use super::frame::{self, Tag};
 use crate::image::sequence::{Run, in_order};
 use crate::image::stream::fill;
@@ -46,12 +47,18 @@ fn nature_of(byte: u8) -> Option<Nature> {
     }
 }
 
-/// Sends all of `image` but the end, which says that it is whole: see [`Sent::end`].
+/// Sends an image, and that it is whole only where its digests are as they should be.
 ///
 /// # Errors
-/// [`ImageError::Read`] and others where the image can't be read, [`ImageError::Write`] where the
-/// connection is gone.
-pub(super) fn send<W: Write>(image: Bytes, nature: Nature, out: W) -> Result<Sent<W>, ImageError> {
+/// [`ImageError::Write`] where the connection is gone; others where the image can't be read, or is not
+/// what it should be.
+pub(super) fn send(image: Outgoing, out: &mut dyn Write) -> Result<(), BridgeError> {
+    let sent = send_bytes(image.bytes, image.nature, out)?;
+    image.digests.verify()?;
+    Ok(sent.end()?)
+}
+
+fn send_bytes(image: Bytes, nature: Nature, out: &mut dyn Write) -> Result<Sent<'_>, ImageError> {
     let length = match &image {
         Bytes::Disk(disk) => Some(disk.virtual_size()),
         Bytes::Stream(_) => None,
@@ -85,21 +92,20 @@ pub(super) fn send<W: Write>(image: Bytes, nature: Nature, out: W) -> Result<Sen
 }
 
 /// An image that has been sent up to its last byte.
-pub(super) struct Sent<W> {
-    out: W,
+struct Sent<'o> {
+    out: &'o mut dyn Write,
     digest: Sha256,
     length: u64,
     /// Zeroes that have not been sent yet.
     hole: u64,
 }
 
-impl<W: Write> Sent<W> {
+impl Sent<'_> {
     fn frame(&mut self, tag: Tag, payload: &[u8]) -> Result<(), ImageError> {
         self.digest.update([tag as u8]);
         self.digest.update(payload);
         let offset = self.length;
-        frame::write(&mut self.out, tag, payload)
-            .map_err(|source| ImageError::Write { offset, source })
+        frame::write(self.out, tag, payload).map_err(|source| ImageError::Write { offset, source })
     }
 
     fn zeroes(&mut self, count: u64) {
@@ -133,7 +139,7 @@ impl<W: Write> Sent<W> {
     ///
     /// # Errors
     /// Where the connection is gone.
-    pub(super) fn end(mut self) -> Result<(), ImageError> {
+    fn end(mut self) -> Result<(), ImageError> {
         self.end_hole()?;
         let mut payload = self.length.to_le_bytes().to_vec();
         payload.extend(self.digest.finalize_reset());
@@ -141,19 +147,6 @@ impl<W: Write> Sent<W> {
         let offset = self.length;
         self.out.flush().map_err(|source| ImageError::Write { offset, source })
     }
-}
-
-/// Sends `outgoing`, and its end only where its digests are as they should be.
-///
-/// # Errors
-/// [`super::BridgeError`].
-pub(super) fn send_verified<W: Write>(
-    outgoing: Outgoing,
-    out: W,
-) -> Result<(), super::BridgeError> {
-    let sent = send(outgoing.bytes, outgoing.nature, out)?;
-    outgoing.digests.verify()?;
-    Ok(sent.end()?)
 }
 
 /// What is handed from the thread that reads frames to the reader of the image.
@@ -276,7 +269,7 @@ mod tests {
     fn frames(bytes: Vec<u8>) -> Vec<u8> {
         let mut out = Vec::new();
         let stream = Bytes::Stream(Box::new(io::Cursor::new(bytes)));
-        send(stream, Nature::Unjudged, &mut out).unwrap().end().unwrap();
+        send_bytes(stream, Nature::Unjudged, &mut out).unwrap().end().unwrap();
         out
     }
 

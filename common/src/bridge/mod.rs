@@ -31,10 +31,26 @@ use crate::source::given::{Given, Outgoing};
 pub use far::{Far, arrive};
 pub use relay::work;
 use std::error::Error;
-use std::io;
+use std::io::{self, Write};
+
+/// An image that is open, and goes to another machine. Behind a pointer, so that a driver that sends none
+/// holds no code for it.
+pub trait Sending {
+    /// Sends it.
+    ///
+    /// # Errors
+    /// Where it can't be read, is not as it should be, or the connection is gone.
+    fn send(self: Box<Self>, out: &mut dyn Write) -> Result<(), BridgeError>;
+}
+
+impl Sending for Outgoing {
+    fn send(self: Box<Self>, out: &mut dyn Write) -> Result<(), BridgeError> {
+        image::send(*self, out)
+    }
+}
 
 /// Opens the image that an action brings in, where it is.
-pub type Opener = fn(&Message, &Settings) -> Result<Outgoing, Box<dyn Error>>;
+pub type Opener = fn(&Message, &Settings) -> Result<Box<dyn Sending>, Box<dyn Error>>;
 
 /// How an action is shared between front-end and bridge host.
 #[derive(Debug, Clone, Copy)]
@@ -53,16 +69,19 @@ pub enum Sharing {
 ///
 /// # Errors
 /// As [`datastore::Datastore::cp_source`].
-pub fn registered(message: &Message, settings: &Settings) -> Result<Outgoing, Box<dyn Error>> {
-    Ok(datastore::open(message, settings)?.cp_source(message.image()?)?)
+pub fn registered(
+    message: &Message,
+    settings: &Settings,
+) -> Result<Box<dyn Sending>, Box<dyn Error>> {
+    Ok(Box::new(datastore::open(message, settings)?.cp_source(message.image()?)?))
 }
 
 /// [`Opener`] of `clone`.
 ///
 /// # Errors
 /// As [`datastore::Datastore::clone_source`].
-pub fn cloned(message: &Message, settings: &Settings) -> Result<Outgoing, Box<dyn Error>> {
-    Ok(datastore::open(message, settings)?.clone_source(message.image()?)?)
+pub fn cloned(message: &Message, settings: &Settings) -> Result<Box<dyn Sending>, Box<dyn Error>> {
+    Ok(Box::new(datastore::open(message, settings)?.clone_source(message.image()?)?))
 }
 
 /// What the other side shall do.
@@ -162,6 +181,8 @@ pub enum BridgeError {
 pub enum Work {
     /// The action, with this image where one came from elsewhere.
     Here(Option<Given>),
+    /// The action, which needs no storage; that is elsewhere.
+    Looking,
     /// Nothing: this is the reply.
     Done(Vec<u8>),
 }

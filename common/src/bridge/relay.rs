@@ -3,14 +3,14 @@
 use super::connection::{Connection, Errand, Unconnected};
 use super::frame::{self, Tag};
 use super::hostpool::Host;
-use super::image::{receive, send_verified};
+use super::image::receive;
 use super::route::{Hosts, ImageFrom, Place, pool, route};
-use super::{BridgeError, Role, Sharing, Work, own};
+use super::{BridgeError, Role, Sending, Sharing, Work, own};
 use crate::datastore::DatastoreError;
 use crate::image::ImageError;
 use crate::message::Message;
 use crate::settings::{Carried, Settings};
-use crate::source::given::{Given, Outgoing};
+use crate::source::given::Given;
 use crate::staging::interrupt;
 use std::error::Error;
 use std::io::{self, Write as _};
@@ -29,15 +29,16 @@ pub fn work(
     message: &Message,
     settings: &Settings,
 ) -> Result<Work, Box<dyn Error>> {
-    let (hosts, image) = match route(sharing, message)? {
+    let (hosts, image) = match route(sharing, message, settings)? {
         Place::Here => return Ok(Work::Here(None)),
+        Place::Looking => return Ok(Work::Looking),
         Place::HereFrom(hosts) => (hosts, None),
         Place::There(hosts, image) => (hosts, Some(image)),
     };
     own::examine();
     // An image that may not be registered costs no connection.
     let outgoing = match image {
-        Some(ImageFrom::Here(open)) => Some(open(message, settings)?),
+        Some(ImageFrom::Here(open)) => Some(open(message, &settings.clone().without_storage())?),
         _ => None,
     };
     let bridge = Bridge::new(action, message, settings)?;
@@ -117,11 +118,11 @@ impl<'m> Bridge<'m> {
     }
 
     /// The action there, with an image from here.
-    fn send(&self, hosts: &Hosts, image: Outgoing) -> Result<Vec<u8>, BridgeError> {
+    fn send(&self, hosts: &Hosts, image: Box<dyn Sending>) -> Result<Vec<u8>, BridgeError> {
         let mut there = self.connect(hosts, None)?;
         stop_through([&there])?;
         self.call(&mut there, Role::Take);
-        match send_verified(image, there.out()) {
+        match image.send(&mut there.out()) {
             Ok(()) => there.reply(),
             // It doesn't listen any more, and says why.
             Err(BridgeError::Image(ImageError::Write { .. })) => Err(there.failure()),

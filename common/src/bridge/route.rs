@@ -2,6 +2,7 @@
 
 use super::hostpool::{self, Host};
 use super::{BridgeError, Opener, Sharing};
+use crate::datastore::brings_in;
 use crate::message::{Datastore, Message, text};
 use crate::settings::Settings;
 use crate::source::location::Location;
@@ -18,6 +19,8 @@ pub(super) struct Hosts {
 pub(super) enum Place {
     /// Here, all of it.
     Here,
+    /// Here, without storage.
+    Looking,
     /// Here, with an image that one of these hosts sends.
     HereFrom(Hosts),
     /// On one of these hosts, with an image from somewhere else perhaps.
@@ -102,15 +105,21 @@ impl Hosts {
 ///
 /// # Errors
 /// Where the message names hosts that can't be.
-pub(super) fn route(sharing: Sharing, message: &Message) -> Result<Place, BridgeError> {
+pub(super) fn route(
+    sharing: Sharing,
+    message: &Message,
+    settings: &Settings,
+) -> Result<Place, BridgeError> {
     let datastore = message.datastore()?;
     let path = message.image().and_then(|image| image.path()).unwrap_or_default();
-    let itself =
-        datastore.download_on_bridge && !matches!(Location::parse(path), Location::Local(_));
+    let remote = !matches!(Location::parse(path), Location::Local(_));
     let targets = Hosts::of(TARGETS, &datastore.bridge_list)?;
+    // Whether the host that has the storage gets at the image by itself.
+    let itself = targets.is_some()
+        && (datastore.download_on_bridge && remote || !brings_in(message, settings)?);
     let there = |image| move |hosts| Place::There(hosts, image);
     Ok(match sharing {
-        Sharing::Looking if !itself => Place::Here,
+        Sharing::Looking if targets.is_some() && !itself => Place::Looking,
         Sharing::Whole | Sharing::Looking => targets.map_or(Place::Here, there(ImageFrom::Itself)),
         Sharing::Registering(_) if itself => targets.map_or(Place::Here, there(ImageFrom::Itself)),
         Sharing::Registering(open) => targets.map_or(Place::Here, there(ImageFrom::Here(open))),

@@ -151,10 +151,12 @@ fn answer(
 ) -> Result<(), Box<dyn Error>> {
     let message = message::parse(&read_message(from)?)?;
     let settings = Settings::from_environment();
+    let run = |message, settings, given| -> Result<Vec<u8>, Box<dyn Error>> {
+        Ok(body(&Call { message, settings, given: RefCell::new(given) })?.into_bytes())
+    };
     let reply = match bridge::work(action.name, action.sharing, &message, &settings)? {
-        Work::Here(given) => {
-            body(&Call { message, settings, given: RefCell::new(given) })?.into_bytes()
-        }
+        Work::Here(given) => run(message, settings, given)?,
+        Work::Looking => run(message, settings.without_storage(), None)?,
         Work::Done(reply) => reply,
     };
     progress::end();
@@ -173,7 +175,7 @@ fn answer_bridged(
     let settings = far.settings.clone();
     match action.sharing {
         Sharing::Registering(open) | Sharing::Cloning(open) if far.only_gives() => {
-            far.give(open(&message, &settings)?)?;
+            far.give(open(&message, &settings.without_storage())?)?;
         }
         _ => {
             let given = RefCell::new(far.given.take());

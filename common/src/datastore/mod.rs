@@ -69,6 +69,10 @@ impl fmt::Display for Export {
 
 /// The verbs. A kind implements those that it supports.
 pub trait Datastore: Sized {
+    /// Whether `IMAGE/PATH` names something to bring in, which the front-end can have; else what is where the storage
+    /// is.
+    const BRINGS_IN: bool = false;
+
     /// The datastore of `message` on this machine.
     ///
     /// # Errors
@@ -97,7 +101,7 @@ pub trait Datastore: Sized {
     /// # Errors
     /// [`DatastoreError`].
     fn cp_given(&self, _: &Image, _: Given) -> Result<Registered, DatastoreError> {
-        Err(DatastoreError::NotSupported { verb: "cp by a bridge host" })
+        Err(self.not_supported("cp by a bridge host"))
     }
 
     /// What is at `IMAGE/PATH`, for [`Self::cp_given`] on another machine.
@@ -105,7 +109,7 @@ pub trait Datastore: Sized {
     /// # Errors
     /// [`DatastoreError`].
     fn cp_source(&self, _: &Image) -> Result<Outgoing, DatastoreError> {
-        Err(DatastoreError::NotSupported { verb: "cp by a bridge host" })
+        Err(self.not_supported("cp by a bridge host"))
     }
 
     /// Makes a new empty image; its SOURCE.
@@ -129,7 +133,7 @@ pub trait Datastore: Sized {
     /// # Errors
     /// [`DatastoreError`].
     fn clone_given(&self, _: &Image, _: Given) -> Result<Registered, DatastoreError> {
-        Err(DatastoreError::NotSupported { verb: "clone by a bridge host" })
+        Err(self.not_supported("clone by a bridge host"))
     }
 
     /// The image at `IMAGE/PATH`, for [`Self::clone_given`] on another machine.
@@ -137,7 +141,7 @@ pub trait Datastore: Sized {
     /// # Errors
     /// [`DatastoreError`].
     fn clone_source(&self, _: &Image) -> Result<Outgoing, DatastoreError> {
-        Err(DatastoreError::NotSupported { verb: "clone by a bridge host" })
+        Err(self.not_supported("clone by a bridge host"))
     }
 
     /// Deletes the image at `IMAGE/SOURCE`.
@@ -219,6 +223,13 @@ macro_rules! kinds {
             }
         }
 
+        fn kind_brings_in(kind: &str) -> bool {
+            match kind {
+                $($name => <$kind>::BRINGS_IN,)+
+                _ => false,
+            }
+        }
+
         /// Does something with a datastore of any kind: `with_datastore!(any, datastore => expression)`.
         macro_rules! with_datastore {
             ($any:expr, $datastore:ident => $body:expr) => {
@@ -239,16 +250,26 @@ kinds! {
     "dummy" => Dummy(dummy::DummyDatastore),
 }
 
+/// [`Datastore::BRINGS_IN`] of the datastore of a message.
+///
+/// # Errors
+/// Where its kind can't be found out.
+pub fn brings_in(message: &Message, settings: &Settings) -> Result<bool, DatastoreError> {
+    Ok(kind_brings_in(&kind_of(message, settings)?))
+}
+
+fn kind_of(message: &Message, settings: &Settings) -> Result<String, DatastoreError> {
+    let name = message.datastore()?.ds_mad()?;
+    Ok(settings.kind_of(name)?.unwrap_or_else(|| name.to_owned()))
+}
+
 /// Opens the datastore of a message.
 ///
 /// # Errors
 /// Where its kind is not known, or as [`Datastore::open`].
 pub fn open(message: &Message, settings: &Settings) -> Result<AnyDatastore, DatastoreError> {
     let name = message.datastore()?.ds_mad()?;
-    let kind = match settings.kind_of(name)? {
-        Some(kind) => kind,
-        None => name.to_owned(),
-    };
+    let kind = kind_of(message, settings)?;
     open_kind(&kind, message, settings).unwrap_or_else(|| {
         Err(SettingsError::UnknownKind {
             name: kind.clone(),

@@ -32,6 +32,8 @@ pub struct FileDatastore {
 }
 
 impl Datastore for FileDatastore {
+    const BRINGS_IN: bool = true;
+
     fn open(message: &Message, settings: &Settings) -> Result<Self, DatastoreError> {
         let intake = Intake::new(message, settings)?;
         let attributes = &intake.attributes;
