@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
+use std::sync::{Arc, OnceLock};
 
 /// Argument of FICLONERANGE (`struct file_clone_range`, `ioctl_ficlonerange(2)`).
 #[repr(C)]
@@ -98,5 +99,34 @@ pub(crate) fn confine(command: &mut Command, limits: ChildLimits) {
     // (prctl, setrlimit, unshare); it neither allocates nor takes a lock.
     unsafe {
         command.pre_exec(child);
+    }
+}
+
+/// An open file that another thread can take away from whoever uses it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Revocable(Arc<OnceLock<File>>);
+
+impl Revocable {
+    /// Gives it its file, once.
+    pub(crate) fn set(&self, file: File) {
+        // A second file would be dropped, which closes it.
+        let _ = self.0.set(file);
+    }
+
+    /// The file, where it has one.
+    pub(crate) fn file(&self) -> Option<&File> {
+        self.0.get()
+    }
+
+    /// Closes the file. Whoever goes on using it reads nothing and writes nowhere.
+    pub(crate) fn revoke(&self) {
+        let nowhere = File::options().read(true).write(true).open("/dev/null");
+        if let (Some(file), Ok(nowhere)) = (self.file(), nowhere) {
+            // SAFETY: both descriptors are open for the length of the call. The second one goes on
+            // belonging to the same `File`, which is neither closed nor moved.
+            unsafe {
+                nix::libc::dup3(nowhere.as_raw_fd(), file.as_raw_fd(), nix::libc::O_CLOEXEC);
+            }
+        }
     }
 }

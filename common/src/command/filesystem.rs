@@ -11,6 +11,24 @@ use std::path::Path;
 /// # Errors
 /// Where there is no `mkfs.<fs>`, or it fails: too small a file, options that it doesn't know.
 pub fn mkfs(fs: &str, options: &[String], image: &Path) -> Result<(), CommandError> {
+    make(fs, &[], options, image)
+}
+
+/// As [`mkfs`], on a block device that is zero: its blocks are not given back first, since what they read
+/// as then is up to the device.
+///
+/// # Errors
+/// As [`mkfs`].
+pub fn mkfs_on_device(fs: &str, options: &[String], device: &Path) -> Result<(), CommandError> {
+    let keep: &[&str] = match fs {
+        "ext2" | "ext3" | "ext4" => &["-E", "nodiscard"],
+        "xfs" | "btrfs" => &["-K"],
+        _ => &[],
+    };
+    make(fs, keep, options, device)
+}
+
+fn make(fs: &str, keep: &[&str], options: &[String], image: &Path) -> Result<(), CommandError> {
     let package = match fs {
         "ext2" | "ext3" | "ext4" => "e2fsprogs".to_owned(),
         "xfs" => "xfsprogs".to_owned(),
@@ -26,7 +44,7 @@ pub fn mkfs(fs: &str, options: &[String], image: &Path) -> Result<(), CommandErr
         "xfs" | "btrfs" => &["-f", "-q"],
         _ => &[],
     };
-    let mut arguments: Vec<OsString> = quiet.iter().map(OsString::from).collect();
+    let mut arguments: Vec<OsString> = quiet.iter().chain(keep).map(OsString::from).collect();
     arguments.extend(options.iter().map(OsString::from));
     arguments.push(image.into());
     run(program, &arguments, ChildLimits::default()).map(drop)

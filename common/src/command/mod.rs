@@ -5,22 +5,25 @@
 //! child dies with its driver.
 
 mod filesystem;
+pub mod lvm;
 mod mount;
 mod output;
 mod qemu;
 mod remote;
+mod report;
 mod session;
 
 use crate::message::text::{one_line, shown};
 use crate::staging::interrupt;
 use crate::sys::{self, ChildLimits};
-pub use filesystem::{mkfs, mkswap};
+pub use filesystem::{mkfs, mkfs_on_device, mkswap};
 pub use mount::mount_nfs;
 pub use output::Output;
 pub use qemu::{qemu_img, qemu_img_convert};
 pub use remote::{Part, downloader, ssh_file};
 pub use session::{Session, ssh_script};
 use std::ffi::{OsStr, OsString};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -68,13 +71,27 @@ pub enum CommandError {
         /// What it printed on standard error.
         stderr: String,
     },
+    /// It printed what it should not have.
+    #[error("{program} printed what nobody understands: {}", shown(output))]
+    Unexpected {
+        /// Its name.
+        program: &'static str,
+        /// What it printed, or the beginning of it.
+        output: String,
+    },
 }
 
 impl CommandError {
     /// Whether the program says that there was no space for what it wrote.
     #[must_use]
     pub fn is_out_of_space(&self) -> bool {
-        matches!(self, Self::Failed { stderr, .. } if stderr.contains("No space left on device"))
+        self.says("No space left on device")
+    }
+
+    /// Whether the program failed and said `text`.
+    #[must_use]
+    pub fn says(&self, text: &str) -> bool {
+        matches!(self, Self::Failed { stderr, .. } if stderr.contains(text))
     }
 }
 
@@ -110,7 +127,7 @@ fn find(program: &str, package: &str) -> Result<PathBuf, CommandError> {
         })
 }
 
-fn prepared<A: AsRef<OsStr>>(program: &Path, arguments: &[A], limits: ChildLimits) -> Command {
+fn plain<A: AsRef<OsStr>>(program: &Path, arguments: &[A]) -> Command {
     let mut command = Command::new(program);
     command
         .args(arguments)
@@ -123,6 +140,11 @@ fn prepared<A: AsRef<OsStr>>(program: &Path, arguments: &[A], limits: ChildLimit
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    command
+}
+
+fn prepared<A: AsRef<OsStr>>(program: &Path, arguments: &[A], limits: ChildLimits) -> Command {
+    let mut command = plain(program, arguments);
     sys::confine(&mut command, limits);
     command
 }
@@ -139,6 +161,28 @@ fn run<A: AsRef<OsStr>>(
     let output = child.wait_with_output();
     interrupt::reaped(id);
     let output = output.map_err(not_started)?;
+    printed(program, arguments, output)
+}
+
+/// Runs a program that must come to its end whatever becomes of the driver: no signal to the driver or
+/// its group, nor the driver's death, reaches it.
+fn run_unbroken<A: AsRef<OsStr>>(
+    program: PathBuf,
+    arguments: &[A],
+) -> Result<Vec<u8>, CommandError> {
+    let output = plain(&program, arguments).process_group(0).output();
+    match output {
+        Ok(output) => printed(program, arguments, output),
+        Err(source) => Err(CommandError::NotStarted { program, source }),
+    }
+}
+
+/// What a program that has ended well printed on standard output.
+fn printed<A: AsRef<OsStr>>(
+    program: PathBuf,
+    arguments: &[A],
+    output: std::process::Output,
+) -> Result<Vec<u8>, CommandError> {
     if output.status.success() {
         return Ok(output.stdout);
     }

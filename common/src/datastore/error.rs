@@ -1,6 +1,7 @@
 //! What can go wrong with a datastore: mostly what went wrong in a room below, with the attribute that
 //! is at fault.
 
+use super::lvm::LvmError;
 use crate::command::CommandError;
 use crate::gate::image::ImageRefusal;
 use crate::gate::path::PathError;
@@ -56,6 +57,9 @@ pub enum DatastoreError {
     /// A program failed.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// A volume group is at fault.
+    #[error(transparent)]
+    Lvm(#[from] LvmError),
     /// The export that the datastore lies on can't be used.
     #[error(transparent)]
     Mount(#[from] MountError),

@@ -11,6 +11,7 @@ mod existing;
 pub mod fs;
 mod intake;
 pub mod iscsi_libvirt;
+pub mod lvm;
 pub mod virtiofs;
 
 use crate::message::{Image, Mebibytes, Message};
@@ -244,6 +245,7 @@ macro_rules! kinds {
 // The kinds: DS_MAD (or KIND in the driver's own configuration file) and type. One line each.
 kinds! {
     "fs" => File(fs::FileDatastore),
+    "lvm" => Lvm(lvm::LvmDatastore),
     "dev" => Device(dev::DeviceDatastore),
     "iscsi_libvirt" => Iscsi(iscsi_libvirt::IscsiDatastore),
     "virtiofs" => Directory(virtiofs::DirectoryDatastore),

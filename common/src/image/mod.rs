@@ -6,6 +6,7 @@
 
 pub mod convert;
 mod copy;
+pub mod device;
 pub mod foreign;
 mod inflate;
 pub mod probe;

@@ -2,7 +2,7 @@
 
 use super::qcow2::{self, CLUSTER, Writer};
 use super::raw::SECTOR;
-use super::{Format, ImageError};
+use super::{Format, ImageError, device};
 use crate::sys;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::File;
@@ -30,6 +30,8 @@ enum Layout<'f> {
         sparse: bool,
     },
     Qcow2(Writer<'f>),
+    /// Guest byte n is byte n of a block device that reads as zero where nothing is written.
+    Device,
 }
 
 impl<'f> Target<'f> {
@@ -43,6 +45,19 @@ impl<'f> Target<'f> {
     #[must_use]
     pub fn qcow2(file: &'f File) -> Self {
         Self { file, layout: Layout::Qcow2(Writer::new(file)), flushing: 0 }
+    }
+
+    /// A raw image on a block device. Unless it `is_zero`, it is made so first: nothing of what its
+    /// blocks held before may show.
+    ///
+    /// # Errors
+    /// Where the device can't be written.
+    pub fn device(file: &'f File, is_zero: bool) -> Result<Self, ImageError> {
+        if !is_zero {
+            let size = device::size_of(file).map_err(ImageError::writing(0))?;
+            device::zero(file, size)?;
+        }
+        Ok(Self { file, layout: Layout::Device, flushing: 0 })
     }
 
     /// An image of `format`; `None` where that is one that is not written here.
@@ -66,7 +81,7 @@ impl<'f> Target<'f> {
     #[must_use]
     pub fn disk_size(&self, length: u64) -> u64 {
         match self.layout {
-            Layout::Raw { .. } => length,
+            Layout::Raw { .. } | Layout::Device => length,
             Layout::Qcow2(_) => length.next_multiple_of(SECTOR),
         }
     }
@@ -77,7 +92,7 @@ impl<'f> Target<'f> {
     /// [`ImageError::TooLarge`].
     pub fn check_size(&self, size: u64) -> Result<(), ImageError> {
         match self.layout {
-            Layout::Raw { .. } => Ok(()),
+            Layout::Raw { .. } | Layout::Device => Ok(()),
             Layout::Qcow2(_) => qcow2::check_size(size),
         }
     }
@@ -87,7 +102,7 @@ impl<'f> Target<'f> {
     #[must_use]
     pub fn trial_place(&self, guest: u64) -> u64 {
         match self.layout {
-            Layout::Raw { .. } => guest,
+            Layout::Raw { .. } | Layout::Device => guest,
             Layout::Qcow2(_) => 0,
         }
     }
@@ -96,7 +111,7 @@ impl<'f> Target<'f> {
     #[must_use]
     pub fn granularity(&self) -> u64 {
         match self.layout {
-            Layout::Raw { .. } => BLOCK,
+            Layout::Raw { .. } | Layout::Device => BLOCK,
             Layout::Qcow2(_) => CLUSTER,
         }
     }
@@ -107,7 +122,7 @@ impl<'f> Target<'f> {
     /// As [`Writer::place`].
     pub fn place(&mut self, guest: u64, length: u64) -> Result<(u64, u64), ImageError> {
         match &mut self.layout {
-            Layout::Raw { .. } => Ok((guest, length)),
+            Layout::Raw { .. } | Layout::Device => Ok((guest, length)),
             Layout::Qcow2(writer) => writer.place(guest, length),
         }
     }
@@ -171,6 +186,7 @@ impl<'f> Target<'f> {
                 allocate(self.file, size)
             }
             Layout::Qcow2(writer) => writer.finish(size, None),
+            Layout::Device => Ok(()),
         }
     }
 }

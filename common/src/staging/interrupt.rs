@@ -8,16 +8,20 @@
 
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
 use nix::unistd::Pid;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// What takes something back that this process has made and that is no file.
+type Undo = Box<dyn FnOnce() + Send>;
+
 struct State {
     staged: BTreeSet<PathBuf>,
     children: BTreeSet<i32>,
+    undo: BTreeMap<u64, Undo>,
     beyond_recall: bool,
-    published: Option<PathBuf>,
+    published: Option<Undo>,
     /// Stops the work that another machine does.
     delegate: Option<Box<dyn FnOnce() + Send>>,
     stopped_by: Option<Signal>,
@@ -26,6 +30,7 @@ struct State {
 static STATE: Mutex<State> = Mutex::new(State {
     staged: BTreeSet::new(),
     children: BTreeSet::new(),
+    undo: BTreeMap::new(),
     beyond_recall: false,
     published: None,
     delegate: None,
@@ -74,7 +79,7 @@ pub fn watch(action: &'static str) {
             if state.beyond_recall {
                 continue;
             }
-            abandon(&state);
+            abandon(&mut state);
             eprintln!("{action}: {}", stopped(signal));
             // The lock is still held: no thread can stage or publish anything any more.
             std::process::exit(1);
@@ -84,14 +89,14 @@ pub fn watch(action: &'static str) {
 
 /// Removes what this process has staged. For a panic, which ends the process without unwinding.
 pub fn clean_up_after_panic() {
-    if let Ok(state) = STATE.try_lock()
+    if let Ok(mut state) = STATE.try_lock()
         && !state.beyond_recall
     {
-        abandon(&state);
+        abandon(&mut state);
     }
 }
 
-fn abandon(state: &State) {
+fn abandon(state: &mut State) {
     for &child in &state.children {
         let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
         // And what it has started, where it leads a group.
@@ -101,6 +106,29 @@ fn abandon(state: &State) {
         if std::fs::remove_file(path).is_err() {
             let _ = std::fs::remove_dir_all(path);
         }
+    }
+    for (_, undo) in std::mem::take(&mut state.undo) {
+        undo();
+    }
+}
+
+/// Something that is taken back if the driver is told to stop, until this is dropped.
+#[derive(Debug)]
+pub struct Recall(u64);
+
+/// Has `undo` run if the driver is told to stop. Call it before there is anything to take back: `undo`
+/// may find nothing. It must neither start children through [`spawn`] nor call anything else here.
+#[must_use]
+pub fn recall(undo: impl FnOnce() + Send + 'static) -> Recall {
+    let mut state = state();
+    let id = state.undo.last_key_value().map_or(0, |(last, _)| last + 1);
+    state.undo.insert(id, Box::new(undo));
+    Recall(id)
+}
+
+impl Drop for Recall {
+    fn drop(&mut self) {
+        state().undo.remove(&self.0);
     }
 }
 
@@ -122,7 +150,13 @@ pub(super) fn forget(path: &Path) {
 
 /// Remembers a new image that oned has not heard of yet.
 pub(super) fn published(path: &Path) {
-    state().published = Some(path.to_owned());
+    let path = path.to_owned();
+    published_with(move || drop(std::fs::remove_file(path)));
+}
+
+/// As [`published`], for an image that `undo` removes.
+pub fn published_with(undo: impl FnOnce() + Send + 'static) {
+    state().published = Some(Box::new(undo));
 }
 
 /// Removes the new image that this process has made: the call failed after all (its reply could not be

@@ -38,7 +38,7 @@ impl FileDatastore {
             }
         };
         let swap = image.format == "swap";
-        let fs = self.file_system(image, swap)?;
+        let fs = self.intake.file_system(image, swap)?;
         if format == Format::Qcow2 {
             qcow2::check_size(bytes)
                 .map_err(|error| DatastoreError::value("IMAGE/SIZE", size.to_string(), error))?;
@@ -61,37 +61,6 @@ impl FileDatastore {
             }
         };
         Ok(self.publish(staged, format)?.source)
-    }
-
-    /// The file system to make, with the administrator's options.
-    fn file_system(
-        &self,
-        image: &Image,
-        swap: bool,
-    ) -> Result<Option<(String, Vec<String>)>, DatastoreError> {
-        let fs = image.fs.as_str();
-        if fs.is_empty() || (swap && fs == "swap") {
-            return Ok(None);
-        }
-        if swap {
-            return Err(DatastoreError::value(
-                "IMAGE/FS",
-                fs,
-                "can't be made in swap space (IMAGE/FORMAT swap): leave one of the two out",
-            ));
-        }
-        let supported = self.intake.settings.supported_file_systems()?;
-        if !supported.iter().any(|name| name == fs) {
-            return Err(DatastoreError::value(
-                "IMAGE/FS",
-                fs,
-                format_args!(
-                    "is not supported: it must be one of {}, or be added to SUPPORTED_FS in datastore.conf",
-                    supported.join(", ")
-                ),
-            ));
-        }
-        Ok(Some((fs.to_owned(), self.intake.settings.file_system_options(fs)?)))
     }
 
     fn empty(&self, bytes: u64, format: Format) -> Result<Staged, DatastoreError> {

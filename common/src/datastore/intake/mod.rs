@@ -130,6 +130,37 @@ impl Intake {
         }
         Ok(())
     }
+
+    /// The file system to make, with the administrator's options.
+    pub(super) fn file_system(
+        &self,
+        image: &Image,
+        swap: bool,
+    ) -> Result<Option<(String, Vec<String>)>, DatastoreError> {
+        let fs = image.fs.as_str();
+        if fs.is_empty() || (swap && fs == "swap") {
+            return Ok(None);
+        }
+        if swap {
+            return Err(DatastoreError::value(
+                "IMAGE/FS",
+                fs,
+                "can't be made in swap space (IMAGE/FORMAT swap): leave one of the two out",
+            ));
+        }
+        let supported = self.settings.supported_file_systems()?;
+        if !supported.iter().any(|name| name == fs) {
+            return Err(DatastoreError::value(
+                "IMAGE/FS",
+                fs,
+                format_args!(
+                    "is not supported: it must be one of {}, or be added to SUPPORTED_FS in datastore.conf",
+                    supported.join(", ")
+                ),
+            ));
+        }
+        Ok(Some((fs.to_owned(), self.settings.file_system_options(fs)?)))
+    }
 }
 
 fn list(types: &[ImageType]) -> String {

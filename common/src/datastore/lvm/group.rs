@@ -1,0 +1,184 @@
+//! A volume group and the images in it: OpenNebula's names, what may be touched, and what drivers that
+//! were killed have left.
+
+use super::lock::{GroupLock, VolumeLock};
+use super::{LvmError, journal};
+use crate::command::lvm::{self, Volume};
+use std::path::{Path, PathBuf};
+
+/// What an image's volume is called, without its number.
+const IMAGE: &str = "img-one-";
+/// What follows the image's name in the name of its thin pool.
+const POOL: &str = "-pool";
+/// What follows the image's name in the name of a snapshot, before its number.
+const SNAPSHOT: &str = "_one_s";
+/// Tag of a volume that is being made, before the name of the host where that happens.
+const MAKING: &str = "ferrostore.making.";
+
+/// The name of an image's volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ImageName {
+    pub(super) id: u64,
+    pub(super) volume: String,
+}
+
+impl ImageName {
+    pub(super) fn of(id: u64) -> Self {
+        Self { id, volume: format!("{IMAGE}{id}") }
+    }
+
+    /// Reads a name as OpenNebula writes it.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        let image = Self::of(name.strip_prefix(IMAGE)?.parse().ok()?);
+        (image.volume == name).then_some(image)
+    }
+
+    pub(super) fn pool(&self) -> String {
+        format!("{}{POOL}", self.volume)
+    }
+
+    pub(super) fn snapshot(&self, id: u32) -> String {
+        format!("{}{SNAPSHOT}{id}", self.volume)
+    }
+
+    /// Whether a volume is a snapshot of this image.
+    pub(super) fn has_snapshot(&self, name: &str) -> bool {
+        name.strip_prefix(&self.volume).and_then(|rest| rest.strip_prefix(SNAPSHOT)).is_some_and(
+            |number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()),
+        )
+    }
+}
+
+/// A volume group of OpenNebula's.
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    /// `vg-one-<datastore id>`.
+    pub(super) name: String,
+    /// BASE_PATH, where journals lie.
+    pub(super) directory: PathBuf,
+}
+
+impl Group {
+    pub(super) fn of(datastore: u64, directory: &Path) -> Self {
+        Self { name: format!("vg-one-{datastore}"), directory: directory.to_owned() }
+    }
+
+    /// The device of an active volume.
+    pub(super) fn device(&self, volume: &str) -> PathBuf {
+        Path::new("/dev").join(&self.name).join(volume)
+    }
+
+    /// The right to change the group.
+    pub(super) fn lock(&self) -> Result<GroupLock, LvmError> {
+        GroupLock::take(&self.name)
+    }
+
+    /// All volumes of the group, once what drivers that were killed left is gone. The caller holds the
+    /// lock of the image `mine`.
+    pub(super) fn volumes(
+        &self,
+        lock: &GroupLock,
+        mine: Option<&ImageName>,
+    ) -> Result<Vec<Volume>, LvmError> {
+        let volumes = lvm::volumes(&self.name)?;
+        let repaired = journal::repair(self, lock, &volumes)?;
+        let swept = self.sweep(&volumes, mine);
+        if repaired || swept { Ok(lvm::volumes(&self.name)?) } else { Ok(volumes) }
+    }
+
+    /// Whether drivers that were killed on this machine have left anything.
+    pub(super) fn needs_sweep(&self) -> bool {
+        !VolumeLock::of_the_dead(&self.name).is_empty()
+    }
+
+    /// Removes volumes that nobody goes on making, and deactivates those that nobody reads any more;
+    /// whether there were any.
+    fn sweep(&self, volumes: &[Volume], mine: Option<&ImageName>) -> bool {
+        let there = |name: &str| volumes.iter().any(|volume| volume.name == name);
+        let mut changed = false;
+        let mut unfinished: Vec<ImageName> = mine.cloned().into_iter().collect();
+        let dead = VolumeLock::of_the_dead(&self.name);
+        for (name, lock) in &dead {
+            if lock.is_activated() && there(name) {
+                changed = true;
+                if let Err(error) = lvm::deactivate(&self.name, &[name], None) {
+                    log::warn!("a killed driver left {}/{name} active: {error}", self.name);
+                }
+            }
+            unfinished.extend(ImageName::parse(name));
+        }
+        // After a restart of the machine its lock files are gone, and only the tags tell.
+        let tag = making_tag();
+        let tagged = volumes.iter().filter(|volume| volume.tags.contains(&tag));
+        unfinished.extend(
+            tagged
+                .filter(|volume| !VolumeLock::is_held(&self.name, &volume.name))
+                .filter_map(|volume| ImageName::parse(&volume.name)),
+        );
+        unfinished.sort_unstable_by_key(|image| image.id);
+        unfinished.dedup();
+        for image in unfinished {
+            let pool = image.pool();
+            let found = volumes.iter().find(|volume| volume.name == image.volume);
+            if let Some(volume) = found
+                && volume.tags.contains(&tag)
+            {
+                changed = true;
+                let in_own_pool = volume.pool.as_deref() == Some(&*pool);
+                self.remove_left_over(if in_own_pool { &pool } else { &image.volume });
+            }
+            // A pool may be there already, and its volume not yet.
+            let in_pool = |volume: &Volume| volume.pool.as_deref() == Some(&*pool);
+            if found.is_none() && there(&pool) && !volumes.iter().any(in_pool) {
+                changed = true;
+                self.remove_left_over(&pool);
+            }
+        }
+        changed
+    }
+
+    fn remove_left_over(&self, name: &str) {
+        match lvm::remove(&self.name, &[name]) {
+            Ok(()) => log::info!("removed {}/{name}, which a killed driver had left", self.name),
+            Err(error) => {
+                log::warn!("a killed driver left {}/{name}, which stays: {error}", self.name);
+            }
+        }
+    }
+}
+
+/// The tag of a volume that is being made on this machine.
+pub(super) fn making_tag() -> String {
+    let host = nix::sys::utsname::uname()
+        .map(|names| names.nodename().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    // What LVM lets into a tag.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    host.chars().fold(MAKING.to_owned(), |tag, c| tag + &if plain(c) { c } else { '_' }.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_have_the_names_that_opennebula_gives_them() {
+        let image = ImageName::of(5);
+        assert_eq!(image.volume, "img-one-5");
+        assert_eq!(image.pool(), "img-one-5-pool");
+        assert_eq!(image.snapshot(12), "img-one-5_one_s12");
+        assert_eq!(ImageName::parse("img-one-5"), Some(image));
+        for other in ["img-one-", "img-one-05", "img-one-+5", "img-one-5-pool", "vm-one-5", "5"] {
+            assert_eq!(ImageName::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_numbered_snapshots_are_snapshots_of_an_image() {
+        let image = ImageName::of(5);
+        assert!(image.has_snapshot("img-one-5_one_s0"));
+        for other in ["img-one-5", "img-one-5_one_s", "img-one-5_one_sx", "img-one-55_one_s0"] {
+            assert!(!image.has_snapshot(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,318 @@
+//! LVM datastores (`lvm`): an image is a volume `img-one-<id>` of the volume group `vg-one-<datastore>`,
+//! its format is always raw.
+//!
+//! Names, flags, states and the lock are those of OpenNebula's transfer drivers for LVM (7.x): a
+//! persistent image is a thin volume in a pool of its own, `img-one-<id>-pool`, any other a plain
+//! volume; snapshot n is `img-one-<id>_one_s<n>`; volumes skip activation (`-ky`) and are inactive
+//! whenever no driver is at work on them.
+
+mod error;
+mod group;
+mod image;
+mod journal;
+mod lock;
+mod new;
+mod source;
+
+use super::intake::{DISKS, Intake, Policy};
+use super::{Datastore, DatastoreError, Registered, Usage};
+use crate::command::{self, CommandError, lvm};
+use crate::image::device::{self, DeviceDisk};
+use crate::image::{Format, ImageError, convert};
+use crate::message::{Image, ImageType, Mebibytes, Message, text};
+use crate::settings::Settings;
+pub use error::LvmError;
+use group::{Group, ImageName};
+use new::NewVolume;
+use source::Source;
+use std::path::PathBuf;
+
+/// A pool that is fuller than this, in percent, is worth a warning.
+const NEARLY_FULL: f64 = 80.0;
+
+/// A volume group that holds images as volumes.
+#[derive(Debug)]
+pub struct LvmDatastore {
+    intake: Intake,
+    group: Group,
+    /// Where streams are kept that are needed whole.
+    staging_directory: PathBuf,
+}
+
+impl Datastore for LvmDatastore {
+    fn open(message: &Message, settings: &Settings) -> Result<Self, DatastoreError> {
+        let intake = Intake::new(message, settings)?;
+        let attributes = &intake.attributes;
+        if !attributes.bridge_list.is_empty() || !message.source_bridge_list.is_empty() {
+            let hosts = [&attributes.bridge_list, &message.source_bridge_list].map(|l| l.join(" "));
+            return Err(DatastoreError::value(
+                "DATASTORE/TEMPLATE/BRIDGE_LIST",
+                hosts.join(" ").trim(),
+                "is set, but bridge hosts are not supported yet: use the stock drivers for this datastore, or unset it",
+            ));
+        }
+        let id = attributes.id.ok_or(crate::message::MessageError::Missing {
+            attribute: "DATASTORE/ID",
+            remedy: "the volume group is named after it",
+        })?;
+        let directory = text::path(attributes.base_path()?);
+        let staging_directory = match attributes.staging_dir.as_str() {
+            "" => PathBuf::from("/var/tmp"),
+            directory => text::path(directory),
+        };
+        Ok(Self { group: Group::of(id, &directory), intake, staging_directory })
+    }
+
+    fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
+        let types = [DISKS[0], ImageType::Cdrom, DISKS[1]];
+        self.intake.check_types(image, "cp", &types)?;
+        let name = new_image(image)?;
+        let policy = Policy {
+            driver: Some(Format::Raw),
+            decompress: !self.intake.attributes.no_decompress,
+            plain_file: false,
+        };
+        let mut new = self.new_volume(&name, image);
+        self.intake
+            .register(image, policy, &mut new)
+            .and_then(|_| new.finish(None))
+            .map_err(|error| self.located(error))?;
+        Ok(Registered { source: self.source(&name), format: Format::Raw.name() })
+    }
+
+    fn mkfs(&self, image: &Image) -> Result<String, DatastoreError> {
+        self.make(image).map_err(|error| self.located(error))
+    }
+
+    fn clone(&self, image: &Image) -> Result<Registered, DatastoreError> {
+        self.duplicate(image).map_err(|error| self.located(error))
+    }
+
+    fn rm(&self, image: &Image) -> Result<(), DatastoreError> {
+        self.remove(image).map_err(|error| self.located(error))
+    }
+
+    fn stat(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
+        self.intake.measure(image)
+    }
+
+    fn snap_revert(&self, image: &Image) -> Result<(), DatastoreError> {
+        self.revert(image).map_err(|error| self.located(error))
+    }
+
+    fn snap_delete(&self, image: &Image) -> Result<(), DatastoreError> {
+        self.delete_snapshot(image).map_err(|error| self.located(error))
+    }
+
+    fn snap_flatten(&self, image: &Image) -> Result<(), DatastoreError> {
+        self.flatten(image).map_err(|error| self.located(error))
+    }
+
+    fn monitor(&self) -> Result<Usage, DatastoreError> {
+        let look = || -> Result<_, LvmError> {
+            let locked = self.group.lock()?;
+            let volumes = self.group.volumes(&locked, None)?;
+            Ok((lvm::group_space(&self.group.name)?, volumes))
+        };
+        let (space, volumes) = look().map_err(|error| self.located(error.into()))?;
+        for pool in volumes.iter().filter(|volume| volume.is_pool()) {
+            for (what, percent) in
+                [("DATA", pool.data_percent), ("METADATA", pool.metadata_percent)]
+            {
+                if let Some(percent) = percent.filter(|&percent| percent > NEARLY_FULL) {
+                    log::warn!(
+                        "thin pool {}/{} is nearly full: {what} {percent} %; extend it with lvextend",
+                        self.group.name,
+                        pool.name
+                    );
+                }
+            }
+        }
+        let whole = |bytes: u64| Mebibytes(bytes >> 20);
+        let (total, free) = (whole(space.size), whole(space.free));
+        Ok(Usage { used: Mebibytes(total.0 - free.0), total, free })
+    }
+
+    fn export(&self, image: &Image) -> Result<super::Export, DatastoreError> {
+        self.own_image(image)?;
+        Err(self.source_error(image, "is a volume, which is inactive and can't be fetched: clone the image's disk into a file datastore and export it from there"))
+    }
+}
+
+/// The name of an image that is not there yet.
+fn new_image(image: &Image) -> Result<ImageName, DatastoreError> {
+    let id = image.id.ok_or(crate::message::MessageError::Missing {
+        attribute: "IMAGE/ID",
+        remedy: "the image's volume is named after it",
+    })?;
+    Ok(ImageName::of(id))
+}
+
+impl LvmDatastore {
+    fn new_volume(&self, name: &ImageName, image: &Image) -> NewVolume<'_> {
+        NewVolume::of(&self.group, name.clone(), image.persistent, &self.staging_directory)
+    }
+
+    fn source(&self, name: &ImageName) -> String {
+        format!("{}/{}", self.group.name, name.volume)
+    }
+
+    #[allow(clippy::unused_self)] // reads as the others
+    fn source_error(&self, image: &Image, reason: impl std::fmt::Display) -> DatastoreError {
+        DatastoreError::value("IMAGE/SOURCE", image.source().unwrap_or_default(), reason)
+    }
+
+    /// The image that `IMAGE/SOURCE` names, which must be of this datastore.
+    fn own_image(&self, image: &Image) -> Result<ImageName, DatastoreError> {
+        let name = image
+            .source()?
+            .split_once('/')
+            .filter(|(group, _)| *group == self.group.name)
+            .and_then(|(_, volume)| ImageName::parse(volume))
+            .filter(|name| image.id.is_none_or(|id| id == name.id));
+        name.ok_or_else(|| {
+            let id = image.id.map_or_else(|| "<id>".to_owned(), |id| id.to_string());
+            self.source_error(
+                image,
+                format_args!("is not the image's volume {}/img-one-{id}: only the datastore's own images are touched", self.group.name),
+            )
+        })
+    }
+
+    /// `mkfs`.
+    fn make(&self, image: &Image) -> Result<String, DatastoreError> {
+        self.intake.check_types(image, "mkfs", &DISKS)?;
+        let name = new_image(image)?;
+        let size = image.size()?;
+        let bytes =
+            size.bytes().filter(|&bytes| i64::try_from(bytes).is_ok()).ok_or_else(|| {
+                DatastoreError::value(
+                    "IMAGE/SIZE",
+                    size.to_string(),
+                    "is more MiB than a volume can hold",
+                )
+            })?;
+        let swap = match image.format.as_str() {
+            "" | "raw" | "save_as" => false,
+            "swap" => true,
+            other => {
+                return Err(DatastoreError::value(
+                    "IMAGE/FORMAT",
+                    other,
+                    "can't be made: an LVM datastore keeps raw images, so it must be raw or swap",
+                ));
+            }
+        };
+        let fs = match image.format.as_str() {
+            // A transfer driver will put a virtual machine's disk there.
+            "save_as" => None,
+            _ => self.intake.file_system(image, swap)?,
+        };
+        let mut new = self.new_volume(&name, image);
+        new.fill_with_zeroes(bytes)?;
+        if let Some(device) = new.device() {
+            if swap {
+                command::mkswap(device)?;
+            }
+            if let Some((fs, options)) = fs {
+                command::mkfs_on_device(&fs, &options, device).map_err(|error| {
+                    DatastoreError::value(
+                        "IMAGE/FS",
+                        &fs,
+                        format_args!("can't be made on a disk of {size} MiB (IMAGE/SIZE): {error}"),
+                    )
+                })?;
+            }
+        }
+        new.finish(None)?;
+        Ok(self.source(&name))
+    }
+
+    /// `clone`.
+    fn duplicate(&self, image: &Image) -> Result<Registered, DatastoreError> {
+        let types = [DISKS[0], ImageType::Cdrom, DISKS[1]];
+        self.intake.check_types(image, "clone", &types)?;
+        let name = new_image(image)?;
+        let (group, original) = self.original(image)?;
+        let source = Source::open(&group, &original).map_err(|error| {
+            self.located(error.into()).about("IMAGE/PATH", image.path().unwrap_or_default())
+        })?;
+        let mut new = self.new_volume(&name, image).without_looking();
+        if let Some(file) = source.file() {
+            let reading = |source| ImageError::Read { offset: 0, source };
+            device::size_of(file).map_err(reading)?;
+            let disk = DeviceDisk::open(file, None).map_err(reading)?;
+            new.fill_with(&disk)?;
+        }
+        new.finish(Some(&source))?;
+        Ok(Registered { source: self.source(&name), format: Format::Raw.name() })
+    }
+
+    /// The image to clone and its group: `IMAGE/PATH` is a SOURCE in this or another LVM datastore.
+    fn original(&self, image: &Image) -> Result<(Group, ImageName), DatastoreError> {
+        let path = image.path()?;
+        let number = |group: &str| group.strip_prefix("vg-one-").and_then(|id| id.parse().ok());
+        let parsed = path.split_once('/').and_then(|(group, volume)| {
+            let group_of = Group::of(number(group)?, &self.group.directory);
+            (group_of.name == group).then_some((group_of, ImageName::parse(volume)?))
+        });
+        parsed.ok_or_else(|| {
+            DatastoreError::value(
+                "IMAGE/PATH",
+                path,
+                "is no image of an LVM datastore, which would be vg-one-<datastore>/img-one-<image>",
+            )
+        })
+    }
+
+    fn failed(&self, error: CommandError) -> DatastoreError {
+        self.located(LvmError::from(error).into())
+    }
+
+    /// Says of errors in the volume group what is wrong there, and what to do.
+    fn located(&self, error: DatastoreError) -> DatastoreError {
+        let group = &self.group.name;
+        let reason = match &error {
+            DatastoreError::Lvm(LvmError::Command(error)) => {
+                let remedy = if error.says("insufficient free space") {
+                    "has no space left for this: remove images, or add a disk with vgextend"
+                } else if error.says("already exists in volume group") {
+                    "holds a volume of this name already, which no driver here is making: have the administrator look at it, and rename or remove it"
+                } else if error.says("Volume group") && error.says("not found") {
+                    "is not on this machine: make it with vgcreate, or attach its disks"
+                } else if error.says("Failed to find logical volume") {
+                    "has no such volume: it may have been removed by hand"
+                } else if error.says("in use") {
+                    "has the volume in use: stop whoever uses it, then try again"
+                } else if error.says("sudo:") || error.says("password is required") {
+                    "can't be changed: let OpenNebula's user run LVM through sudo without a password (the ONE_LVM commands in OpenNebula's sudoers file)"
+                } else {
+                    "can't do this"
+                };
+                format!("{group} (volume group) {remedy}: {error}")
+            }
+            DatastoreError::Lvm(error) => format!("{group} (volume group): {error}"),
+            DatastoreError::Image(error @ ImageError::Write { .. }) => {
+                format!("{group} (volume group) can't take the image: {error}")
+            }
+            _ => return error,
+        };
+        let id = group.trim_start_matches("vg-one-").to_owned();
+        DatastoreError::value("DATASTORE/ID", id, format_args!("means {reason}"))
+    }
+}
+
+/// As [`convert`], into a volume that is new.
+impl NewVolume<'_> {
+    fn fill_with(&mut self, disk: &dyn crate::image::Disk) -> Result<(), DatastoreError> {
+        use super::intake::Destination as _;
+        let begun = self.begin(Format::Raw, Some(disk.virtual_size()))?;
+        Ok(convert(disk, begun.target)?)
+    }
+
+    fn fill_with_zeroes(&mut self, size: u64) -> Result<(), DatastoreError> {
+        use super::intake::Destination as _;
+        let begun = self.begin(Format::Raw, Some(size))?;
+        Ok(begun.target.finish(size)?)
+    }
+}

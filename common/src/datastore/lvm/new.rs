@@ -1,0 +1,211 @@
+//! A new image: a volume that is made under its own name, and tagged until it is done.
+
+use super::LvmError;
+use super::group::{Group, ImageName, making_tag};
+use super::lock::VolumeLock;
+use super::source::Source;
+use crate::command::CommandError;
+use crate::command::lvm;
+use crate::datastore::DatastoreError;
+use crate::datastore::intake::{Begun, Destination, reading};
+use crate::image::raw::RawDisk;
+use crate::image::target::Target;
+use crate::image::{Disk as _, Format, ImageError, convert};
+use crate::staging::interrupt::{self, Recall};
+use crate::staging::{self, Staged};
+use crate::sys::Revocable;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+
+/// A place for one new image in a volume group.
+#[derive(Debug)]
+pub(super) struct NewVolume<'d> {
+    group: &'d Group,
+    image: ImageName,
+    /// Persistent images lie in a thin pool of their own.
+    thin: bool,
+    staging_directory: &'d Path,
+    /// Whether the group is looked at first, or only where making the volume fails.
+    look_first: bool,
+    made: Option<Made>,
+}
+
+/// The volume, while it is being filled. Dropped before it is finished, it is removed.
+#[derive(Debug)]
+struct Made {
+    group: Group,
+    image: ImageName,
+    thin: bool,
+    device: Revocable,
+    path: PathBuf,
+    finished: bool,
+    // These go last, and in this order.
+    recall: Option<Recall>,
+    _lock: VolumeLock,
+}
+
+impl<'d> NewVolume<'d> {
+    pub(super) fn of(
+        group: &'d Group,
+        image: ImageName,
+        thin: bool,
+        staging_directory: &'d Path,
+    ) -> Self {
+        Self { group, image, thin, staging_directory, look_first: true, made: None }
+    }
+
+    /// Does without a call of `lvs` where nothing speaks for one.
+    pub(super) fn without_looking(mut self) -> Self {
+        self.look_first = self.group.needs_sweep();
+        self
+    }
+
+    fn create(&self, size: u64) -> Result<(), CommandError> {
+        let (group, volume, tag) = (&self.group.name, &self.image.volume, making_tag());
+        if self.thin {
+            lvm::create_thin(group, volume, &self.image.pool(), size, &tag)
+        } else {
+            lvm::create_thick(group, volume, size, &tag)
+        }
+    }
+
+    /// Makes the volume, of `size` bytes.
+    fn make(&self, size: u64) -> Result<Made, LvmError> {
+        let (group, image) = (self.group, &self.image);
+        let lock = VolumeLock::exclusive(&group.name, &image.volume)?;
+        let device = Revocable::default();
+        // Before there is anything, since a signal may come at any time.
+        let recall = {
+            let (group, image, device) = (group.clone(), image.clone(), device.clone());
+            interrupt::recall(move || {
+                device.revoke();
+                undo(&group, &image);
+            })
+        };
+        let mut made = Made {
+            group: group.clone(),
+            image: image.clone(),
+            thin: self.thin,
+            device,
+            path: group.device(&image.volume),
+            // Nothing has been made yet.
+            finished: true,
+            recall: Some(recall),
+            _lock: lock,
+        };
+        {
+            let locked = group.lock()?;
+            if self.look_first {
+                group.volumes(&locked, Some(image))?;
+            }
+            match self.create(size) {
+                Err(error) if !self.look_first && error.says("already exists") => {
+                    group.volumes(&locked, Some(image))?;
+                    self.create(size)?;
+                }
+                result => result?,
+            }
+        }
+        made.finished = false;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&made.path)
+            .map_err(|source| LvmError::Device { path: made.path.clone(), source })?;
+        made.device.set(file);
+        Ok(made)
+    }
+
+    /// Completes the image: its data is on disk, the volume is inactive and no longer tagged. The volume
+    /// that it was copied from is given back.
+    pub(super) fn finish(&mut self, source: Option<&Source>) -> Result<(), DatastoreError> {
+        let Some(made) = &mut self.made else {
+            return Err(crate::gate::image::ImageRefusal::Empty.into());
+        };
+        made.file()?.sync_all().map_err(|source| ImageError::Write { offset: 0, source })?;
+        interrupt::point_of_no_return();
+        made.device.revoke();
+        let locked = made.group.lock()?;
+        let mut names = vec![made.image.volume.as_str()];
+        let pool = made.image.pool();
+        if made.thin {
+            names.push(&pool);
+        }
+        names.extend(source.and_then(|source| source.stop(&made.group, &locked)));
+        lvm::deactivate(&made.group.name, &names, Some(&making_tag())).map_err(LvmError::from)?;
+        drop(locked);
+        made.finished = true;
+        let (group, image) = (made.group.clone(), made.image.clone());
+        interrupt::published_with(move || undo(&group, &image));
+        Ok(())
+    }
+
+    /// The device, for programs that write it.
+    pub(super) fn device(&self) -> Option<&Path> {
+        self.made.as_ref().map(|made| made.path.as_path())
+    }
+}
+
+impl Made {
+    fn file(&self) -> Result<&File, DatastoreError> {
+        self.device.file().ok_or_else(|| reading(std::io::ErrorKind::NotFound.into()).into())
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.device.revoke();
+            undo(&self.group, &self.image);
+        }
+        self.recall = None;
+    }
+}
+
+/// Removes a volume of this driver's own making, with its pool.
+fn undo(group: &Group, image: &ImageName) {
+    let removed = group.lock().and_then(|_locked| {
+        let volumes = lvm::volumes(&group.name)?;
+        let pool = image.pool();
+        let name = [&pool, &image.volume]
+            .into_iter()
+            .find(|name| volumes.iter().any(|volume| volume.name == **name));
+        match name {
+            Some(name) => Ok(lvm::remove(&group.name, &[name])?),
+            None => Ok(()),
+        }
+    });
+    if let Err(error) = removed {
+        log::warn!("{}/{} is left for the next sweep: {error}", group.name, image.volume);
+    }
+}
+
+impl Destination for NewVolume<'_> {
+    fn needs_size(&self) -> bool {
+        true
+    }
+
+    fn begin(&mut self, _: Format, size: Option<u64>) -> Result<Begun<'_>, DatastoreError> {
+        let size = size.unwrap_or(0).max(1);
+        // The one before goes first: both have the same name.
+        self.made = None;
+        let made = self.make(size)?;
+        let made = self.made.insert(made);
+        let file = made.file()?;
+        Ok(Begun { target: Target::device(file, made.thin)?, path: &made.path })
+    }
+
+    fn stage(&self) -> Result<Staged, DatastoreError> {
+        staging::sweep(self.staging_directory);
+        Staged::create(self.staging_directory).map_err(|error| {
+            let directory = self.staging_directory.display().to_string();
+            DatastoreError::value("DATASTORE/TEMPLATE/STAGING_DIR", directory, error)
+        })
+    }
+
+    fn adopt(&mut self, staged: Staged, format: Format) -> Result<(), DatastoreError> {
+        let disk = RawDisk::open(staged.file().try_clone().map_err(reading)?).map_err(reading)?;
+        let begun = self.begin(format, Some(disk.virtual_size()))?;
+        Ok(convert(&disk, begun.target)?)
+    }
+}

@@ -1,0 +1,102 @@
+//! A volume that is read: active while anybody reads it, and no longer.
+
+use super::LvmError;
+use super::group::{Group, ImageName};
+use super::lock::{GroupLock, VolumeLock};
+use crate::command::lvm;
+use crate::staging::interrupt::{self, Recall};
+use crate::sys::Revocable;
+use std::fs::{File, OpenOptions};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A volume of an image, open for reading.
+#[derive(Debug)]
+pub(super) struct Source {
+    volume: Arc<Volume>,
+    _recall: Recall,
+}
+
+#[derive(Debug)]
+struct Volume {
+    group: Group,
+    image: ImageName,
+    device: Revocable,
+    /// Gone once the volume has been given back.
+    lock: Mutex<Option<VolumeLock>>,
+}
+
+impl Source {
+    /// Activates the volume, where nobody else has.
+    pub(super) fn open(group: &Group, image: &ImageName) -> Result<Self, LvmError> {
+        let lock = VolumeLock::shared(&group.name, &image.volume)?;
+        let volume = Arc::new(Volume {
+            group: group.clone(),
+            image: image.clone(),
+            device: Revocable::default(),
+            lock: Mutex::new(Some(lock)),
+        });
+        let shared = Arc::clone(&volume);
+        let recall = interrupt::recall(move || shared.give_back());
+        let source = Self { volume, _recall: recall };
+        source.volume.activate()?;
+        Ok(source)
+    }
+
+    /// The device.
+    pub(super) fn file(&self) -> Option<&File> {
+        self.volume.device.file()
+    }
+
+    /// Stops reading. Whether nobody else goes on, so that the volume, of which this is the name, must
+    /// be deactivated by the caller, under the lock that it holds.
+    pub(super) fn stop(&self, group: &Group, lock: &GroupLock) -> Option<&str> {
+        let volume = &self.volume;
+        (volume.group.name == group.name && volume.stop(lock))
+            .then_some(volume.image.volume.as_str())
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.volume.give_back();
+    }
+}
+
+impl Volume {
+    fn activate(&self) -> Result<(), LvmError> {
+        let path = self.group.device(&self.image.volume);
+        let _locked = self.group.lock()?;
+        if !path.exists() {
+            let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(lock) = &*lock {
+                lock.note_activation()?;
+            }
+            lvm::activate(&self.group.name, &self.image.volume)?;
+        }
+        let opened = OpenOptions::new().read(true).open(&path);
+        self.device.set(opened.map_err(|source| LvmError::Device { path, source })?);
+        Ok(())
+    }
+
+    /// Stops reading; whether it must be deactivated now.
+    fn stop(&self, _: &GroupLock) -> bool {
+        self.device.revoke();
+        let lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        lock.is_some_and(|lock| lock.is_activated() && lock.is_last())
+    }
+
+    fn give_back(&self) {
+        if self.lock.lock().unwrap_or_else(PoisonError::into_inner).is_none() {
+            return;
+        }
+        let given = self.group.lock().and_then(|locked| {
+            if self.stop(&locked) {
+                lvm::deactivate(&self.group.name, &[&self.image.volume], None)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = given {
+            log::warn!("{}/{} stays active: {error}", self.group.name, self.image.volume);
+        }
+    }
+}
