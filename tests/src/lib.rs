@@ -30,6 +30,7 @@ mod device;
 mod images;
 pub mod layouts;
 mod listing;
+mod lvm;
 mod message;
 mod mount;
 mod oned;
@@ -37,6 +38,7 @@ mod outcome;
 pub mod random;
 mod referee;
 mod ssh;
+mod vm;
 mod web;
 mod wire;
 
@@ -49,6 +51,7 @@ pub use cloud::Cloud;
 pub use device::LoopDevice;
 pub use images::pattern;
 pub use listing::Listing;
+pub use lvm::{Lvm, Volume, persistent, volumes};
 pub use message::Message;
 pub use mount::{Disk, Mount};
 pub use oned::{Answer, Oned};
@@ -57,6 +60,7 @@ pub use referee::{
     allocated, digest, info, qemu_img_check, same_bytes, same_content, virtual_size,
 };
 pub use ssh::SshHost;
+pub use vm::{ignored_tests_in_a_virtual_machine, is_virtual_machine};
 pub use web::{Fault, Page, Web};
 pub use wire::Request;
 

@@ -7,6 +7,7 @@
 
 use super::report::{self, Row};
 use super::{CommandError, find, run_unbroken};
+use crate::image::raw::SECTOR;
 use std::ffi::OsString;
 
 const PACKAGE: &str = "lvm2";
@@ -79,7 +80,8 @@ pub struct GroupSpace {
     pub free: u64,
 }
 
-fn lvm<'a>(
+/// Runs a program that OpenNebula's sudoers file lists.
+pub(super) fn privileged<'a>(
     program: &str,
     arguments: impl IntoIterator<Item = &'a str>,
 ) -> Result<Vec<u8>, CommandError> {
@@ -90,6 +92,11 @@ fn lvm<'a>(
     }
     list.splice(0..0, ["-n".into(), program.into()]);
     run_unbroken(find("sudo", "sudo")?, &list)
+}
+
+/// A size as LVM takes it: in whole sectors, which it rounds up to its own extents.
+fn sized(bytes: u64) -> String {
+    format!("{}b", bytes.next_multiple_of(SECTOR))
 }
 
 fn unexpected(program: &'static str, output: &[u8]) -> CommandError {
@@ -107,7 +114,7 @@ pub fn volumes(group: &str) -> Result<Vec<Volume>, CommandError> {
     const FIELDS: &str =
         "lv_name,lv_size,pool_lv,origin,lv_tags,lv_attr,data_percent,metadata_percent";
     let arguments = ["--reportformat", "json", "--units", "b", "--nosuffix", "-o", FIELDS, group];
-    let output = lvm("lvs", arguments)?;
+    let output = privileged("lvs", arguments)?;
     parse_volumes(&output).ok_or_else(|| unexpected("lvs", &output))
 }
 
@@ -133,7 +140,7 @@ pub fn group_space(group: &str) -> Result<GroupSpace, CommandError> {
         "vg_size,vg_free",
         group,
     ];
-    let output = lvm("vgdisplay", arguments)?;
+    let output = privileged("vgdisplay", arguments)?;
     parse_space(&output).ok_or_else(|| unexpected("vgdisplay", &output))
 }
 
@@ -148,14 +155,14 @@ fn parse_space(output: &[u8]) -> Option<GroupSpace> {
 /// # Errors
 /// Where the name is taken or the group has no space.
 pub fn create_thick(group: &str, name: &str, size: u64, tag: &str) -> Result<(), CommandError> {
-    let size = format!("{size}b");
+    let size = sized(size);
     let arguments =
         ["-K", "-ay", SKIPPED, "-W", "n", "-L", &size, "-n", name, "--addtag", tag, group];
-    lvm("lvcreate", arguments).map(drop)
+    privileged("lvcreate", arguments).map(drop)
 }
 
 /// Makes a thin volume of at least `size` bytes in a pool of its own of the same size, and activates
-/// both. It reads as zero.
+/// both. It reads as zero. It is the pool that gets the tag.
 ///
 /// # Errors
 /// As [`create_thick`].
@@ -166,7 +173,7 @@ pub fn create_thin(
     size: u64,
     tag: &str,
 ) -> Result<(), CommandError> {
-    let size = format!("{size}b");
+    let size = sized(size);
     let arguments = [
         "--type",
         "thin",
@@ -189,7 +196,7 @@ pub fn create_thin(
         tag,
         group,
     ];
-    lvm("lvcreate", arguments).map(drop)
+    privileged("lvcreate", arguments).map(drop)
 }
 
 /// Makes a thin snapshot of a thin volume, inactive.
@@ -198,7 +205,7 @@ pub fn create_thin(
 /// Where the origin is missing, the name is taken or the pool can't take it.
 pub fn snapshot(group: &str, origin: &str, name: &str) -> Result<(), CommandError> {
     let origin = format!("{group}/{origin}");
-    lvm("lvcreate", ["-s", "-an", SKIPPED, "-n", name, &origin]).map(drop)
+    privileged("lvcreate", ["-s", "-an", SKIPPED, "-n", name, &origin]).map(drop)
 }
 
 /// Makes a volume as large as `size` bytes at least.
@@ -206,8 +213,8 @@ pub fn snapshot(group: &str, origin: &str, name: &str) -> Result<(), CommandErro
 /// # Errors
 /// Where the group has no space.
 pub fn extend(group: &str, name: &str, size: u64) -> Result<(), CommandError> {
-    let (size, volume) = (format!("{size}b"), format!("{group}/{name}"));
-    lvm("lvextend", ["-L", &size, &volume]).map(drop)
+    let (size, volume) = (sized(size), format!("{group}/{name}"));
+    privileged("lvextend", ["-L", &size, &volume]).map(drop)
 }
 
 /// Activates a volume.
@@ -215,7 +222,7 @@ pub fn extend(group: &str, name: &str, size: u64) -> Result<(), CommandError> {
 /// # Errors
 /// Where it is missing.
 pub fn activate(group: &str, name: &str) -> Result<(), CommandError> {
-    lvm("lvchange", ["-K", "-ay", &format!("{group}/{name}")]).map(drop)
+    privileged("lvchange", ["-K", "-ay", &format!("{group}/{name}")]).map(drop)
 }
 
 /// Deactivates volumes, and takes a tag off them where they have it.
@@ -231,7 +238,7 @@ pub fn deactivate(
     let mut arguments = vec!["-an"];
     arguments.extend(without_tag.iter().flat_map(|tag| ["--deltag", tag]));
     arguments.extend(volumes.iter().map(String::as_str));
-    lvm("lvchange", arguments).map(drop)
+    privileged("lvchange", arguments).map(drop)
 }
 
 /// Removes volumes, a pool with all that is in it.
@@ -240,7 +247,8 @@ pub fn deactivate(
 /// Where one of them is missing or in use.
 pub fn remove(group: &str, names: &[&str]) -> Result<(), CommandError> {
     let volumes: Vec<String> = names.iter().map(|name| format!("{group}/{name}")).collect();
-    lvm("lvremove", std::iter::once("-y").chain(volumes.iter().map(String::as_str))).map(drop)
+    privileged("lvremove", std::iter::once("-y").chain(volumes.iter().map(String::as_str)))
+        .map(drop)
 }
 
 #[cfg(test)]

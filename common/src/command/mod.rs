@@ -12,6 +12,7 @@ mod qemu;
 mod remote;
 mod report;
 mod session;
+pub mod thin;
 
 use crate::message::text::{one_line, shown};
 use crate::staging::interrupt;

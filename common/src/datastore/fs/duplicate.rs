@@ -65,12 +65,9 @@ impl FileDatastore {
         write: impl FnOnce(&mut Import) -> Result<Format, DatastoreError>,
     ) -> Result<Registered, DatastoreError> {
         let mut new = NewFile::of(self);
-        let mut import = Import {
-            policy: self.intake.policy(image.image_type)?,
-            size: image.size,
-            sparse: self.intake.attributes.sparse,
-            destination: &mut new,
-        };
+        let policy = self.intake.policy(image.image_type)?;
+        let sparse = self.intake.attributes.sparse;
+        let mut import = Import::new(policy, image.size, sparse, &mut new);
         let format = write(&mut import).map_err(|error| error.about_path(image))?;
         self.publish_new(new, format)
     }

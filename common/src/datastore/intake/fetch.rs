@@ -35,7 +35,12 @@ pub(in crate::datastore) enum Origin {
     /// In a file that passed the gate.
     File(File),
     /// On their way from somewhere else.
-    Stream(Box<dyn Read + Send>),
+    Stream {
+        /// The bytes.
+        stream: Box<dyn Read + Send>,
+        /// How many there will be, where that is known.
+        length: Option<u64>,
+    },
 }
 
 impl Intake {
@@ -45,7 +50,7 @@ impl Intake {
             Location::Local(path) => {
                 Ok(Origin::File(self.admit_path(image, &path, &[Kind::File])?.file))
             }
-            remote => Ok(Origin::Stream(self.fetch(image, &remote)?)),
+            remote => self.fetch(image, &remote),
         }
     }
 
@@ -58,15 +63,13 @@ impl Intake {
     }
 
     /// The bytes of a remote image, at the rate that the datastore allows.
-    fn fetch(
-        &self,
-        image: &Image,
-        location: &Location,
-    ) -> Result<Box<dyn Read + Send>, DatastoreError> {
+    fn fetch(&self, image: &Image, location: &Location) -> Result<Origin, DatastoreError> {
+        let mut length = None;
         let stream: Box<dyn Read + Send> = match location {
             Location::Http => {
                 let download =
                     self.web_file(image)?.download().map_err(|error| path_error(image, error))?;
+                length = download.length();
                 Box::new(download)
             }
             Location::Ssh { host, path } => Box::new(command::ssh_file(host, path, Part::Whole)?),
@@ -74,10 +77,11 @@ impl Intake {
             Location::Unknown(reason) => return Err(path_error(image, reason)),
             Location::Local(_) => return Err(path_error(image, "is on this machine")),
         };
-        Ok(match self.attributes.limit_transfer_bw {
+        let stream = match self.attributes.limit_transfer_bw {
             Some(rate) => Box::new(Limited::new(stream, rate)),
             None => stream,
-        })
+        };
+        Ok(Origin::Stream { stream, length })
     }
 
     fn helper(&self, image: &Image, scheme: &str) -> Result<Output, DatastoreError> {

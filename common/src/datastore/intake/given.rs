@@ -22,7 +22,7 @@ impl Intake {
                 let disk = RawDisk::open(file).map_err(reading)?;
                 (Bytes::Disk(Box::new(disk)), Pending::File(verification))
             }
-            Origin::Stream(stream) => {
+            Origin::Stream { stream, .. } => {
                 let (stream, result) = digests.verify_stream(stream);
                 let stream = Ahead::of(stream).map_err(reading)?;
                 (Bytes::Stream(Box::new(stream)), Pending::Stream(result))
@@ -41,13 +41,15 @@ impl Intake {
         destination: &mut dyn Destination,
     ) -> Result<Format, DatastoreError> {
         let none = Digests::new(&[])?;
-        self.take(image, Origin::Stream(given.stream), none, policy, destination)
+        let origin = Origin::Stream { stream: given.stream, length: given.length };
+        self.take(image, origin, none, policy, destination)
     }
 }
 
 impl Import<'_> {
     /// Writes an image of another datastore, as it comes from another machine.
     pub(in crate::datastore) fn given(&mut self, given: Given) -> Result<Format, DatastoreError> {
+        self.length = given.length;
         let mut stream = Ahead::of(given.stream).map_err(reading)?;
         let format = match given.nature {
             Nature::File(format) => format,

@@ -45,8 +45,7 @@ impl Intake {
         policy: Policy,
         destination: &mut dyn Destination,
     ) -> Result<Format, DatastoreError> {
-        let mut import =
-            Import { policy, size: image.size, sparse: self.attributes.sparse, destination };
+        let mut import = Import::new(policy, image.size, self.attributes.sparse, destination);
         let located = |error: DatastoreError| error.about_path(image);
         match origin {
             Origin::File(file) => {
@@ -55,7 +54,8 @@ impl Intake {
                 verification.finish()?;
                 Ok(format)
             }
-            Origin::Stream(stream) => {
+            Origin::Stream { stream, length } => {
+                import.length = length;
                 let (stream, result) = digests.verify_stream(stream);
                 let format = import.stream(Box::new(stream)).map_err(located)?;
                 result.verify()?;
@@ -69,12 +69,24 @@ impl Intake {
 pub(in crate::datastore) struct Import<'d> {
     pub(in crate::datastore) policy: Policy,
     /// `IMAGE/SIZE`.
-    pub(in crate::datastore) size: Option<Mebibytes>,
-    pub(in crate::datastore) sparse: bool,
-    pub(in crate::datastore) destination: &'d mut dyn Destination,
+    size: Option<Mebibytes>,
+    sparse: bool,
+    /// How many bytes a stream will have, where that is known.
+    pub(super) length: Option<u64>,
+    destination: &'d mut dyn Destination,
 }
 
-impl Import<'_> {
+impl<'d> Import<'d> {
+    /// The way of an image of `IMAGE/SIZE` `size` into `destination`.
+    pub(in crate::datastore) fn new(
+        policy: Policy,
+        size: Option<Mebibytes>,
+        sparse: bool,
+        destination: &'d mut dyn Destination,
+    ) -> Self {
+        Self { policy, size, sparse, length: None, destination }
+    }
+
     /// The image in `file`, perhaps compressed.
     fn file(&mut self, file: File) -> Result<Format, DatastoreError> {
         let head = head_of(&file)?;
@@ -199,6 +211,7 @@ impl Import<'_> {
         let mut whole = io::Cursor::new(head.clone()).chain(stream);
         match Content::of(&head) {
             Content::Compressed(compression) if self.policy.decompress => {
+                self.length = None;
                 let stream = decompress(compression, whole).and_then(Ahead::of).map_err(reading)?;
                 self.plain_stream(stream)
             }
@@ -250,9 +263,17 @@ impl Import<'_> {
         limit: Option<Limit>,
     ) -> Result<Format, DatastoreError> {
         if self.destination.needs_size() {
-            let staged = self.staged(stream, limit)?;
-            let file = staged.file().try_clone().map_err(reading)?;
-            return self.write(&RawDisk::open(file).map_err(reading)?, format);
+            // A limit is what IMAGE/SIZE comes to, which `stat` has rounded up.
+            let stated = limit.and(self.size).and_then(Mebibytes::bytes);
+            let Some(size) = self.length.or(stated) else {
+                let staged = self.staged(stream, limit)?;
+                let file = staged.file().try_clone().map_err(reading)?;
+                return self.write(&RawDisk::open(file).map_err(reading)?, format);
+            };
+            let begun = self.destination.begin(format, Some(size))?;
+            let why = "which is all that was announced; register it with its real SIZE";
+            stream::write(stream, begun.target, Some(Limit { bytes: size, why }))?;
+            return Ok(format);
         }
         let begun = self.destination.begin(format, None)?;
         stream::write(stream, begun.target, limit)?;

@@ -33,6 +33,23 @@ impl ImageName {
         (image.volume == name).then_some(image)
     }
 
+    /// The image whose volume or pool has this name.
+    fn owner_of(name: &str) -> Option<Self> {
+        Self::parse(name.strip_suffix(POOL).unwrap_or(name))
+    }
+
+    /// Of the image's volume and pool, what has a tag.
+    pub(super) fn tagged<'v>(&self, volumes: &'v [Volume], tag: &str) -> Option<&'v str> {
+        let pool = self.pool();
+        volumes
+            .iter()
+            .find(|volume| {
+                (volume.name == pool || volume.name == self.volume)
+                    && volume.tags.iter().any(|other| other == tag)
+            })
+            .map(|volume| volume.name.as_str())
+    }
+
     pub(super) fn pool(&self) -> String {
         format!("{}{POOL}", self.volume)
     }
@@ -112,26 +129,15 @@ impl Group {
         let tagged = volumes.iter().filter(|volume| volume.tags.contains(&tag));
         unfinished.extend(
             tagged
-                .filter(|volume| !VolumeLock::is_held(&self.name, &volume.name))
-                .filter_map(|volume| ImageName::parse(&volume.name)),
+                .filter_map(|volume| ImageName::owner_of(&volume.name))
+                .filter(|image| !VolumeLock::is_held(&self.name, &image.volume)),
         );
         unfinished.sort_unstable_by_key(|image| image.id);
         unfinished.dedup();
         for image in unfinished {
-            let pool = image.pool();
-            let found = volumes.iter().find(|volume| volume.name == image.volume);
-            if let Some(volume) = found
-                && volume.tags.contains(&tag)
-            {
+            if let Some(name) = image.tagged(volumes, &tag) {
                 changed = true;
-                let in_own_pool = volume.pool.as_deref() == Some(&*pool);
-                self.remove_left_over(if in_own_pool { &pool } else { &image.volume });
-            }
-            // A pool may be there already, and its volume not yet.
-            let in_pool = |volume: &Volume| volume.pool.as_deref() == Some(&*pool);
-            if found.is_none() && there(&pool) && !volumes.iter().any(in_pool) {
-                changed = true;
-                self.remove_left_over(&pool);
+                self.remove_left_over(name);
             }
         }
         changed

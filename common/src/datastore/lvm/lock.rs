@@ -49,6 +49,10 @@ fn prefix(group: &str) -> String {
     format!("ferrostore-{group}-")
 }
 
+fn path_of(group: &str, volume: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(format!("{}{volume}.lock", prefix(group)))
+}
+
 impl VolumeLock {
     /// For whoever makes or changes the volume.
     pub(super) fn exclusive(group: &str, volume: &str) -> Result<Self, LvmError> {
@@ -65,7 +69,7 @@ impl VolumeLock {
         volume: &str,
         lock: fn(&File) -> Result<(), TryLockError>,
     ) -> Result<Self, LvmError> {
-        let path = Path::new(DIRECTORY).join(format!("{}{volume}.lock", prefix(group)));
+        let path = path_of(group, volume);
         // Whoever is done removes the file: then another has to be made.
         loop {
             let file = open(&path, 0o660)?;
@@ -92,9 +96,14 @@ impl VolumeLock {
 
     /// Whether a driver on this machine is at work on a volume.
     pub(super) fn is_held(group: &str, volume: &str) -> bool {
-        let path = Path::new(DIRECTORY).join(format!("{}{volume}.lock", prefix(group)));
+        let path = path_of(group, volume);
         let file = OpenOptions::new().read(true).write(true).open(path);
         file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Takes away the lock file of a volume that this process holds alone and will not go on with.
+    pub(super) fn discard(group: &str, volume: &str) {
+        let _ = fs::remove_file(path_of(group, volume));
     }
 
     /// Whether a reader noted that it has activated the volume.

@@ -17,7 +17,7 @@ mod source;
 use super::intake::{DISKS, Intake, Policy};
 use super::{Datastore, DatastoreError, Registered, Usage};
 use crate::command::{self, CommandError, lvm};
-use crate::image::device::{self, DeviceDisk};
+use crate::image::device::DeviceDisk;
 use crate::image::{Format, ImageError, convert};
 use crate::message::{Image, ImageType, Mebibytes, Message, text};
 use crate::settings::Settings;
@@ -235,13 +235,13 @@ impl LvmDatastore {
         let name = new_image(image)?;
         let (group, original) = self.original(image)?;
         let source = Source::open(&group, &original).map_err(|error| {
-            self.located(error.into()).about("IMAGE/PATH", image.path().unwrap_or_default())
+            let path = image.path().unwrap_or_default();
+            DatastoreError::value("IMAGE/PATH", path, format_args!("can't be read: {error}"))
         })?;
         let mut new = self.new_volume(&name, image).without_looking();
         if let Some(file) = source.file() {
             let reading = |source| ImageError::Read { offset: 0, source };
-            device::size_of(file).map_err(reading)?;
-            let disk = DeviceDisk::open(file, None).map_err(reading)?;
+            let disk = DeviceDisk::open(file, source.ranges()).map_err(reading)?;
             new.fill_with(&disk)?;
         }
         new.finish(Some(&source))?;

@@ -78,41 +78,39 @@ impl<'d> NewVolume<'d> {
         let recall = {
             let (group, image, device) = (group.clone(), image.clone(), device.clone());
             interrupt::recall(move || {
-                device.revoke();
-                undo(&group, &image);
+                undo(&group, &image, &device);
+                VolumeLock::discard(&group.name, &image.volume);
             })
         };
-        let mut made = Made {
+        let made = Made {
             group: group.clone(),
             image: image.clone(),
             thin: self.thin,
             device,
             path: group.device(&image.volume),
-            // Nothing has been made yet.
-            finished: true,
+            finished: false,
             recall: Some(recall),
             _lock: lock,
         };
-        {
-            let locked = group.lock()?;
-            if self.look_first {
-                group.volumes(&locked, Some(image))?;
-            }
-            match self.create(size) {
-                Err(error) if !self.look_first && error.says("already exists") => {
-                    group.volumes(&locked, Some(image))?;
-                    self.create(size)?;
-                }
-                result => result?,
-            }
+        let locked = group.lock()?;
+        if self.look_first {
+            group.volumes(&locked, Some(image))?;
         }
-        made.finished = false;
+        match self.create(size) {
+            Err(error) if !self.look_first && error.says("already exists") => {
+                group.volumes(&locked, Some(image))?;
+                self.create(size)?;
+            }
+            result => result?,
+        }
+        // Still under the lock: whoever takes all this back comes before or after.
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(&made.path)
             .map_err(|source| LvmError::Device { path: made.path.clone(), source })?;
         made.device.set(file);
+        drop(locked);
         Ok(made)
     }
 
@@ -136,7 +134,7 @@ impl<'d> NewVolume<'d> {
         drop(locked);
         made.finished = true;
         let (group, image) = (made.group.clone(), made.image.clone());
-        interrupt::published_with(move || undo(&group, &image));
+        interrupt::published_with(move || withdraw(&group, &image));
         Ok(())
     }
 
@@ -155,28 +153,40 @@ impl Made {
 impl Drop for Made {
     fn drop(&mut self) {
         if !self.finished {
-            self.device.revoke();
-            undo(&self.group, &self.image);
+            undo(&self.group, &self.image, &self.device);
         }
         self.recall = None;
     }
 }
 
-/// Removes a volume of this driver's own making, with its pool.
-fn undo(group: &Group, image: &ImageName) {
+/// Removes what this driver has made of an image, and whatever else is tagged as being made under its
+/// name.
+fn undo(group: &Group, image: &ImageName, device: &Revocable) {
     let removed = group.lock().and_then(|_locked| {
-        let volumes = lvm::volumes(&group.name)?;
-        let pool = image.pool();
-        let name = [&pool, &image.volume]
-            .into_iter()
-            .find(|name| volumes.iter().any(|volume| volume.name == **name));
-        match name {
+        device.revoke();
+        match image.tagged(&lvm::volumes(&group.name)?, &making_tag()) {
             Some(name) => Ok(lvm::remove(&group.name, &[name])?),
             None => Ok(()),
         }
     });
     if let Err(error) = removed {
         log::warn!("{}/{} is left for the next sweep: {error}", group.name, image.volume);
+    }
+}
+
+/// Removes an image that is complete.
+fn withdraw(group: &Group, image: &ImageName) {
+    let removed = group.lock().and_then(|_locked| {
+        let volumes = lvm::volumes(&group.name)?;
+        let pool = image.pool();
+        let in_own_pool = |volume: &lvm::Volume| {
+            volume.name == image.volume && volume.pool.as_deref() == Some(&*pool)
+        };
+        let name = if volumes.iter().any(in_own_pool) { &pool } else { &image.volume };
+        Ok(lvm::remove(&group.name, &[name])?)
+    });
+    if let Err(error) = removed {
+        log::warn!("{}/{} is left, and nobody knows of it: {error}", group.name, image.volume);
     }
 }
 

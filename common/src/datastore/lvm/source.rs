@@ -3,11 +3,15 @@
 use super::LvmError;
 use super::group::{Group, ImageName};
 use super::lock::{GroupLock, VolumeLock};
-use crate::command::lvm;
+use crate::command::{lvm, thin};
+use crate::image::device;
 use crate::staging::interrupt::{self, Recall};
 use crate::sys::Revocable;
 use std::fs::{File, OpenOptions};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+/// Up to this size, bytes, reading zeroes is quicker than asking where they are.
+const WORTH_ASKING: u64 = 64 << 20;
 
 /// A volume of an image, open for reading.
 #[derive(Debug)]
@@ -21,6 +25,8 @@ struct Volume {
     group: Group,
     image: ImageName,
     device: Revocable,
+    /// Where in a thin volume data is; see [`Source::ranges`].
+    ranges: OnceLock<Vec<(u64, u64)>>,
     /// Gone once the volume has been given back.
     lock: Mutex<Option<VolumeLock>>,
 }
@@ -33,6 +39,7 @@ impl Source {
             group: group.clone(),
             image: image.clone(),
             device: Revocable::default(),
+            ranges: OnceLock::new(),
             lock: Mutex::new(Some(lock)),
         });
         let shared = Arc::clone(&volume);
@@ -45,6 +52,12 @@ impl Source {
     /// The device.
     pub(super) fn file(&self) -> Option<&File> {
         self.volume.device.file()
+    }
+
+    /// Where data may be, as offset and length in bytes: outside of that it is known to be zero. `None`
+    /// where nothing is known.
+    pub(super) fn ranges(&self) -> Option<Vec<(u64, u64)>> {
+        self.volume.ranges.get().cloned()
     }
 
     /// Stops reading. Whether nobody else goes on, so that the volume, of which this is the name, must
@@ -74,7 +87,14 @@ impl Volume {
             lvm::activate(&self.group.name, &self.image.volume)?;
         }
         let opened = OpenOptions::new().read(true).open(&path);
-        self.device.set(opened.map_err(|source| LvmError::Device { path, source })?);
+        let file = opened.map_err(|source| LvmError::Device { path, source })?;
+        // Under the lock: a pool can tell one at a time.
+        if device::size_of(&file).is_ok_and(|size| size > WORTH_ASKING)
+            && let Some(ranges) = thin::allocated_ranges(&file)
+        {
+            let _ = self.ranges.set(ranges);
+        }
+        self.device.set(file);
         Ok(())
     }
 

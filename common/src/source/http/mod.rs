@@ -408,6 +408,14 @@ impl Download {
     }
 }
 
+impl Download {
+    /// Length of the file in bytes, where the server says so.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+}
+
 impl Read for Download {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {

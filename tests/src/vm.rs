@@ -1,0 +1,48 @@
+//! The virtual machine of `tests/vm`, for what this machine's kernel may lack or should be spared:
+//! device-mapper, LVM, NFS.
+
+use crate::executable;
+use std::path::Path;
+use std::process::Command;
+
+const BED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vm");
+
+/// Runs the tests of this program that are ignored otherwise, in one boot of a virtual machine that
+/// sees this machine's files. Call it from a test of the program that is not ignored.
+///
+/// `FERROSTORE_VM_TESTS` chooses among them by a part of their names.
+#[track_caller]
+pub fn ignored_tests_in_a_virtual_machine() {
+    prepare();
+    let program = std::env::current_exe().expect("a test program knows where it is");
+    let status = command()
+        .arg(program)
+        .args(["--ignored", "--test-threads=1"])
+        .args(std::env::var_os("FERROSTORE_VM_TESTS"))
+        .env("FERROSTORE_BIN", drivers())
+        .status()
+        .expect("tests/vm/run can be started");
+    assert!(status.success(), "in the virtual machine: {status}");
+}
+
+/// Whether this is the virtual machine.
+pub fn is_virtual_machine() -> bool {
+    std::env::var_os("FERROSTORE_VM").is_some()
+}
+
+/// Makes what the machine boots, where that is missing.
+fn prepare() {
+    let status = Command::new(Path::new(BED).join("prepare")).status();
+    assert!(status.expect("tests/vm/prepare can be started").success(), "no virtual machine");
+}
+
+/// `tests/vm/run`, to which a command is to be added.
+fn command() -> Command {
+    let mut command = Command::new(Path::new(BED).join("run"));
+    command.env("VM_TIMEOUT", std::env::var("VM_TIMEOUT").unwrap_or_else(|_| "500".to_owned()));
+    command
+}
+
+fn drivers() -> std::path::PathBuf {
+    executable("cp").parent().expect("drivers lie in a folder").to_path_buf()
+}

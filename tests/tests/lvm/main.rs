@@ -1,0 +1,12 @@
+//! LVM datastores. All of this runs in a virtual machine: there, the tests that are ignored here are the
+//! tests.
+
+mod images;
+mod snapshots;
+mod stale;
+mod trouble;
+
+#[test]
+fn images_are_volumes() {
+    ferrostore_tests::ignored_tests_in_a_virtual_machine();
+}

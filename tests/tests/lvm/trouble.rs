@@ -1,0 +1,180 @@
+//! Missing groups, locks that others hold, users without rights, drivers that are killed.
+
+use ferrostore_tests::{Lvm, MIB, persistent, run};
+use std::fs::{self, File};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+const LOCK: &str = "/var/lock/one/tm-onelvm-vg-one-104.lock";
+
+#[test]
+#[ignore = "runs in the virtual machine"]
+fn a_missing_group_is_named() {
+    let lvm = Lvm::new();
+    let disk = lvm.cloud.raw("disk.img", MIB);
+    let elsewhere = |call: ferrostore_tests::Call| {
+        call.set_escaped("DATASTORE/ID", "105")
+            .run()
+            .fails()
+            .naming("DATASTORE/ID")
+            .saying("vg-one-105")
+            .saying("vgcreate");
+    };
+    elsewhere(lvm.cp(1, &disk));
+    elsewhere(lvm.mkfs(1, "raw", 4));
+    elsewhere(lvm.call("monitor", 0));
+    elsewhere(lvm.on_image("rm", 1).set("IMAGE/SOURCE", "vg-one-105/img-one-1"));
+}
+
+#[test]
+#[ignore = "runs in the virtual machine"]
+fn a_driver_waits_for_opennebulas_lock_and_says_for_whom() {
+    let lvm = Lvm::new();
+    fs::create_dir_all("/var/lock/one").unwrap();
+    let mut holder = Command::new("flock").args([LOCK, "sleep", "6"]).spawn().unwrap();
+    while !fs::exists(LOCK).unwrap() {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let reply = lvm.mkfs(1, "raw", 4).run().succeeds();
+    let lines = reply.outcome.log_lines();
+    assert!(
+        lines.iter().any(|line| line.starts_with("INFO: ")
+            && line.contains(LOCK)
+            && (line.contains("flock") || line.contains("sleep"))),
+        "{lines:?}"
+    );
+    holder.wait().unwrap();
+    lvm.is_at_rest();
+}
+
+#[test]
+#[ignore = "runs in the virtual machine"]
+fn oneadmin_needs_no_more_than_opennebulas_sudoers_file() {
+    let lvm = Lvm::new();
+    run("useradd", ["-u", "9869", "-G", "disk", "oneadmin"]);
+    let me = 9869;
+    lvm.cloud.hand_over_to(me);
+    let disk = lvm.cloud.raw("disk.img", 3 * MIB);
+    lvm.cp(1, &disk).as_user(me).run().fails().naming("DATASTORE/ID").saying("sudo");
+    let programs = ["lvcreate", "lvremove", "lvs", "vgdisplay", "lvchange", "lvscan", "lvextend"];
+    let list = programs.map(|program| format!("/usr/sbin/{program}")).join(", ");
+    fs::write("/etc/sudoers.d/opennebula", format!("oneadmin ALL=(ALL) NOPASSWD: {list}\n"))
+        .unwrap();
+    run("chmod", ["440", "/etc/sudoers.d/opennebula"]);
+    persistent(lvm.cp(1, &disk)).as_user(me).run().succeeds();
+    lvm.mkfs(2, "raw", 16).set("IMAGE/FS", "ext4").as_user(me).run().succeeds();
+    lvm.clone_of(3, "vg-one-104/img-one-1").as_user(me).run().succeeds();
+    lvm.take_snapshot(1, 0);
+    lvm.snap("snap_revert", 1, 0).as_user(me).run().succeeds();
+    lvm.snap("snap_flatten", 1, 0).as_user(me).run().succeeds();
+    lvm.on_image("rm", 2).as_user(me).run().succeeds();
+    lvm.call("monitor", 0).as_user(me).run().succeeds();
+    assert_eq!(lvm.names(), ["img-one-1", "img-one-1-pool", "img-one-3"]);
+    lvm.is_at_rest();
+    assert!(lvm.content("img-one-3")[..3 * MIB as usize] == fs::read(disk).unwrap()[..]);
+    fs::remove_file("/etc/sudoers.d/opennebula").unwrap();
+    run("userdel", ["oneadmin"]);
+}
+
+#[test]
+#[ignore = "runs in the virtual machine"]
+fn what_a_killed_driver_leaves_is_swept_by_the_next_one() {
+    let lvm = Lvm::new();
+    let disk = lvm.cloud.raw("disk.img", 4 * MIB);
+    lvm.cp(1, &disk).run().succeeds();
+    type Make<'a> = (&'a str, Box<dyn Fn() -> ferrostore_tests::Call<'a> + 'a>, usize);
+    let actions: [Make; 4] = [
+        ("cp", Box::new(|| lvm.cp(2, &disk)), 3),
+        ("thin cp", Box::new(|| persistent(lvm.cp(2, &disk))), 3),
+        ("mkfs", Box::new(|| persistent(lvm.mkfs(2, "raw", 4))), 3),
+        ("clone", Box::new(|| lvm.clone_of(2, "vg-one-104/img-one-1")), 3),
+    ];
+    for (name, call, steps) in &actions {
+        for step in 1..=*steps {
+            lvm.watch(&format!("[ $count != {step} ] || kill -9 $driver"));
+            let killed = call().run();
+            assert_eq!(killed.status.code(), None, "{name} {step}");
+            run("sleep", ["1.5"]);
+            lvm.unwatch();
+            lvm.call("monitor", 0).run().succeeds();
+            let names = lvm.names();
+            let whole = names.iter().any(|name| name == "img-one-2");
+            // Its last step done, the image is as good as reported.
+            assert!(!whole || step == *steps, "{name} {step}: {names:?}");
+            assert!(whole || names == ["img-one-1"], "{name} {step}: {names:?}");
+            lvm.is_at_rest();
+            lvm.on_image("rm", 2).run().succeeds();
+        }
+    }
+}
+
+#[test]
+#[ignore = "runs in the virtual machine"]
+fn a_driver_that_is_told_to_stop_leaves_nothing() {
+    let lvm = Lvm::new();
+    let disk = lvm.cloud.raw("disk.img", 4 * MIB);
+    lvm.cp(1, &disk).run().succeeds();
+    for (name, call) in [
+        ("cp", lvm.cp(2, &disk)),
+        ("thin cp", persistent(lvm.cp(2, &disk))),
+        ("clone", lvm.clone_of(2, "vg-one-104/img-one-1")),
+    ] {
+        lvm.watch("[ $program != lvcreate ] || kill -TERM $driver");
+        let stopped = call.run();
+        lvm.unwatch();
+        assert_eq!(stopped.status.code(), Some(1), "{name}");
+        assert_eq!(stopped.user_lines().len(), 1, "{name}: {:?}", stopped.user_lines());
+        assert_eq!(lvm.names(), ["img-one-1"], "{name}");
+        lvm.is_at_rest();
+    }
+}
+
+#[test]
+#[ignore = "runs in the virtual machine"]
+fn fifteen_drivers_at_once_mix_nothing_up() {
+    let lvm = Lvm::new();
+    let disks: Vec<_> = (0..15)
+        .map(|id| {
+            let name = format!("disk{id}.img");
+            lvm.cloud.file(&name, ferrostore_tests::pattern(id, MIB as usize))
+        })
+        .collect();
+    thread::scope(|scope| {
+        for (id, disk) in disks.iter().enumerate() {
+            let call = lvm.cp(id as u32, disk);
+            let call = if id % 3 == 0 { persistent(call) } else { call };
+            // Not `succeeds` alone: what others stage meanwhile is not this call's.
+            scope.spawn(move || assert_eq!(call.run().status.code(), Some(0)));
+        }
+    });
+    lvm.is_at_rest();
+    for (id, disk) in disks.iter().enumerate() {
+        let content = lvm.content(&format!("img-one-{id}"));
+        assert!(content[..MIB as usize] == fs::read(disk).unwrap()[..], "image {id}");
+    }
+}
+
+#[test]
+#[ignore = "runs in the virtual machine"]
+fn a_disk_that_fails_leaves_no_image() {
+    let lvm = Lvm::new();
+    let disk = lvm.cloud.raw("disk.img", 64 * MIB);
+    // The group's disk fails from 40 MiB on.
+    run("vgremove", ["-q", "-ff", "-y", "vg-one-104"]);
+    run("pvremove", ["-q", "-ff", "-y", "/dev/vda"]);
+    let table = "0 81920 linear /dev/vda 0\n81920 409600 error\n";
+    let table_file = lvm.cloud.root().join("table");
+    fs::write(&table_file, table).unwrap();
+    let failing = "/dev/mapper/failing";
+    run("dmsetup", ["create", "failing", table_file.to_str().unwrap()]);
+    run("vgcreate", ["-q", "-y", "vg-one-104", failing]);
+    for call in [lvm.cp(1, &disk), persistent(lvm.cp(1, &disk))] {
+        call.run().fails();
+        assert_eq!(lvm.names(), [""; 0]);
+        lvm.is_at_rest();
+    }
+    assert!(File::open(failing).is_ok());
+    run("vgremove", ["-q", "-ff", "-y", "vg-one-104"]);
+    run("dmsetup", ["remove", "failing"]);
+}
