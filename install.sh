@@ -8,7 +8,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 actions=(cp mkfs clone rm stat snap_revert snap_flatten snap_delete monitor export)
 
 # The kinds of datastores that the drivers serve (the list `kinds!` of common/src/datastore/mod.rs).
-known=(fs dev iscsi_libvirt virtiofs dummy)
+known=(fs lvm dev iscsi_libvirt virtiofs dummy)
 
 usage() {
     cat <<'USAGE'
@@ -21,7 +21,7 @@ where oned finds them at its next call: no restart is needed. $REMOTES is
 /var/lib/one/remotes, or $ONE_LOCATION/var/remotes where ONE_LOCATION is set.
 
   --kind KIND   install another kind of datastore than fs, in the place of the
-                stock drivers of that name: fs, dev, iscsi_libvirt,
+                stock drivers of that name: fs, lvm, dev, iscsi_libvirt,
                 virtiofs or dummy. Several at once: repeat it, or put commas
   --name NAME   make a DS_MAD of its own instead of replacing the stock one:
                 drivers in $REMOTES/datastore/NAME, their kind (that of --kind,
@@ -491,7 +491,7 @@ oned_lines() {
 
 # The programs that a kind runs as root, through sudo.
 root_programs() { # root_programs KIND
-    case $1 in lvm) printf '%s\n' lvcreate lvremove lvchange lvextend lvs vgdisplay ;; esac
+    case $1 in lvm) printf '%s\n' lvcreate lvremove lvchange lvextend lvs vgdisplay dmsetup ;; esac
 }
 
 # The line that sudo lacks for oneadmin, as far as can be seen.

@@ -162,11 +162,13 @@ pub fn published_with(undo: impl FnOnce() + Send + 'static) {
 /// Removes the new image that this process has made: the call failed after all (its reply could not be
 /// given, say), and oned will never ask for the removal of an image that it doesn't know. Whether
 /// there was one. From here on a signal changes nothing: the driver says itself what became of it.
+#[allow(clippy::must_use_candidate)] // most callers fail anyway
 pub fn withdraw() -> bool {
     let mut state = state();
     state.beyond_recall = true;
-    let path = state.published.take();
-    path.map(std::fs::remove_file).is_some()
+    let undo = state.published.take();
+    drop(state);
+    undo.map(|undo| undo()).is_some()
 }
 
 /// Has a signal call `stop` first, and gives the action a moment to tell how it ends: its work is done

@@ -160,7 +160,9 @@ fn what_is_no_image_is_not_cloned() {
     {
         lvm.clone_of(3, path).run().fails().naming("IMAGE/PATH").saying(path);
     }
-    lvm.clone_of(3, "vg-one-104/img-one-1").run().fails().naming("DATASTORE/ID");
+    for missing in ["vg-one-104/img-one-1", "vg-one-105/img-one-1"] {
+        lvm.clone_of(3, missing).run().fails().naming("IMAGE/PATH").saying(missing);
+    }
     assert_eq!(lvm.names(), ["root"]);
     lvm.is_at_rest();
 }

@@ -1,6 +1,6 @@
 //! `snap_revert`, `snap_flatten`, `snap_delete`.
 
-use ferrostore_tests::{Lvm, MIB, persistent, run};
+use ferrostore_tests::{Lvm, persistent, run};
 
 /// Image 1, whose snapshots 0 and 1 begin with their numbers, and which itself begins with a 9.
 fn with_snapshots() -> Lvm {

@@ -77,14 +77,16 @@ fn oneadmin_needs_no_more_than_opennebulas_sudoers_file() {
     run("userdel", ["oneadmin"]);
 }
 
+/// An action's name, its call and the number of LVM programs that it runs.
+type Steps<'a> = (&'a str, Box<dyn Fn() -> ferrostore_tests::Call<'a> + 'a>, usize);
+
 #[test]
 #[ignore = "runs in the virtual machine"]
 fn what_a_killed_driver_leaves_is_swept_by_the_next_one() {
     let lvm = Lvm::new();
     let disk = lvm.cloud.raw("disk.img", 4 * MIB);
     lvm.cp(1, &disk).run().succeeds();
-    type Make<'a> = (&'a str, Box<dyn Fn() -> ferrostore_tests::Call<'a> + 'a>, usize);
-    let actions: [Make; 4] = [
+    let actions: [Steps; 4] = [
         ("cp", Box::new(|| lvm.cp(2, &disk)), 3),
         ("thin cp", Box::new(|| persistent(lvm.cp(2, &disk))), 3),
         ("mkfs", Box::new(|| persistent(lvm.mkfs(2, "raw", 4))), 3),

@@ -73,7 +73,7 @@ pub(in crate::datastore) struct Import<'d> {
     sparse: bool,
     /// How many bytes a stream will have, where that is known.
     pub(super) length: Option<u64>,
-    destination: &'d mut dyn Destination,
+    pub(super) destination: &'d mut dyn Destination,
 }
 
 impl<'d> Import<'d> {
@@ -264,8 +264,8 @@ impl<'d> Import<'d> {
     ) -> Result<Format, DatastoreError> {
         if self.destination.needs_size() {
             // A limit is what IMAGE/SIZE comes to, which `stat` has rounded up.
-            let stated = limit.and(self.size).and_then(Mebibytes::bytes);
-            let Some(size) = self.length.or(stated) else {
+            let announced = limit.and(self.size).and_then(Mebibytes::bytes);
+            let Some(size) = self.length.or(announced) else {
                 let staged = self.staged(stream, limit)?;
                 let file = staged.file().try_clone().map_err(reading)?;
                 return self.write(&RawDisk::open(file).map_err(reading)?, format);

@@ -48,7 +48,7 @@ impl Datastore for LvmDatastore {
             return Err(DatastoreError::value(
                 "DATASTORE/TEMPLATE/BRIDGE_LIST",
                 hosts.join(" ").trim(),
-                "is set, but bridge hosts are not supported yet: use the stock drivers for this datastore, or unset it",
+                "is set, but an LVM datastore is served from the front-end only, whose lock OpenNebula's transfer drivers take too: attach the volume group there and unset it, or use the stock drivers",
             ));
         }
         let id = attributes.id.ok_or(crate::message::MessageError::Missing {
@@ -61,6 +61,10 @@ impl Datastore for LvmDatastore {
             directory => text::path(directory),
         };
         Ok(Self { group: Group::of(id, &directory), intake, staging_directory })
+    }
+
+    fn ds_mad(&self) -> &str {
+        &self.intake.attributes.ds_mad
     }
 
     fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
