@@ -48,6 +48,10 @@ impl Script<'_> {
     fn step(&mut self, datastore: &Path) {
         let kind = self.byte() % 7;
         let path = datastore.join(self.place());
+        if (2..6).contains(&kind) {
+            // Never through a link of an earlier step: it may lead to a file of this machine.
+            let _ = fs::remove_file(&path);
+        }
         let _ = match kind {
             0 => fs::create_dir(&path),
             1 => symlink(self.name(datastore), &path),
