@@ -98,6 +98,20 @@ fn oned_conf_gets_what_each_kind_needs_and_nothing_that_it_has() {
 }
 
 #[test]
+fn sudo_gets_what_lvm_runs_as_root_and_other_kinds_nothing() {
+    let front_end = FrontEnd::new();
+    let said = front_end.install(&["--kind", "fs,dev,iscsi_libvirt,virtiofs,dummy"]);
+    assert!(!said.contains("NOPASSWD"), "{said}");
+    let said = front_end.install(&["--kind", "lvm"]);
+    let line = said.lines().find(|line| line.contains("NOPASSWD")).expect("a line for sudo");
+    let programs = line.strip_prefix("oneadmin ALL=(root) NOPASSWD: ").expect("its form");
+    let names: Vec<_> =
+        programs.split(", ").map(|path| path.rsplit_once("bin/").expect("a path").1).collect();
+    let needed = ["lvcreate", "lvremove", "lvchange", "lvextend", "lvs", "vgdisplay", "dmsetup"];
+    assert_eq!(names, needed);
+}
+
+#[test]
 fn a_dry_run_of_several_kinds_changes_nothing() {
     let front_end = FrontEnd::new();
     let before = front_end.picture();
