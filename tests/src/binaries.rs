@@ -1,5 +1,6 @@
 //! Where the executables under test are.
 
+use crate::{ACTIONS, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -8,6 +9,24 @@ use std::sync::OnceLock;
 pub fn executable(action: &str) -> PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(directory).join(action)
+}
+
+/// The driver for `action` as a release has it: without what only debuggers read, which is most of an
+/// executable of a test build.
+pub fn stripped(action: &str) -> PathBuf {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    let directory = DIRECTORY.get_or_init(|| {
+        let directory = executable(action).with_file_name("stripped");
+        std::fs::create_dir_all(&directory).expect("the folder of the drivers is writable");
+        for action in ACTIONS {
+            // Another test program may be doing the same, and running what it has made.
+            let own = directory.join(format!(".{action}.{}", std::process::id()));
+            run("strip", ["-o".into(), own.clone(), executable(action)]);
+            std::fs::rename(own, directory.join(action)).expect("a name in the same folder");
+        }
+        directory
+    });
+    directory.join(action)
 }
 
 fn directory() -> PathBuf {

@@ -1,7 +1,7 @@
 //! Bridge hosts: several sshd of our own on the loopback, each with a mount namespace and a `/var/tmp`
 //! (datastore, staging directory, drivers and all) of its own.
 
-use crate::{ACTIONS, Call, Cloud, Disk, Listing, Mount, executable, run};
+use crate::{ACTIONS, Call, Cloud, Disk, Listing, Mount, run, stripped};
 use std::ffi::OsString;
 use std::fs;
 use std::net::TcpListener;
@@ -124,7 +124,7 @@ impl Bridges {
 
     /// A call that can reach the hosts. What it does is looked for on the first.
     pub fn reachable<'c>(&self, call: Call<'c>) -> Call<'c> {
-        call.under(self.neighbour()).looking_at(&self.hosts[0].datastore)
+        call.as_released().under(self.neighbour()).looking_at(&self.hosts[0].datastore)
     }
 
     /// The program (with arguments) under which the hosts can be reached.
@@ -293,7 +293,7 @@ impl BridgeHost {
         let directory = self.path("/var/tmp/one/datastore/fs");
         fs::create_dir_all(&directory).unwrap();
         for action in ACTIONS {
-            run("cp", [executable(action), directory.join(action)]);
+            run("cp", [stripped(action), directory.join(action)]);
         }
     }
 }

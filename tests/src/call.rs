@@ -1,6 +1,6 @@
 //! One call of a driver, made the way oned or a person makes it.
 
-use crate::{Cloud, Listing, Message, Outcome, executable, run};
+use crate::{Cloud, Listing, Message, Outcome, executable, run, stripped};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::ffi::OsString;
@@ -78,6 +78,7 @@ pub struct Call<'cloud> {
     listing: bool,
     /// The datastore's directory, where it is.
     directory: PathBuf,
+    stripped: bool,
 }
 
 impl<'cloud> Call<'cloud> {
@@ -95,6 +96,7 @@ impl<'cloud> Call<'cloud> {
             wrapper: Vec::new(),
             listing: true,
             directory: cloud.datastore(),
+            stripped: false,
         }
     }
 
@@ -202,6 +204,12 @@ impl<'cloud> Call<'cloud> {
         self
     }
 
+    /// Calls a driver that is as small as that of a release.
+    pub fn as_released(mut self) -> Self {
+        self.stripped = true;
+        self
+    }
+
     /// Looks for what the driver does in another directory than the front-end's datastore.
     pub fn looking_at(mut self, directory: &Path) -> Self {
         directory.clone_into(&mut self.directory);
@@ -253,6 +261,7 @@ impl<'cloud> Call<'cloud> {
 
     fn prepare(&self) -> (Command, Option<Vec<u8>>) {
         let driver = match self.user {
+            None if self.stripped => stripped(&self.action),
             None => executable(&self.action),
             Some(_) => self.copy_for_anyone(),
         };

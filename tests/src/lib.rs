@@ -42,7 +42,7 @@ mod vm;
 mod web;
 mod wire;
 
-pub use binaries::executable;
+pub use binaries::{executable, stripped};
 pub use bridge::{BridgeHost, Bridges};
 pub use call::{Call, Convention};
 pub use certificate::Authority;

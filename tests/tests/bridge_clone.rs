@@ -132,13 +132,17 @@ fn an_image_comes_from_a_host_to_the_front_end() {
     for (file, format, number) in [(&disk, "raw", 1), (&qcow2, "qcow2", 2)] {
         let path = given_to(&bridges, 1, &cloud, file, number);
         for driver in ["raw", "qcow2"] {
-            let call = cloud.clone_of(&path, format).driver(driver).under(bridges.neighbour());
+            let call = cloud
+                .clone_of(&path, format)
+                .driver(driver)
+                .as_released()
+                .under(bridges.neighbour());
             let image = call.set("SOURCE_BRIDGE_LIST", "host1").run().succeeds().image(driver);
             same_content(&disk, "raw", image, driver);
         }
     }
     let missing = neighbour(&cloud).join("f".repeat(32));
-    let call = cloud.clone_of(&missing, "raw").under(bridges.neighbour());
+    let call = cloud.clone_of(&missing, "raw").as_released().under(bridges.neighbour());
     let failure = call.set("SOURCE_BRIDGE_LIST", "host1").run().fails();
     failure.naming("IMAGE/PATH").saying("host1: ").saying_path(&missing);
 }

@@ -1,6 +1,6 @@
 //! The driver on a bridge host: the same executable as on the front-end, or none.
 
-use ferrostore_tests::{BridgeHost, Bridges, Cloud, MIB, digest, executable, run, same_bytes};
+use ferrostore_tests::{BridgeHost, Bridges, Cloud, MIB, digest, run, same_bytes, stripped};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 fn copy_of(action: &str) -> String {
-    format!("{action}-{}", digest("sha256sum", executable(action)))
+    format!("{action}-{}", digest("sha256sum", stripped(action)))
 }
 
 #[test]
@@ -40,7 +40,7 @@ fn a_driver_that_is_missing_is_sent_once() {
     let copies = copies(host, "/var/tmp");
     assert_eq!(names(&copies), [copy_of("cp"), copy_of("monitor")]);
     assert_eq!(fs::metadata(&copies).unwrap().permissions().mode() & 0o777, 0o700);
-    same_bytes(executable("cp"), copies.join(copy_of("cp")));
+    same_bytes(stripped("cp"), copies.join(copy_of("cp")));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_copy_that_was_tampered_with_is_not_run() {
     fs::set_permissions(&copy, fs::Permissions::from_mode(0o700)).unwrap();
     bridges.bridged(cloud.monitor()).run().succeeds();
     assert!(!host.path("/var/tmp/ran").exists());
-    same_bytes(executable("monitor"), copy);
+    same_bytes(stripped("monitor"), copy);
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn oneds_configuration_says_where_drivers_are() {
         .unwrap();
     let directory = host.path("/var/tmp/my one/datastore/fs");
     fs::create_dir_all(&directory).unwrap();
-    run("cp", [executable("monitor"), directory.join("monitor")]);
+    run("cp", [stripped("monitor"), directory.join("monitor")]);
     bridges.bridged(cloud.monitor()).run().succeeds();
     assert!(!copies(host, "/var/tmp").exists(), "nothing had to be sent");
 }

@@ -153,7 +153,7 @@ impl Connection {
                 }
             }
         }
-        let input = session.input.try_clone().map_err(BridgeError::Own)?;
+        let input = session.input.try_clone().map_err(BridgeError::System)?;
         let out = Out(Arc::new(Mutex::new(BufWriter::with_capacity(64 << 10, input))));
         Ok(Self { host: host.to_owned(), session, out, frames, errors })
     }
@@ -213,7 +213,10 @@ impl Connection {
         interrupt::point_of_no_return();
         let _ = frame::write(&mut self.out, Tag::Keep, b"").and_then(|()| self.out.flush());
         match self.session.wait() {
-            Ok(status) if status.success() => Ok(reply),
+            Ok(status) if status.success() => {
+                self.errors.wait();
+                Ok(reply)
+            }
             _ => Err(self.failure()),
         }
     }
@@ -297,10 +300,15 @@ impl Errors {
         Ok(Self { heard, ended })
     }
 
-    /// Why the other side failed, once ssh has ended with `status`.
-    fn reason(&self, status: Option<ExitStatus>) -> String {
+    /// Waits until all has been passed on, once ssh has ended.
+    fn wait(&self) {
         // A connection that others share may keep standard error open for long.
         let _ = self.ended.recv_timeout(Duration::from_millis(200));
+    }
+
+    /// Why the other side failed, once ssh has ended with `status`.
+    fn reason(&self, status: Option<ExitStatus>) -> String {
+        self.wait();
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(error) = heard.error.take() {
             return error;

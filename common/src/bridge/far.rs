@@ -97,7 +97,7 @@ pub fn arrive() -> Result<Far, BridgeError> {
     drop(stdin);
     let line = Arc::new(Line::default());
     let settings = Settings::of_another_machine(Carried::of(pairs));
-    listen(Arc::clone(&line), intake).map_err(BridgeError::Own)?;
+    listen(Arc::clone(&line), intake).map_err(BridgeError::System)?;
     Ok(Far { role, message, settings, given, line })
 }
 

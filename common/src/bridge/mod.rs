@@ -150,6 +150,9 @@ pub enum BridgeError {
     /// This executable can't be read, so it can't be compared or sent.
     #[error("the driver's own executable can't be read: {0}")]
     Own(io::Error),
+    /// There is no thread, or no descriptor.
+    #[error("the connection can't be served: {0}")]
+    System(io::Error),
     /// The driver can't run on a host.
     #[error("{host}: {reason}")]
     Unusable {

@@ -195,7 +195,7 @@ impl<'m> Bridge<'m> {
                 return intake.fail(error);
             }
         };
-        std::thread::Builder::new().spawn(pump).map_err(BridgeError::Own)?;
+        std::thread::Builder::new().spawn(pump).map_err(BridgeError::System)?;
         Ok(given)
     }
 }
@@ -209,7 +209,7 @@ fn stop_through<'c>(
         .into_iter()
         .map(Connection::stopper)
         .collect::<io::Result<_>>()
-        .map_err(BridgeError::Own)?;
+        .map_err(BridgeError::System)?;
     interrupt::delegate(move || {
         for input in inputs {
             let _ = input.shutdown(Shutdown::Write);
