@@ -159,7 +159,7 @@ fn a_host_that_cannot_run_the_driver_says_why() {
     let mount = "mkdir /var/tmp/s && mount -t tmpfs -o noexec tmpfs /var/tmp/s";
     assert!(host.run(mount).status.success());
     let call = bridges.bridged(cloud.monitor()).set("DATASTORE/TEMPLATE/STAGING_DIR", "/var/tmp/s");
-    call.run().fails().saying("host1: ").saying("Permission denied");
+    call.run().fails().naming("STAGING_DIR").saying("host1: ").saying("noexec");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use ferrostore_tests::{Bridges, Cloud};
 #[test]
 fn snapshots_are_reverted_to_deleted_and_flattened_there() {
     let cloud = Cloud::new();
-    let chain = Chain::of_four(&cloud, Layout::RELATIVE);
+    let chain = Chain::of_four(&cloud, Layout::MOVABLE);
     let bridges = Bridges::of(&cloud, 1);
     let host = bridges.host(1);
     let connections = host.connections();

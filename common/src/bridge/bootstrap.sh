@@ -1,8 +1,8 @@
 IFS= read -r remotes && IFS= read -r staging && IFS= read -r name && IFS= read -r sum && IFS= read -r size || exit 3
 machine=$(uname -m)
 say() { echo "ferrostore-bridge $machine $1"; }
-genuine() { [ -f "$1" ] && [ -x "$1" ] && [ "$(sha256sum <"$1")" = "$sum  -" ]; }
-if cd -P "$remotes" 2>/dev/null && [ -O . ] && genuine "./$name"; then
+genuine() { [ -f "$1" ] && [ "$(sha256sum <"$1")" = "$sum  -" ]; }
+if cd -P "$remotes" 2>/dev/null && [ -O . ] && [ -x "./$name" ] && genuine "./$name"; then
     say ready
     exec "./$name" --bridged
 fi
@@ -18,5 +18,6 @@ if genuine "./$name-$sum"; then :; else
     mv -f "new.$$" "$name-$sum"
     find . -name "$name-*" -atime +30 -exec rm -f {} +
 fi
+[ -x "./$name-$sum" ] || { say noexec; exit 3; }
 say ready
 exec "./$name-$sum" --bridged

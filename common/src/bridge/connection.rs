@@ -140,6 +140,12 @@ impl Connection {
                         "the directory ferrostore-<user id> in STAGING_DIR {staging} belongs to somebody else, or others may use it: remove it, or set DATASTORE/TEMPLATE/STAGING_DIR"
                     ));
                 }
+                "noexec" => {
+                    return unusable(format!(
+                        "STAGING_DIR {staging} is mounted noexec, so the driver can't run from there: set DATASTORE/TEMPLATE/STAGING_DIR to another directory, or put the drivers into {}",
+                        errand.drivers
+                    ));
+                }
                 "unwritable" => {
                     return unusable(format!(
                         "there is no driver of this version in {}, and none can be put into STAGING_DIR {staging}: make it writable, or set DATASTORE/TEMPLATE/STAGING_DIR",
