@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Places and settings of the OpenNebula installation that the driver belongs to.
 ///
@@ -255,6 +256,14 @@ impl Settings {
             .collect())
     }
 
+    /// How long an action waits for another one on the same image (`LOCK_WAIT`, seconds).
+    #[must_use]
+    pub fn lock_wait(&self) -> Duration {
+        let value = self.datastore_conf("LOCK_WAIT").ok().flatten();
+        let seconds = value.and_then(|value| value.trim().parse().ok());
+        Duration::from_secs(seconds.unwrap_or(DEFAULT_LOCK_WAIT))
+    }
+
     /// Options for `mkfs.<fs>` (`FS_OPTS_<fs>`), split as a shell would, nothing expanded.
     ///
     /// # Errors
@@ -271,6 +280,8 @@ const DATASTORE_CONF: &str = "datastore/datastore.conf";
 fn driver_conf_name(ds_mad: &str) -> String {
     format!("datastore/{ds_mad}/{ds_mad}.conf")
 }
+/// How long an action waits for another one on the same image, seconds.
+const DEFAULT_LOCK_WAIT: u64 = 60;
 
 fn value_in(path: &Path, key: &str) -> Result<Option<String>, SettingsError> {
     Ok(contents(path)?.and_then(|bytes| lookup(&String::from_utf8_lossy(&bytes), key)))

@@ -1,9 +1,13 @@
-//! The system calls that `nix` does not wrap: the only `unsafe` code of the project.
+//! The system calls that `nix` or the standard library do not wrap as the drivers need them: the only `unsafe`
+//! code of the project.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
@@ -129,4 +133,90 @@ impl Revocable {
             }
         }
     }
+}
+
+/// Writes a line to standard error, whole, so that it isn't mixed with those of other processes. Where it can't
+/// be written, nobody reads it, and the action goes on.
+pub(crate) fn write_error_line(text: &str) {
+    use std::io::Write as _;
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
+/// A number for the mount that the open `file` lies on which no other mount ever has until the machine restarts
+/// (`STATX_MNT_ID_UNIQUE`, Linux 6.8).
+pub(crate) fn unique_mount_id(file: &File) -> Option<u64> {
+    use nix::libc;
+    let mut status = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the descriptor is open, the path an empty string with its NUL, and `status` has room for the
+    // structure that the kernel fills in. All zeroes is a value of it, so it may be read in any case.
+    let status = unsafe {
+        let failed = libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_MNT_ID_UNIQUE,
+            status.as_mut_ptr(),
+        ) != 0;
+        if failed {
+            return None;
+        }
+        status.assume_init()
+    };
+    (status.stx_mask & libc::STATX_MNT_ID_UNIQUE != 0).then_some(status.stx_mnt_id)
+}
+
+/// The one extended attribute that drivers use.
+const ATTRIBUTE: &std::ffi::CStr = c"user.ferrostore";
+/// Longer values than this are none of ours, bytes.
+const LONGEST_ATTRIBUTE: usize = 100;
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Gives the file or directory at `path` the extended attribute (`setxattr(2)`).
+///
+/// # Errors
+/// Where the file system has none.
+pub(crate) fn set_attribute(path: &Path, value: &[u8]) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: both names end with NUL, and the value is as long as is said; all outlive the call.
+    let failed = unsafe {
+        nix::libc::lsetxattr(
+            path.as_ptr(),
+            ATTRIBUTE.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        ) != 0
+    };
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The extended attribute of the file or directory at `path`.
+pub(crate) fn attribute(path: &Path) -> Option<Vec<u8>> {
+    let path = c_path(path).ok()?;
+    let mut value = vec![0_u8; LONGEST_ATTRIBUTE];
+    // SAFETY: both names end with NUL, and the buffer is as long as is said; all outlive the call.
+    let length = unsafe {
+        nix::libc::lgetxattr(
+            path.as_ptr(),
+            ATTRIBUTE.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    value.truncate(usize::try_from(length).ok()?);
+    Some(value)
+}
+
+/// Takes the extended attribute away (`removexattr(2)`).
+///
+/// # Errors
+/// Where there is none.
+pub(crate) fn remove_attribute(path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: both names end with NUL and outlive the call.
+    let failed = unsafe { nix::libc::lremovexattr(path.as_ptr(), ATTRIBUTE.as_ptr()) != 0 };
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -226,16 +226,33 @@ impl<'cloud> Call<'cloud> {
         (command, input.unwrap_or_default())
     }
 
-    /// Makes the call and waits for its end.
-    pub fn run(self) -> Outcome {
-        let before = self.listing();
+    /// Makes the call and waits for its end, without a look at the datastore before and after: for tests that
+    /// make thousands of calls and look for themselves.
+    pub fn output(&self) -> Output {
+        let (mut child, input) = self.start();
+        if let (Some(bytes), Some(mut pipe)) = (input, child.stdin.take()) {
+            // It may have been killed meanwhile.
+            let _ = pipe.write_all(&bytes);
+        }
+        child.wait_with_output().expect("the child can be waited for")
+    }
+
+    /// Starts the driver; what it is to be sent.
+    pub fn start(&self) -> (Child, Option<Vec<u8>>) {
         let (mut command, input) = self.prepare();
-        let mut child = command
+        let child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| panic!("{command:?} can't be started: {error}"));
+        (child, input)
+    }
+
+    /// Makes the call and waits for its end.
+    pub fn run(self) -> Outcome {
+        let before = self.listing();
+        let (mut child, input) = self.start();
         let mut stdin = child.stdin.take();
         // Without input the pipe stays open to the end: a driver that reads it would hang.
         let writer = input.and_then(|bytes| {

@@ -27,6 +27,23 @@ impl Cloud {
         Self::build(Some(disk))
     }
 
+    /// A cloud on a file system of its own, whose disk is quick: it is in memory.
+    pub fn on_quick(disk: Disk) -> Self {
+        let directory = Self::directory();
+        let memory = directory.path().join("memory");
+        fs::create_dir(&memory).unwrap();
+        let below = Mount::new(Disk::Tmpfs(1 << 30), &memory);
+        let root = directory.path().join("world");
+        fs::create_dir(&root).unwrap();
+        let above = Mount::of(disk, &root, memory.join("disk"));
+        Self::furnished(vec![above, below], root, directory)
+    }
+
+    /// The file system that the cloud is on, where it has one of its own.
+    pub fn mount(&self) -> &Mount {
+        &self.mounts[0]
+    }
+
     /// A cloud whose datastore alone is on a file system of its own, a small one for example.
     pub fn with_datastore_on(disk: Disk) -> Self {
         let mut cloud = Self::build(None);
@@ -38,13 +55,21 @@ impl Cloud {
     }
 
     fn build(disk: Option<Disk>) -> Self {
-        let directory = tempfile::Builder::new()
-            .prefix("ferrostore-test.")
-            .tempdir_in(directory_of_clouds())
-            .expect("the directory of clouds is writable");
+        let directory = Self::directory();
         let root = directory.path().join("world");
         fs::create_dir(&root).unwrap();
         let mounts: Vec<Mount> = disk.map(|disk| Mount::new(disk, &root)).into_iter().collect();
+        Self::furnished(mounts, root, directory)
+    }
+
+    fn directory() -> TempDir {
+        tempfile::Builder::new()
+            .prefix("ferrostore-test.")
+            .tempdir_in(directory_of_clouds())
+            .expect("the directory of clouds is writable")
+    }
+
+    fn furnished(mounts: Vec<Mount>, root: PathBuf, directory: TempDir) -> Self {
         let cloud = Self { mounts, root, _directory: directory };
         for folder in [
             cloud.datastore(),

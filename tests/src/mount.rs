@@ -23,13 +23,18 @@ pub enum Disk {
 pub struct Mount {
     point: PathBuf,
     device: Option<PathBuf>,
+    is_xfs: bool,
 }
 
 impl Mount {
     /// Makes a file system and mounts it on the directory `point`, which must exist.
     pub fn new(disk: Disk, point: &Path) -> Self {
+        Self::of(disk, point, point.with_extension("disk"))
+    }
+
+    /// The same, with what would be the file system's disk in the file `image`.
+    pub fn of(disk: Disk, point: &Path, image: PathBuf) -> Self {
         let mut arguments: Vec<&str> = Vec::new();
-        let image = point.with_extension("disk");
         let size;
         let mkfs: Option<(&str, &[&str])> = match disk {
             Disk::Ext4(bytes) => {
@@ -58,7 +63,26 @@ impl Mount {
         }
         arguments.push(point.to_str().unwrap());
         run("mount", arguments);
-        Self { point: point.to_path_buf(), device: mkfs.map(|_| image) }
+        let is_xfs = matches!(disk, Disk::Xfs(_));
+        Self { point: point.to_path_buf(), device: mkfs.map(|_| image), is_xfs }
+    }
+}
+
+impl Mount {
+    /// Cuts the power: nothing that isn't on the disk yet gets there any more. Then the power is back.
+    ///
+    /// Another mount namespace may still hold the dead file system, so its disk becomes another device.
+    pub fn cut_power(&self) {
+        let point = self.point.to_str().unwrap();
+        run("xfs_io", ["-x", "-c", "shutdown", point]);
+        run("umount", ["-l", point]);
+        let image = self.device.as_ref().expect("a file system on a disk");
+        let device = run("losetup", ["--find", "--show", image.to_str().unwrap()]).stdout;
+        let device = String::from_utf8(device).expect("a path").trim().to_owned();
+        let options: &[&str] = if self.is_xfs { &["-o", "nouuid"] } else { &[] };
+        run("mount", options.iter().chain(&[device.as_str(), point]));
+        // Gone once it is unmounted.
+        run("losetup", ["--detach", &device]);
     }
 }
 

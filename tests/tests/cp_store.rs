@@ -2,8 +2,9 @@
 
 use ferrostore_tests::{Cloud, Disk, MIB, pattern, run, same_bytes};
 use std::collections::HashSet;
-use std::fs::{self, File};
+use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::PathBuf;
 use std::thread;
 
 #[test]
@@ -250,30 +251,46 @@ fn fifteen_calls_at_once_make_fifteen_images() {
     assert_eq!(cloud.listing().names().len(), 15);
 }
 
+/// The directory in the datastore where drivers keep what is not finished.
+fn work(cloud: &Cloud) -> PathBuf {
+    cloud.datastore().join(".ferrostore-work")
+}
+
 #[test]
 fn what_a_killed_call_left_is_swept_by_the_next() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
-    let dead = cloud.datastore().join(".ferrostore-staging.dead00");
-    fs::write(&dead, "half an image").unwrap();
+    fs::create_dir(work(&cloud)).unwrap();
+    fs::write(work(&cloud).join("staging.dead00"), "half an image").unwrap();
     let reply = cloud.cp(&disk).run().succeeds();
-    assert!(!dead.exists());
+    assert!(!work(&cloud).exists());
     // The administrator can read of it in oned's log.
     let log = reply.outcome.log_lines();
-    assert!(log.iter().any(|line| line.contains(".ferrostore-staging.dead00")), "{log:?}");
+    assert!(log.iter().any(|line| line.contains("staging.dead00")), "{log:?}");
 }
 
 #[test]
 fn what_another_call_is_still_writing_is_left_alone() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
-    let live = cloud.datastore().join(".ferrostore-staging.live00");
-    let file = File::create(&live).unwrap();
-    file.lock().unwrap();
-    let outcome = cloud.cp(&disk).run();
-    assert!(outcome.status.success(), "{}", outcome.stderr_text());
-    assert!(live.exists());
-    drop(file);
+    let slow = "inject=fsync,fdatasync:delay_enter=700000";
+    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", slow];
+    thread::scope(|scope| {
+        let live = scope.spawn(|| cloud.cp(&disk).under(strace).run());
+        let mut seen = 0;
+        while !live.is_finished() {
+            let before = cloud.listing().names().iter().filter(|n| n.contains("staging.")).count();
+            let outcome = cloud.monitor().run();
+            assert!(outcome.status.success(), "{}", outcome.stderr_text());
+            assert_eq!(outcome.log_lines(), [""; 0], "nothing is swept");
+            seen += before;
+        }
+        assert!(seen > 0, "another call was writing");
+        let outcome = live.join().unwrap();
+        assert!(outcome.status.success(), "{}", outcome.stderr_text());
+        let reply = String::from_utf8(outcome.stdout).unwrap();
+        same_bytes(&disk, reply.split(' ').next().unwrap());
+    });
 }
 
 #[test]

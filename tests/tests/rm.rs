@@ -214,8 +214,9 @@ fn a_datastore_that_is_read_only_is_an_error() {
 #[test]
 fn what_a_killed_call_left_is_swept() {
     let cloud = Cloud::new();
-    let dead = cloud.datastore().join(".ferrostore-staging.dead00");
-    fs::write(&dead, "half an image").unwrap();
+    let work = cloud.datastore().join(".ferrostore-work");
+    fs::create_dir(&work).unwrap();
+    fs::write(work.join("staging.dead00"), "half an image").unwrap();
     let source = cloud.stored(1, &cloud.raw("disk.img", MIB));
     let reply = cloud.rm(&source).run().succeeds();
     reply.silently();

@@ -16,6 +16,7 @@ use crate::progress;
 use crate::settings::Settings;
 use crate::source::given::Given;
 use crate::staging::interrupt;
+use crate::sys::write_error_line;
 use std::cell::RefCell;
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
@@ -104,6 +105,8 @@ enum CallError {
     Terminal,
     #[error("the reply can't be written to standard output: {0}")]
     Output(io::Error),
+    #[error("the new image can't be kept, although its reply was given: {0}")]
+    Confirmation(io::Error),
 }
 
 /// Where the message of a call is.
@@ -121,13 +124,13 @@ pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
     std::panic::set_hook(Box::new(|panic| {
         interrupt::clean_up_after_panic();
         let text = message::text::one_line(&panic.to_string());
-        eprintln!("an error in the driver itself, please report it: {text}");
+        write_error_line(&format!("an error in the driver itself, please report it: {text}"));
     }));
     let outcome = match arguments::parse(action, std::env::args_os()) {
         Ok(arguments::Parsed::Message(from)) => answer(action, from, body),
         Ok(arguments::Parsed::Bridged) => answer_bridged(action, body),
         Ok(arguments::Parsed::Help(text)) => {
-            print!("{text}");
+            let _ = write!(io::stdout(), "{text}");
             return ExitCode::SUCCESS;
         }
         // oned would get EPIPE for a message that nobody reads.
@@ -138,7 +141,8 @@ pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
         Err(error) => {
             interrupt::withdraw();
             progress::end();
-            eprintln!("{}: {}", action.name, message::text::one_line(&error.to_string()));
+            let text = message::text::one_line(&error.to_string());
+            write_error_line(&format!("{}: {text}", action.name));
             ExitCode::FAILURE
         }
     }
@@ -162,6 +166,7 @@ fn answer(
     progress::end();
     let mut stdout = io::stdout().lock();
     stdout.write_all(&reply).and_then(|()| stdout.flush()).map_err(CallError::Output)?;
+    interrupt::confirm().map_err(CallError::Confirmation)?;
     Ok(())
 }
 
@@ -180,6 +185,7 @@ fn answer_bridged(
         _ => {
             let given = RefCell::new(far.given.take());
             far.reply(&body(&Call { message, settings, given })?.into_bytes())?;
+            interrupt::confirm().map_err(CallError::Confirmation)?;
         }
     }
     Ok(())

@@ -138,6 +138,12 @@ pub fn examine(
         visit(entry)
     };
     let names = names_in(directory)?;
+    for path in staging::unfinished(directory) {
+        let name = path.strip_prefix(directory).unwrap_or(&path).as_os_str().to_owned();
+        if let Some((role, problems)) = left_over(&path) {
+            tell(&Entry { name, role, problems })?;
+        }
+    }
     for name in &names {
         if let Some(entry) = look_at(directory, name, &names, known) {
             tell(&entry)?;
@@ -176,11 +182,8 @@ fn look_at(
     let entry = |role, problems| Some(Entry { name: name.to_owned(), role, problems });
     // It may have been removed since the directory was read.
     let metadata = fs::symlink_metadata(&path).ok()?;
-    if HOUSEKEEPING.iter().any(|known| name == *known) {
+    if HOUSEKEEPING.iter().any(|known| name == *known) || staging::is_left_over(name) {
         return None;
-    }
-    if staging::is_left_over(name) {
-        return left_over(&path).and_then(|(role, problems)| entry(role, problems));
     }
     if let Some(image) = image_of_part(name) {
         if names.contains(image) {

@@ -291,6 +291,18 @@ fn kind_of(metadata: &std::fs::Metadata, kinds: &[Kind]) -> Result<Kind, PathErr
 /// # Errors
 /// Where it is anything else, or can't be opened.
 pub fn open_inside(path: &Path, datastore: &Path) -> io::Result<File> {
+    open_inside_with(path, datastore, OpenOptions::new().read(true))
+}
+
+/// As [`open_inside`], for writing as well.
+///
+/// # Errors
+/// As [`open_inside`].
+pub fn open_inside_to_write(path: &Path, datastore: &Path) -> io::Result<File> {
+    open_inside_with(path, datastore, OpenOptions::new().read(true).write(true))
+}
+
+fn open_inside_with(path: &Path, datastore: &Path, options: &mut OpenOptions) -> io::Result<File> {
     // A FIFO must not make us wait, nor a link lead us out.
     let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW | nix::libc::O_NOCTTY;
     let real = path.canonicalize()?;
@@ -302,6 +314,6 @@ pub fn open_inside(path: &Path, datastore: &Path) -> io::Result<File> {
     if !metadata.is_file() {
         return refuse("it is no regular file");
     }
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(&real)?;
+    let file = options.custom_flags(flags).open(&real)?;
     if file.metadata()?.is_file() { Ok(file) } else { refuse("it is no regular file") }
 }

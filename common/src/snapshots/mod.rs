@@ -6,9 +6,9 @@
 //! active disk and each file a full copy. Which of the two it is can be read off the directory.
 
 use crate::gate::image::{ImageRefusal, backing_path, open_chain};
-use crate::gate::path::open_inside;
+use crate::gate::path::{open_inside, open_inside_to_write};
 use crate::image::ImageError;
-use crate::image::qcow2::{Chain, Header};
+use crate::image::qcow2::{Chain, Header, rename_backing_file};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -408,6 +408,33 @@ impl Snapshots {
         let link = self.files.get(&0)?;
         let is_link = fs::symlink_metadata(link).is_ok_and(|metadata| metadata.is_symlink());
         (is_link && same(link, &self.image)).then_some(link)
+    }
+
+    /// Lets every file of the chain that backs on `S` know it by the entry that [`Self::link_to_base`] gives,
+    /// so that the chain stays whole when `S` becomes another file and that entry doesn't. What each file
+    /// holds is the same before and after.
+    ///
+    /// # Errors
+    /// Where a file can't be read or written, or has no room for that name.
+    pub fn know_base_by_link(&self) -> Result<(), SnapshotError> {
+        let Some(link) = self.link_to_base() else { return Ok(()) };
+        for file in self.files.values().filter(|file| !same(file, &self.image)) {
+            let Some(name) = self.backing_name(file)? else { continue };
+            let holder = file.canonicalize().map_err(unreadable(file))?;
+            let backing = backing_path(&holder, &name);
+            let by_link = backing.file_name() == link.file_name()
+                && backing.parent().is_some_and(|parent| same(parent, &self.directory));
+            if by_link || !same(&backing, &self.image) {
+                continue;
+            }
+            let opened = open_inside_to_write(&holder, &self.datastore);
+            rename_backing_file(&opened.map_err(unreadable(file))?, link.as_os_str().as_bytes())
+                .map_err(|error| SnapshotError::Refused {
+                    path: file.clone(),
+                    source: error.into(),
+                })?;
+        }
+        Ok(())
     }
 }
 

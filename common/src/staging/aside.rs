@@ -1,201 +1,280 @@
 //! A place for what is on its way out, and for what may have to be put back.
 
-use super::{StagingError, TRASH, at, image_name, interrupt, same_file, sync_directory_of};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use super::lock::ImageLock;
+use super::{StagingError, area, at, interrupt, no_space, sync_directory};
+use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// The file by whose lock others know that the owner of the directory lives.
-const LOCK: &str = "lock";
+/// What lies in such a directory is only to be deleted.
+const TRASH: &str = "trash.";
+/// What lies in such a directory is put back where it came from, should its driver die.
+const UNDO: &str = "undo.";
 
-/// A directory of this driver's own beside the images. Dropped, it is gone with all that is in it.
+/// A directory beside the images for one change of an image that the driver holds alone. Once the change
+/// is committed, it goes with all that is in it; dropped before, it goes after all is put back.
 #[derive(Debug)]
-pub struct Aside {
+pub struct Aside<'lock> {
+    lock: &'lock ImageLock,
     path: PathBuf,
-    _lock: File,
+    one_step: bool,
+    committed: bool,
     taken: std::cell::Cell<u32>,
 }
 
-/// The file whose lock says whether the owner of the directory `path` lives.
-pub(super) fn lock_of(path: &Path) -> PathBuf {
-    path.join(LOCK)
-}
+/// Where an entry came from: beside the image, or out of its `S.snap`.
+const BESIDE: char = 'd';
+const SNAPSHOTS: char = 's';
 
-fn lock(path: &Path) -> io::Result<Option<File>> {
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags(flags)
-        .open(path);
-    let file = match file {
-        Ok(file) => file,
-        // A sweep was faster: with the lock, or with the whole directory.
-        Err(error)
-            if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) =>
-        {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(same_file(&file, path).then_some(file)),
-        Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error),
-    }
-}
-
-/// Removes a directory that a killed driver left.
-pub(super) fn sweep(path: &Path) {
-    let existing = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
-        .open(path.join(LOCK));
-    let held = match existing {
-        Ok(file) => file.try_lock().is_ok().then_some(file),
-        // Its owner has not come to lock it yet, and will make another one; or was killed while
-        // removing it.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            lock(&path.join(LOCK)).ok().flatten()
-        }
-        Err(_) => None,
-    };
-    if held.is_some() && empty_and_remove(path).is_ok() {
-        log::debug!("removed {}, which a killed driver had left", path.display());
-    }
-}
-
-/// Removes a directory with all that is in it, the lock last.
-fn empty_and_remove(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_name() == LOCK {
-            continue;
-        }
-        if entry.file_type()?.is_dir() {
-            fs::remove_dir_all(entry.path())?;
-        } else {
-            fs::remove_file(entry.path())?;
-        }
-    }
-    match fs::remove_dir_all(path) {
-        // A sweep came between the lock's removal and the directory's.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
-}
-
-impl Aside {
-    /// A new one in `directory`, which must be on the file system of whatever is put there.
+impl<'lock> Aside<'lock> {
+    /// A new one, for a change that takes effect in one step: should the driver be killed, what is in here is
+    /// deleted.
     ///
     /// # Errors
     /// Where it can't be made.
-    pub fn create(directory: &Path) -> Result<Self, StagingError> {
-        let step = "written into (DATASTORE/BASE_PATH must be writable)";
-        loop {
-            let name = image_name().map_err(at(step, directory))?;
-            let path = directory.join(TRASH.to_owned() + &name);
-            interrupt::stage(|| fs::create_dir(&path).map(|()| path.clone()), PathBuf::as_path)
-                .map_err(at(step, directory))?;
-            match lock(&path.join(LOCK)) {
-                Ok(Some(lock)) => return Ok(Self { path, _lock: lock, taken: 0.into() }),
-                Ok(None) => interrupt::forget(&path),
-                Err(error) => {
-                    interrupt::forget(&path);
-                    let _ = fs::remove_dir_all(&path);
-                    return Err(at(step, directory)(error));
-                }
-            }
-        }
+    pub fn for_one_step(lock: &'lock ImageLock) -> Result<Self, StagingError> {
+        Self::create(lock, true)
     }
 
-    fn place(&self) -> PathBuf {
+    /// A new one, for a change of several steps: should the driver be killed before it calls
+    /// [`Self::commit`], what is in here is put back.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    pub fn for_several_steps(lock: &'lock ImageLock) -> Result<Self, StagingError> {
+        Self::create(lock, false)
+    }
+
+    fn create(lock: &'lock ImageLock, one_step: bool) -> Result<Self, StagingError> {
+        let datastore = lock.datastore();
+        let name = name_of(if one_step { TRASH } else { UNDO }, lock.image());
+        let create = || {
+            area::enter(datastore, |area| {
+                let path = area.join(&name);
+                fs::create_dir(&path)?;
+                Ok(path)
+            })
+        };
+        let path = interrupt::stage(create, PathBuf::as_path)
+            .map_err(at("written into (DATASTORE/BASE_PATH must be writable)", datastore))?;
+        area::belong_to_owner(&path, datastore)
+            .map_err(at("given to the datastore's owner", &path))?;
+        Ok(Self { lock, path, one_step, committed: false, taken: 0.into() })
+    }
+
+    /// The place for what is at `origin`, numbered, so that it is put back in the reverse order.
+    fn place_for(&self, origin: &Path) -> PathBuf {
         self.taken.set(self.taken.get() + 1);
-        self.path.join(self.taken.get().to_string())
+        let beside = origin.parent() == Some(self.lock.datastore());
+        let mut name = OsString::from(format!(
+            "{}{}.",
+            self.taken.get(),
+            if beside { BESIDE } else { SNAPSHOTS }
+        ));
+        name.push(origin.file_name().unwrap_or_default());
+        self.path.join(name)
     }
 
-    /// Gives the file or link `path` a second name (hard link) in here; that name.
+    /// Keeps what is at `path`, a file or a link, under a second name.
     ///
     /// # Errors
     /// Where the file system has no hard links.
-    pub fn second_name(&self, path: &Path) -> Result<PathBuf, StagingError> {
-        let place = self.place();
-        fs::hard_link(path, &place).map_err(at("kept", path))?;
-        Ok(place)
-    }
-
-    /// Makes a symbolic link to `target` in here; its name.
-    ///
-    /// # Errors
-    /// As `symlink(2)`.
-    pub fn link_to(&self, target: &Path) -> Result<PathBuf, StagingError> {
-        let place = self.place();
-        std::os::unix::fs::symlink(target, &place).map_err(at("made a link", &place))?;
-        Ok(place)
-    }
-
-    /// Removes `paths`, files or directories with all they hold: a reader sees each of them whole or not
-    /// at all. Missing ones are no error; how many there were.
-    ///
-    /// # Errors
-    /// Where one can't be moved out of the way; then all are there as before. Once they are moved,
-    /// nothing fails any more: what can't be deleted now is swept later.
-    pub fn discard(&self, paths: &[PathBuf]) -> Result<usize, StagingError> {
+    pub fn keep(&self, path: &Path) -> Result<(), StagingError> {
         interrupt::point_of_no_return();
-        let mut moved: Vec<(&PathBuf, PathBuf)> = Vec::new();
-        let put_back = |moved: &[(&PathBuf, PathBuf)]| {
-            for (path, place) in moved.iter().rev() {
-                if let Err(error) = fs::rename(place, path) {
-                    log::error!("{} can't be put back: {error}", path.display());
-                }
-            }
-        };
-        for path in paths {
-            let place = self.place();
-            match fs::rename(path, &place) {
-                Ok(()) => moved.push((path, place)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => {
-                    put_back(&moved);
-                    return Err(at("removed", path)(error));
-                }
-            }
+        fs::hard_link(path, self.place_for(path)).map_err(at("kept", path))
+    }
+
+    /// Puts the file `source` under a second name in the place of `path`, which is kept.
+    ///
+    /// # Errors
+    /// Where the file system has no hard links, or the name can't be taken.
+    pub fn replace_by_second_name(&self, path: &Path, source: &Path) -> Result<(), StagingError> {
+        self.keep(path)?;
+        let second = self.path.join("second-name");
+        fs::hard_link(source, &second).map_err(at("kept", source))?;
+        fs::rename(&second, path).map_err(at("put in place", path))
+    }
+
+    /// Moves what is at `path`, a file or a directory with all that it holds, in here; whether there was
+    /// anything.
+    ///
+    /// # Errors
+    /// Where it can't be moved.
+    pub fn take(&self, path: &Path) -> Result<bool, StagingError> {
+        interrupt::point_of_no_return();
+        match fs::rename(path, self.place_for(path)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(at("removed", path)(error)),
         }
-        let mut synced: Vec<&Path> = Vec::new();
-        for (path, _) in &moved {
-            let parent = path.parent().unwrap_or(Path::new("/"));
-            if !synced.contains(&parent) {
-                if let Err(error) = sync_directory_of(path) {
-                    put_back(&moved);
-                    return Err(at("removed for good", path)(error));
-                }
-                synced.push(parent);
-            }
+    }
+
+    /// Declares that the change is complete, and has it on disk: what is in here is only deleted now.
+    ///
+    /// # Errors
+    /// Where it can't be had on disk; then all is put back.
+    pub fn commit(mut self) -> Result<(), StagingError> {
+        if !self.one_step {
+            let trash = self.path.with_file_name(name_of(TRASH, self.lock.image()));
+            fs::rename(&self.path, &trash).map_err(at("completed", &self.path))?;
+            interrupt::forget(&self.path);
+            self.path = trash;
         }
-        Ok(moved.len())
+        self.synchronise()?;
+        if !self.one_step {
+            let area = area::of(self.lock.datastore());
+            sync_directory(&area).map_err(at("written to disk", &area))?;
+        }
+        self.committed = true;
+        Ok(())
+    }
+
+    fn synchronise(&self) -> Result<(), StagingError> {
+        let mut beside = false;
+        let mut snapshots = false;
+        for (_, kind, _) in entries(&self.path).unwrap_or_default() {
+            beside |= kind == BESIDE;
+            snapshots |= kind == SNAPSHOTS;
+        }
+        let datastore = self.lock.datastore();
+        let directory = snapshots_of(datastore, self.lock.image());
+        if beside {
+            sync_directory(datastore).map_err(at("written to disk", datastore))?;
+        }
+        // It may itself be in here.
+        if snapshots && directory.exists() {
+            sync_directory(&directory).map_err(at("written to disk", &directory))?;
+        }
+        Ok(())
     }
 }
 
-impl Drop for Aside {
+impl Drop for Aside<'_> {
     fn drop(&mut self) {
-        if let Err(error) = empty_and_remove(&self.path) {
+        let (datastore, image) = (self.lock.datastore(), self.lock.image());
+        interrupt::forget(&self.path);
+        if !self.committed
+            && let Err(error) = put_back(&self.path, datastore, image)
+        {
+            log::error!("{} can't be put back: {error}", self.path.display());
+            // The next call on the datastore tries again.
+            let _ = fs::rename(&self.path, self.path.with_file_name(name_of(UNDO, image)));
+            return;
+        }
+        if let Err(error) = fs::remove_dir_all(&self.path) {
             log::warn!("{} is left for the next sweep: {error}", self.path.display());
         }
-        interrupt::forget(&self.path);
+        area::leave(datastore);
     }
 }
 
-/// Removes `paths` in `directory`, or below it; see [`Aside::discard`].
+/// Removes `paths`, files or directories with all they hold, which are the image of `lock` or belong to it, first
+/// things first: whoever is killed meanwhile has removed all or nothing once that was swept. Missing ones are no
+/// error; whether there were any.
 ///
 /// # Errors
-/// As [`Aside::discard`]. Where none of them is there, nothing is written.
-pub fn discard(directory: &Path, paths: &[PathBuf]) -> Result<usize, StagingError> {
-    if paths.iter().all(|path| fs::symlink_metadata(path).is_err()) {
-        return Ok(0);
+/// Where one can't be moved out of the way; then all are there as before. Once they are moved,
+/// nothing fails any more: what can't be deleted now is swept later.
+pub fn discard(lock: &ImageLock, paths: &[PathBuf]) -> Result<bool, StagingError> {
+    let present: Vec<&PathBuf> =
+        paths.iter().filter(|path| fs::symlink_metadata(path).is_ok()).collect();
+    let aside = match present.len() {
+        0 => return Ok(false),
+        1 => Aside::for_one_step(lock),
+        _ => Aside::for_several_steps(lock),
+    };
+    let aside = match aside {
+        Err(error) if no_space(&error.source) => return remove_in_place(&present),
+        aside => aside?,
+    };
+    for path in present {
+        aside.take(path)?;
     }
-    Aside::create(directory)?.discard(paths)
+    aside.commit()?;
+    Ok(true)
+}
+
+/// On a full disk not even an empty directory can be made, and removing must still work. The first to go is
+/// the image itself: whatever happens then, it is gone.
+fn remove_in_place(paths: &[&PathBuf]) -> Result<bool, StagingError> {
+    interrupt::point_of_no_return();
+    for path in paths {
+        let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+        let removed = if is_directory { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        removed.map_err(at("removed", path))?;
+        super::sync_directory_of(path).map_err(at("removed for good", path))?;
+    }
+    Ok(true)
+}
+
+fn name_of(kind: &str, image: &OsStr) -> OsString {
+    let mut name = OsString::from(kind);
+    name.push(image);
+    name
+}
+
+/// The image that a directory of this kind is for.
+pub(super) fn image_of(name: &[u8]) -> Option<&[u8]> {
+    name.strip_prefix(TRASH.as_bytes()).or_else(|| name.strip_prefix(UNDO.as_bytes()))
+}
+
+fn snapshots_of(datastore: &Path, image: &OsStr) -> PathBuf {
+    let mut name = image.to_owned();
+    name.push(".snap");
+    datastore.join(name)
+}
+
+/// What a killed action on `image` left, whose lock is held: an unfinished change is undone, and what
+/// was to be deleted is.
+pub(super) fn mend(datastore: &Path, image: &OsStr) {
+    let area = area::of(datastore);
+    let undo = area.join(name_of(UNDO, image));
+    match put_back(&undo, datastore, image) {
+        Ok(()) => {
+            if fs::remove_dir_all(&undo).is_ok() {
+                log::info!("undid what a killed driver had begun with {}", image.display());
+            }
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => log::error!("{} can't be put back: {error}", undo.display()),
+    }
+    let trash = area.join(name_of(TRASH, image));
+    if fs::remove_dir_all(&trash).is_ok() {
+        log::info!("removed {}, which a killed driver had left", trash.display());
+    }
+}
+
+/// Number, kind and name of what is kept in `directory`, the last first.
+fn entries(directory: &Path) -> io::Result<Vec<(u32, char, OsString)>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        let mut parts = name.as_bytes().splitn(2, |&byte| byte == b'.');
+        let head = parts.next().and_then(|head| std::str::from_utf8(head).ok()).unwrap_or_default();
+        let number = head.strip_suffix([BESIDE, SNAPSHOTS]).and_then(|digits| digits.parse().ok());
+        if let (Some(number), Some(kind), Some(rest)) = (number, head.chars().last(), parts.next())
+        {
+            entries.push((number, kind, OsStr::from_bytes(rest).to_owned()));
+        }
+    }
+    entries.sort_by_key(|entry| std::cmp::Reverse(entry.0));
+    Ok(entries)
+}
+
+/// Puts all that is in `directory` back in the places where it was, whatever is there now.
+fn put_back(directory: &Path, datastore: &Path, image: &OsStr) -> io::Result<()> {
+    let snapshots = snapshots_of(datastore, image);
+    for (number, kind, name) in entries(directory)? {
+        let origin = if kind == BESIDE { datastore } else { &snapshots }.join(&name);
+        let mut entry = OsString::from(format!("{number}{kind}."));
+        entry.push(&name);
+        // Where both are the same file already, this does nothing.
+        fs::rename(directory.join(entry), origin)?;
+    }
+    // It was there before: if the system can't tell the disk now, there is nothing more to do.
+    let _ = sync_directory(datastore);
+    let _ = sync_directory(&snapshots);
+    Ok(())
 }

@@ -6,11 +6,15 @@
 //! finishes within moments and reports what it did, so that oned never records a failure for an
 //! image that exists.
 
+use super::{area, lock};
+use crate::sys::write_error_line;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// What takes something back that this process has made and that is no file.
@@ -18,10 +22,11 @@ type Undo = Box<dyn FnOnce() + Send>;
 
 struct State {
     staged: BTreeSet<PathBuf>,
+    locks: BTreeMap<PathBuf, Arc<File>>,
     children: BTreeSet<i32>,
     undo: BTreeMap<u64, Undo>,
     beyond_recall: bool,
-    published: Option<Undo>,
+    published: Option<Made>,
     /// Stops the work that another machine does.
     delegate: Option<Box<dyn FnOnce() + Send>>,
     stopped_by: Option<Signal>,
@@ -29,6 +34,7 @@ struct State {
 
 static STATE: Mutex<State> = Mutex::new(State {
     staged: BTreeSet::new(),
+    locks: BTreeMap::new(),
     children: BTreeSet::new(),
     undo: BTreeMap::new(),
     beyond_recall: false,
@@ -49,12 +55,35 @@ pub fn stopped(signal: Signal) -> String {
     format!("{STOPPED}{signal} before it was done; nothing was changed")
 }
 
+static ACTION: OnceLock<&str> = OnceLock::new();
+
+/// A new image that nobody has been told of yet.
+enum Made {
+    File(Published),
+    /// One that only this removes.
+    Other(Undo),
+}
+
+/// A new image that is a file.
+#[derive(Debug)]
+pub(super) struct Published {
+    /// Its file.
+    pub(super) image: PathBuf,
+    /// The name under which it was staged, as long as that is there.
+    pub(super) staged: Option<PathBuf>,
+    /// For as long as this is open, no sweep takes its driver for dead.
+    pub(super) _hold: File,
+    /// The directory of its datastore.
+    pub(super) datastore: PathBuf,
+}
+
 fn state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Starts watching for signals on behalf of `action`. Call it before any thread or child is started.
 pub fn watch(action: &'static str) {
+    let _ = ACTION.set(action);
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         signals.add(signal);
@@ -80,11 +109,18 @@ pub fn watch(action: &'static str) {
                 continue;
             }
             abandon(&mut state);
-            eprintln!("{action}: {}", stopped(signal));
-            // The lock is still held: no thread can stage or publish anything any more.
+            write_error_line(&format!("{action}: {}", stopped(signal)));
+            // The state is still ours: no thread can stage or publish anything any more.
             std::process::exit(1);
         }
     });
+}
+
+/// Action, process and host, for others to know whom they wait for.
+pub(super) fn whoami() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let action = ACTION.get().unwrap_or(&"a driver");
+    format!("{action} (process {} on {})", std::process::id(), host.trim())
 }
 
 /// Removes what this process has staged. For a panic, which ends the process without unwinding.
@@ -105,6 +141,14 @@ fn abandon(state: &mut State) {
     for path in &state.staged {
         if std::fs::remove_file(path).is_err() {
             let _ = std::fs::remove_dir_all(path);
+        }
+    }
+    for (path, file) in &state.locks {
+        lock::let_go(file, path);
+    }
+    for area in state.staged.iter().chain(state.locks.keys()).filter_map(|path| path.parent()) {
+        if area.ends_with(area::NAME) {
+            let _ = std::fs::remove_dir(area);
         }
     }
     for (_, undo) in std::mem::take(&mut state.undo) {
@@ -148,15 +192,52 @@ pub(super) fn forget(path: &Path) {
     state().staged.remove(path);
 }
 
-/// Remembers a new image that oned has not heard of yet.
-pub(super) fn published(path: &Path) {
-    let path = path.to_owned();
-    published_with(move || drop(std::fs::remove_file(path)));
+/// Runs `acquire`, which takes a lock, and remembers its file for removal, in one step. What `acquire` gave
+/// besides is given on.
+pub(super) fn lock<T>(
+    acquire: impl FnOnce() -> io::Result<Option<(PathBuf, File, T)>>,
+) -> io::Result<Option<(PathBuf, Arc<File>, T)>> {
+    let mut state = state();
+    let Some((path, file, rest)) = acquire()? else { return Ok(None) };
+    let file = Arc::new(file);
+    state.locks.insert(path.clone(), Arc::clone(&file));
+    Ok(Some((path, file, rest)))
 }
 
-/// As [`published`], for an image that `undo` removes.
+/// Lets a lock go.
+pub(super) fn unlock(path: &Path) {
+    if let Some(file) = state().locks.remove(path) {
+        lock::let_go(&file, path);
+    }
+}
+
+/// Remembers a new image that oned has not heard of yet.
+pub(super) fn published(image: Published) {
+    state().published = Some(Made::File(image));
+}
+
+/// As for a file, for an image that `undo` removes.
 pub fn published_with(undo: impl FnOnce() + Send + 'static) {
-    state().published = Some(Box::new(undo));
+    state().published = Some(Made::Other(Box::new(undo)));
+}
+
+/// Lets the new image that this process has made stay: its reply is given.
+///
+/// # Errors
+/// Where a later sweep would still take it for one that was never reported: then the call must fail.
+pub fn confirm() -> io::Result<()> {
+    let Some(Made::File(mut published)) = state().published.take() else { return Ok(()) };
+    if let Some(staged) = published.staged.take() {
+        // The reply is out: so much depends on this that it is tried again.
+        let removed = std::fs::remove_file(&staged).or_else(|_| std::fs::remove_file(&staged));
+        if removed.is_err() {
+            published.staged = Some(staged);
+            state().published = Some(Made::File(published));
+            return removed;
+        }
+        area::leave(&published.datastore);
+    }
+    Ok(())
 }
 
 /// Removes the new image that this process has made: the call failed after all (its reply could not be
@@ -164,11 +245,24 @@ pub fn published_with(undo: impl FnOnce() + Send + 'static) {
 /// there was one. From here on a signal changes nothing: the driver says itself what became of it.
 #[allow(clippy::must_use_candidate)] // most callers fail anyway
 pub fn withdraw() -> bool {
-    let mut state = state();
-    state.beyond_recall = true;
-    let undo = state.published.take();
-    drop(state);
-    undo.map(|undo| undo()).is_some()
+    let published = {
+        let mut state = state();
+        state.beyond_recall = true;
+        state.published.take()
+    };
+    match published {
+        None => return false,
+        Some(Made::Other(undo)) => undo(),
+        Some(Made::File(published)) => {
+            // In this order: killed in between, a sweep does the rest.
+            let _ = std::fs::remove_file(&published.image);
+            if let Some(staged) = &published.staged {
+                let _ = std::fs::remove_file(staged);
+                area::leave(&published.datastore);
+            }
+        }
+    }
+    true
 }
 
 /// Has a signal call `stop` first, and gives the action a moment to tell how it ends: its work is done

@@ -34,9 +34,14 @@ impl<'cloud> Chain<'cloud> {
     /// An image whose snapshots are a tree: 2 upon 1 upon 0, then a revert to 0, 3 upon 0, and
     /// the live disk 4 upon 3.
     pub fn tree(cloud: &'cloud Cloud, layout: Layout) -> Self {
-        let mut chain = Self::on(cloud, layout, Level::PLAIN);
+        Self::tree_of(cloud, layout, Level::PLAIN)
+    }
+
+    /// The same of other files.
+    pub fn tree_of(cloud: &'cloud Cloud, layout: Layout, level: Level) -> Self {
+        let mut chain = Self::on(cloud, layout, level);
         for (number, on) in [(1, 0), (2, 1), (3, 0), (4, 3)] {
-            chain.overlay(number, on, Level::PLAIN);
+            chain.overlay(number, on, level);
         }
         chain
     }
@@ -141,7 +146,8 @@ impl<'cloud> Chain<'cloud> {
     /// The name of file `number` in a given style.
     pub fn backing_name_as(&self, naming: Naming, number: u32) -> String {
         match naming {
-            Naming::Absolute => format!("{}.snap/{number}", self.source()),
+            Naming::Image if number == 0 => self.source(),
+            Naming::Absolute | Naming::Image => format!("{}.snap/{number}", self.source()),
             Naming::Relative => format!("{}.snap/{number}", self.name),
             Naming::Bare => number.to_string(),
         }

@@ -11,6 +11,8 @@ pub enum Naming {
     Relative,
     /// `0`, next to the overlay.
     Bare,
+    /// As `Absolute`, but the base by the image's own name, `<BASE_PATH as it comes>/<name of S>`.
+    Image,
 }
 
 /// How a symbolic link is written.
@@ -58,6 +60,9 @@ impl Layout {
     /// The same with the whole path in the link.
     pub const SSH_SYSTEM_ABSOLUTE: Self =
         Self { tm_mad: "shared", naming: Naming::Relative, base: Base::IsSnapshot(Link::Absolute) };
+    /// TM_MAD `qcow2` where something has resolved the links in the backing names.
+    pub const RESOLVED: Self =
+        Self { tm_mad: "qcow2", naming: Naming::Image, base: Base::IsSource(Link::Absolute) };
     /// TM_MAD `local`.
     pub const LOCAL: Self =
         Self { tm_mad: "local", naming: Naming::Bare, base: Base::IsSnapshot(Link::Relative) };

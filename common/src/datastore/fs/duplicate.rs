@@ -14,6 +14,7 @@ use crate::image::{Disk, Format};
 use crate::message::{Image, ImageType, text};
 use crate::snapshots::Snapshots;
 use crate::source::given::{Bytes, Given, Nature, Outgoing, Pending};
+use crate::staging::ImageLock;
 use std::fs::File;
 use std::io;
 use std::path::Path;
@@ -31,7 +32,7 @@ pub(super) enum Original {
 impl FileDatastore {
     /// `clone`.
     pub(super) fn duplicate(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        let original = self.original(image)?;
+        let (original, _lock) = self.original(image)?;
         self.new_clone(image, |import| match original {
             Original::Kept(file, Format::Qcow2) => import.keep(file, Format::Qcow2),
             Original::Kept(file, format) => import.copy(file, format),
@@ -72,15 +73,31 @@ impl FileDatastore {
         self.publish_new(new, format)
     }
 
-    /// Opens the image at `IMAGE/PATH`.
-    pub(super) fn original(&self, image: &Image) -> Result<Original, DatastoreError> {
+    /// Opens the image at `IMAGE/PATH`, and keeps others from changing it where it is one of a datastore. What is
+    /// open stays what it is without that, too: actions replace files and never write to them.
+    pub(super) fn original(
+        &self,
+        image: &Image,
+    ) -> Result<(Original, Option<ImageLock>), DatastoreError> {
         let policy = self.check_clone(image)?;
         let path = text::path(image.path()?);
-        if !in_sibling(&path, &self.directory) {
-            // No file of a datastore: then what holds for `cp` holds for it.
-            self.intake.admit_path(image, &path, &[Kind::File])?;
-        }
-        Original::open(&path, &image.format, policy).map_err(|error| error.about_path(image))
+        let lock = match (path.parent(), path.file_name()) {
+            (Some(datastore), Some(name)) if in_sibling(&path, &self.directory) => {
+                let wait = self.intake.settings.lock_wait();
+                let lock = ImageLock::shared(datastore, name, wait);
+                Some(lock.map_err(|error| {
+                    DatastoreError::value("IMAGE/PATH", image.path().unwrap_or_default(), error)
+                })?)
+            }
+            _ => {
+                // No file of a datastore: then what holds for `cp` holds for it.
+                self.intake.admit_path(image, &path, &[Kind::File])?;
+                None
+            }
+        };
+        let original = Original::open(&path, &image.format, policy)
+            .map_err(|error| error.about_path(image))?;
+        Ok((original, lock))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::image::raw::RawDisk;
 use crate::image::target::Target;
 use crate::image::{Format, ImageError, convert, qcow2};
 use crate::message::Image;
-use crate::staging::Staged;
+use crate::staging::{self, Staged};
 
 impl FileDatastore {
     /// `mkfs`.
@@ -16,7 +16,11 @@ impl FileDatastore {
         self.intake.check_types(image, "mkfs", &DISKS)?;
         if image.format == "save_as" {
             // The transfer driver will put a virtual machine's disk there.
-            return Ok(self.new_source()?.0);
+            let name = staging::image_name().map_err(|source| DatastoreError::System {
+                what: "no name can be made for the image".to_owned(),
+                source,
+            })?;
+            return Ok(self.source_of(&name));
         }
         let size = image.size()?;
         let bytes = size.bytes().ok_or_else(|| {

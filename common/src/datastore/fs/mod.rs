@@ -16,8 +16,8 @@ use crate::settings::Settings;
 use crate::snapshots::{Layout, Snapshots, directory_of, with_suffix};
 use crate::source::digest::md5_of;
 use crate::source::given::{Given, Outgoing};
-use crate::staging::{self, Staged};
-use duplicate::Original;
+use crate::staging::{self, ImageLock, LockError, Staged};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
@@ -80,7 +80,7 @@ impl Datastore for FileDatastore {
     }
 
     fn clone_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
-        self.original(image).and_then(Original::outgoing)
+        self.original(image)?.0.outgoing()
     }
 
     fn rm(&self, image: &Image) -> Result<(), DatastoreError> {
@@ -90,11 +90,12 @@ impl Datastore for FileDatastore {
         }
         // The image first: once it is gone, the rest means nothing.
         let parts = [file.clone(), directory_of(&file), with_suffix(&file, ".md5sum")];
-        let gone = staging::discard(&self.directory, &parts)
-            .map_err(|error| self.source_error(image, error))?;
-        if gone == 0 {
+        if parts.iter().all(|part| fs::symlink_metadata(part).is_err()) {
             log::info!("{} was gone already", file.display());
+            return Ok(());
         }
+        let lock = self.lock(image, &file)?;
+        staging::discard(&lock, &parts).map_err(|error| self.source_error(image, error))?;
         Ok(())
     }
 
@@ -128,6 +129,9 @@ impl Datastore for FileDatastore {
 
     fn export(&self, image: &Image) -> Result<Export, DatastoreError> {
         let path = self.own_image(image)?;
+        let lock =
+            ImageLock::shared(&self.directory, name_of(&path), self.intake.settings.lock_wait());
+        let _lock = lock.map_err(|error| self.source_error(image, error))?;
         let unreadable =
             |error: io::Error| self.source_error(image, format_args!("can't be read: {error}"));
         let file = open_inside(&path, &self.directory).map_err(unreadable)?;
@@ -190,27 +194,31 @@ impl FileDatastore {
         })
     }
 
+    /// Keeps other actions away from the image in `file`.
+    fn lock(&self, image: &Image, file: &Path) -> Result<ImageLock, DatastoreError> {
+        let lock =
+            ImageLock::alone(&self.directory, name_of(file), self.intake.settings.lock_wait());
+        lock.map_err(|error| match error {
+            LockError::InUse { .. } => self.source_error(image, error),
+            LockError::Staging(error) => error.into(),
+        })
+    }
+
     /// A staged file in BASE_PATH.
     fn stage(&self) -> Result<Staged, DatastoreError> {
         self.ensure_directory()?;
         Ok(Staged::create(&self.directory)?)
     }
 
-    /// SOURCE of an image that does not exist yet, and its path.
-    fn new_source(&self) -> Result<(String, PathBuf), DatastoreError> {
-        let name = staging::image_name().map_err(|source| DatastoreError::System {
-            what: "no name can be made for the image".to_owned(),
-            source,
-        })?;
-        let path = self.directory.join(&name);
-        Ok((format!("{}/{name}", self.base_path.trim_end_matches('/')), path))
+    /// SOURCE of the image named `name`.
+    fn source_of(&self, name: &str) -> String {
+        format!("{}/{name}", self.base_path.trim_end_matches('/'))
     }
 
     /// Puts a staged image in place; what it is recorded as.
     fn publish(&self, staged: Staged, format: Format) -> Result<Registered, DatastoreError> {
-        let (source, path) = self.new_source()?;
-        staged.publish(&path)?;
-        Ok(Registered { source, format: format.name() })
+        let name = staged.publish()?;
+        Ok(Registered { source: self.source_of(&name), format: format.name() })
     }
 
     /// The path of `IMAGE/SOURCE`, which must lie directly in BASE_PATH.
@@ -239,6 +247,10 @@ impl FileDatastore {
         }
         Ok(self.directory.join(name))
     }
+}
+
+fn name_of(file: &Path) -> &OsStr {
+    file.file_name().unwrap_or_default()
 }
 
 /// Whether `path` lies in a datastore beside the one in `directory`: `<all datastores>/<id>/<name>`.

@@ -14,21 +14,19 @@ use crate::image::target::Target;
 use crate::image::{Disk as _, Format};
 use crate::message::Image;
 use crate::snapshots::{Layout, SnapshotError, Snapshots, directory_of, with_suffix};
-use crate::staging::{self, Aside, Staged, interrupt};
-use std::fs;
+use crate::staging::{self, Aside, ImageLock, Staged, mark};
 use std::io;
 use std::path::{Path, PathBuf};
 
 impl FileDatastore {
-    /// The image's file, its snapshots, and the number of the target.
-    fn snapshots(
-        &self,
-        image: &Image,
-        verb: &str,
-    ) -> Result<(PathBuf, Snapshots, u32), DatastoreError> {
+    /// The image's file, and the number of the snapshot that `verb` is asked for.
+    fn asked_for(&self, image: &Image, verb: &str) -> Result<(PathBuf, u32), DatastoreError> {
         self.intake.check_types(image, verb, &DISKS)?;
-        let id = image.target_snapshot()?;
-        let file = self.own_image(image)?;
+        Ok((self.own_image(image)?, image.target_snapshot()?))
+    }
+
+    /// The snapshots of the image in `file`, of which there must be some to look for number `id` in.
+    fn snapshots(&self, image: &Image, file: &Path, id: u32) -> Result<Snapshots, DatastoreError> {
         let inside = file
             .canonicalize()
             .and_then(|real| Ok(real.starts_with(self.directory.canonicalize()?)));
@@ -47,20 +45,17 @@ impl FileDatastore {
                 ));
             }
         }
-        match Snapshots::read(&file, &image.format, &self.directory)? {
-            Some(snapshots) => Ok((file, snapshots, id)),
-            None => Err(SnapshotError::Missing {
-                id,
-                directory: directory_of(&file),
-                present: "no snapshot".to_owned(),
-            }
-            .into()),
-        }
+        Snapshots::read(file, &image.format, &self.directory)?.ok_or_else(|| {
+            let present = "no snapshot".to_owned();
+            SnapshotError::Missing { id, directory: directory_of(file), present }.into()
+        })
     }
 
     /// `snap_revert`.
     pub(super) fn revert(&self, image: &Image) -> Result<(), DatastoreError> {
-        let (file, snapshots, id) = self.snapshots(image, "snap_revert")?;
+        let (file, id) = self.asked_for(image, "snap_revert")?;
+        let lock = self.lock(image, &file)?;
+        let snapshots = self.snapshots(image, &file, id)?;
         let snapshot = snapshots.file_of(id)?;
         let staged = self.stage()?;
         let place = match snapshots.layout() {
@@ -80,29 +75,69 @@ impl FileDatastore {
         let model = place.metadata().map_err(|error| unreadable(&place, error))?;
         staged.look_like(&model)?;
         staged.make_durable()?;
-        staged.replace(&place, &Aside::create(&self.directory)?)?;
-        self.forget_digest(&file);
+        let aside = Aside::for_one_step(&lock)?;
+        // First, since without it nothing is wrong.
+        aside.take(&digest_of(&file))?;
+        staged.replace(&place, &aside)?;
+        aside.commit()?;
         Ok(())
     }
 
     /// `snap_delete`.
     pub(super) fn delete_snapshot(&self, image: &Image) -> Result<(), DatastoreError> {
-        let (file, snapshots, id) = self.snapshots(image, "snap_delete")?;
-        let files = match snapshots.layout() {
-            Layout::Chain => snapshots.removal_of(id)?,
-            Layout::Copies => vec![snapshots.file_of(id)?],
+        let (file, id) = self.asked_for(image, "snap_delete")?;
+        let lock = self.lock(image, &file)?;
+        let (place, deed) = (directory_of(&file), format!("snap_delete {id}"));
+        let files = self.snapshots(image, &file, id).and_then(|snapshots| {
+            Ok(match snapshots.layout() {
+                Layout::Chain => snapshots.removal_of(id)?,
+                Layout::Copies => vec![snapshots.file_of(id)?],
+            })
+        });
+        let mut files = match files {
+            Err(error) if is_missing(&error) && mark::is_noted(&place, &deed) => {
+                log::info!("snapshot {id} was deleted by a call that was then interrupted");
+                Vec::new()
+            }
+            files => files?,
         };
-        staging::discard(&self.directory, &files)?;
-        self.forget_digest(&file);
+        files.push(digest_of(&file));
+        mark::note(&place, &deed);
+        let deleted = staging::discard(&lock, &files);
+        drop(lock);
+        mark::erase(&place);
+        deleted?;
         Ok(())
     }
 
     /// `snap_flatten`.
     pub(super) fn flatten(&self, image: &Image) -> Result<(), DatastoreError> {
-        let (file, snapshots, id) = self.snapshots(image, "snap_flatten")?;
+        let (file, id) = self.asked_for(image, "snap_flatten")?;
+        let lock = self.lock(image, &file)?;
+        let deed = format!("snap_flatten {id}");
+        match self.snapshots(image, &file, id) {
+            Err(error) if is_missing(&error) && mark::is_noted(&file, &deed) => {
+                log::info!("the image was flattened by a call that was then interrupted");
+            }
+            Err(error) => return Err(error),
+            Ok(snapshots) => self.flatten_to(&lock, &file, &snapshots, id, &deed)?,
+        }
+        drop(lock);
+        mark::erase(&file);
+        Ok(())
+    }
+
+    fn flatten_to(
+        &self,
+        lock: &ImageLock,
+        file: &Path,
+        snapshots: &Snapshots,
+        id: u32,
+        deed: &str,
+    ) -> Result<(), DatastoreError> {
         let snapshot = snapshots.file_of(id)?;
         let staged = self.stage()?;
-        let model = file.metadata().map_err(|error| unreadable(&file, error))?;
+        let model = file.metadata().map_err(|error| unreadable(file, error))?;
         match snapshots.layout() {
             Layout::Copies => self.copy_snapshot(&snapshot, &staged)?,
             Layout::Chain => {
@@ -111,26 +146,19 @@ impl FileDatastore {
             }
         }
         staged.look_like(&model)?;
+        mark::note(staged.path(), deed);
         staged.make_durable()?;
-        interrupt::point_of_no_return();
+        snapshots.know_base_by_link()?;
+        let aside = Aside::for_several_steps(lock)?;
         // Whoever knows of S.snap goes on seeing the old chain until that directory is gone, in one step:
         // its base must survive the replacement of S.
-        let aside = Aside::create(&self.directory)?;
-        let base =
-            snapshots.link_to_base().map(|link| KeptBase::new(&aside, link, &file)).transpose()?;
-        let gone = staged.replace(&file, &aside).and_then(|old| {
-            aside
-                .discard(&[snapshots.directory().to_owned()])
-                .inspect_err(|_| staging::put_back(&old, &file))
-        });
-        if let Err(error) = gone {
-            if let Some(base) = base {
-                base.undo(&aside);
-            }
-            return Err(error.into());
+        if let Some(link) = snapshots.link_to_base() {
+            aside.replace_by_second_name(link, file)?;
         }
-        drop(aside);
-        self.forget_digest(&file);
+        staged.replace(file, &aside)?;
+        aside.take(snapshots.directory())?;
+        aside.take(&digest_of(file))?;
+        aside.commit()?;
         Ok(())
     }
 
@@ -141,36 +169,15 @@ impl FileDatastore {
         let disk = RawDisk::open(file).map_err(unreadable)?;
         Ok(convert(&disk, Target::raw(to.file(), self.intake.attributes.sparse))?)
     }
-
-    /// The digest that a marketplace export once noted is that of the old content.
-    fn forget_digest(&self, image: &Path) {
-        if let Err(error) = staging::discard(&self.directory, &[with_suffix(image, ".md5sum")]) {
-            log::warn!("{error}");
-        }
-    }
 }
 
-/// `S.snap/0` as a file of its own, where it was a link to `S`.
-struct KeptBase {
-    entry: PathBuf,
-    link: PathBuf,
+/// The digest that a marketplace export once noted, which is that of the old content.
+fn digest_of(image: &Path) -> PathBuf {
+    with_suffix(image, ".md5sum")
 }
 
-impl KeptBase {
-    fn new(aside: &Aside, entry: &Path, image: &Path) -> Result<Self, DatastoreError> {
-        let link = fs::read_link(entry).map_err(|error| unreadable(entry, error))?;
-        let name = aside.second_name(image)?;
-        fs::rename(name, entry).map_err(|error| unreadable(entry, error))?;
-        Ok(Self { entry: entry.to_owned(), link })
-    }
-
-    /// Makes it the link again.
-    fn undo(self, aside: &Aside) {
-        match aside.link_to(&self.link) {
-            Ok(link) => staging::put_back(&link, &self.entry),
-            Err(error) => log::warn!("{} stays a file: {error}", self.entry.display()),
-        }
-    }
+fn is_missing(error: &DatastoreError) -> bool {
+    matches!(error, DatastoreError::Snapshot(SnapshotError::Missing { .. }))
 }
 
 fn unreadable(path: &Path, source: io::Error) -> DatastoreError {

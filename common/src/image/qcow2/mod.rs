@@ -8,12 +8,14 @@ mod chain;
 mod header;
 mod layer;
 mod overlay;
+mod rename;
 mod writer;
 
 pub use chain::Chain;
 pub use header::{Compression, Encryption, Header, LARGEST_DISK, read_up_to};
 pub use layer::{Layer, Mapping};
 pub use overlay::overlay;
+pub use rename::rename_backing_file;
 pub use writer::{CLUSTER, Writer, check_size};
 
 /// The big-endian number of 32 bits at `offset`; 0 past the end.

@@ -1,0 +1,27 @@
+//! What a driver was about to do, noted on a file that its action leaves in place.
+//!
+//! Some actions can't be repeated once they have taken effect: what they were to remove isn't there any more.
+//! A driver that was killed right then has told nobody. So it notes beforehand what it does, as an
+//! extended attribute, and takes the note away when all is done: who finds a note repeats an
+//! action that was interrupted. Where there are no extended attributes (NFS before 4.2), there are no notes.
+
+use crate::sys;
+use std::path::Path;
+
+/// Notes that `deed` is being done to what is at `path`.
+pub fn note(path: &Path, deed: &str) {
+    if let Err(error) = sys::set_attribute(path, deed.as_bytes()) {
+        log::debug!("no note on {}: {error}", path.display());
+    }
+}
+
+/// Whether `deed` was begun and never ended.
+#[must_use]
+pub fn is_noted(path: &Path, deed: &str) -> bool {
+    sys::attribute(path).is_some_and(|note| note == deed.as_bytes())
+}
+
+/// Takes the note away.
+pub fn erase(path: &Path) {
+    let _ = sys::remove_attribute(path);
+}

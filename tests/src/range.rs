@@ -1,0 +1,211 @@
+//! The range in which actions are shot at: each one with every fault at every point, and a look at what is left.
+
+use crate::contents::fingerprint;
+use crate::faults::{Blow, Point, points};
+use crate::{Call, Cloud, Contents, run};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::os::unix::process::ExitStatusExt;
+use std::process::Output;
+
+/// What a datastore holds, as far as the image goes that an action is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// What it held before the action.
+    Before,
+    /// What it shall hold afterwards.
+    After,
+    /// Neither: something is lost.
+    Neither,
+}
+
+/// One action to be shot at, from the same start again and again.
+pub struct Range<'a> {
+    /// What is done where, for people.
+    pub name: String,
+    /// The datastore.
+    pub cloud: &'a Cloud,
+    /// The call.
+    pub call: Call<'a>,
+    /// What the datastore holds, by what independent readers read in it.
+    pub look: &'a dyn Fn() -> Holds,
+    /// Whether the action makes a new image, and a repeat another one.
+    pub creates: bool,
+}
+
+impl Range<'_> {
+    /// Tries every fault at every point.
+    pub fn shoot(&self) {
+        let datastore = self.cloud.datastore();
+        let start = Contents::of(&datastore);
+        assert_eq!((self.look)(), Holds::Before, "{}: at the start", self.name);
+        let (points, output) = points(self.cloud, &self.call);
+        assert!(output.status.success(), "{}: {output:?}", self.name);
+        assert!(points.len() > 5, "{}: the trace works: {points:?}", self.name);
+        let trial = Trial { range: self, start, seen: RefCell::default() };
+        assert_eq!(trial.holds(), Holds::After, "{}: without a fault", self.name);
+        let mut shots = 0;
+        for point in &points {
+            for blow in Blow::ALL {
+                trial.start.restore(&datastore);
+                trial.fire(point, blow);
+                shots += 1;
+            }
+        }
+        println!("{}: {} points, {shots} faults, 0 losses", self.name, points.len());
+    }
+}
+
+impl Range<'_> {
+    /// Cuts the power at every point, and after the reply.
+    pub fn cut_power(&self) {
+        let datastore = self.cloud.datastore();
+        let start = Contents::of(&datastore);
+        let (points, output) = points(self.cloud, &self.call);
+        assert!(output.status.success(), "{}: {output:?}", self.name);
+        let trial = Trial { range: self, start, seen: RefCell::default() };
+        for point in &points {
+            trial.begin_durably();
+            let at = format!("{}: no power at {}", self.name, point.text);
+            let output = self.call.clone().under(point.strace(Blow::Kill)).output();
+            assert_eq!(output.status.signal(), Some(9), "{at}: {output:?}");
+            self.cloud.mount().cut_power();
+            trial.after_the_cut(&at, &[Holds::Before, Holds::After]);
+            let repeat = self.call.output();
+            assert!(repeat.status.success(), "{at}: then a repeat: {repeat:?}");
+            assert_eq!(trial.holds(), Holds::After, "{at}: after a repeat");
+        }
+        trial.begin_durably();
+        let output = self.call.output();
+        assert!(output.status.success(), "{}: {output:?}", self.name);
+        self.cloud.mount().cut_power();
+        trial.after_the_cut(&format!("{}: no power after the reply", self.name), &[Holds::After]);
+        trial.start.restore(&datastore);
+        println!("{}: {} power cuts, 0 losses", self.name, points.len() + 1);
+    }
+}
+
+struct Trial<'a, 'r> {
+    range: &'r Range<'a>,
+    start: Contents,
+    /// What was found, by what the datastore held: so that nothing is read twice.
+    seen: RefCell<HashMap<u64, Holds>>,
+}
+
+impl Trial<'_, '_> {
+    fn holds(&self) -> Holds {
+        let (key, _) = self.known();
+        if let Some(&holds) = self.seen.borrow().get(&key) {
+            return holds;
+        }
+        let holds = (self.range.look)();
+        self.seen.borrow_mut().insert(key, holds);
+        holds
+    }
+
+    /// A number for what is there, whatever the names of new images, and how many of them there are.
+    fn known(&self) -> (u64, Vec<String>) {
+        let mut contents = Contents::of(&self.range.cloud.datastore());
+        let before: Vec<&str> = self.start.names().collect();
+        let new: Vec<String> =
+            contents.names().filter(|name| !before.contains(name)).map(str::to_owned).collect();
+        if !self.range.creates {
+            return (contents.fingerprint(), new);
+        }
+        let mut bytes: Vec<_> = new
+            .iter()
+            .map(|name| contents.without(name).map(|bytes| fingerprint(&bytes)))
+            .collect();
+        bytes.sort();
+        let mut hasher = std::hash::DefaultHasher::new();
+        std::hash::Hash::hash(&(contents.fingerprint(), bytes), &mut hasher);
+        (std::hash::Hasher::finish(&hasher), new)
+    }
+
+    fn fire(&self, point: &Point, blow: Blow) {
+        let at = format!("{}: {blow:?} at {}", self.range.name, point.text);
+        let output = self.range.call.clone().under(point.strace(blow)).output();
+        let said = format!(
+            "{at}: {}, {:?}, {:?}",
+            output.status,
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let holds = self.holds();
+        assert_ne!(holds, Holds::Neither, "{said}: something is lost");
+        match (output.status.code(), output.status.signal()) {
+            (Some(0), _) => {
+                assert_ne!(blow, Blow::Kill, "{said}: the fault was not dealt");
+                assert_eq!(holds, Holds::After, "{said}: a success is one");
+            }
+            (Some(1), _) => {
+                assert_eq!(holds, Holds::Before, "{said}: a failure changes nothing");
+                check_failure(&said, point, &output);
+            }
+            (_, Some(9)) => {}
+            _ => panic!("{said}: an odd end"),
+        }
+        if !self.work().exists() && Contents::of(&self.range.cloud.datastore()) == self.start {
+            // As if the call had never been made: what follows was tried.
+            return;
+        }
+        let next = self.range.cloud.monitor().output();
+        assert!(next.status.success(), "{said}: then monitor: {next:?}");
+        self.check_nothing_left(&said, &output);
+        if output.status.success() {
+            return;
+        }
+        let repeat = self.range.call.output();
+        assert!(repeat.status.success(), "{said}: then a repeat: {repeat:?}");
+        assert_eq!(self.holds(), Holds::After, "{said}: after a repeat");
+        assert!(!self.work().exists(), "{said}: left after a repeat");
+    }
+
+    fn begin_durably(&self) {
+        let datastore = self.range.cloud.datastore();
+        self.start.restore(&datastore);
+        run("sync", ["-f", datastore.to_str().unwrap()]);
+    }
+
+    fn after_the_cut(&self, at: &str, allowed: &[Holds]) {
+        let holds = self.holds();
+        assert!(allowed.contains(&holds), "{at}: {holds:?}");
+        let next = self.range.cloud.monitor().output();
+        assert!(next.status.success(), "{at}: then monitor: {next:?}");
+        assert!(!self.work().exists(), "{at}: something is not swept");
+        let holds = self.holds();
+        assert!(allowed.contains(&holds), "{at}: {holds:?} after the next call");
+    }
+
+    fn work(&self) -> std::path::PathBuf {
+        self.range.cloud.datastore().join(".ferrostore-work")
+    }
+
+    /// After the next call on the datastore.
+    fn check_nothing_left(&self, said: &str, output: &Output) {
+        assert!(!self.work().exists(), "{said}: something is not swept");
+        assert_ne!(self.holds(), Holds::Neither, "{said}: something is lost after the next call");
+        let (_, new) = self.known();
+        let reply = String::from_utf8_lossy(&output.stdout);
+        for name in &new {
+            assert!(
+                reply.contains(name.as_str()),
+                "{said}: {name} is left, and nobody knows of it"
+            );
+        }
+        if self.range.creates && output.status.success() {
+            assert_eq!(new.len(), 1, "{said}: the image that was replied is there");
+        }
+    }
+}
+
+fn check_failure(said: &str, point: &Point, output: &Output) {
+    assert!(output.stdout.is_empty(), "{said}: a failure replies nothing");
+    // Where that very line can't be written, there is none.
+    if !point.text.starts_with("write(2,") {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let log = ["ERROR: ", "WARN: ", "INFO: ", "DEBUG: "];
+        let lines = text.lines().filter(|line| !log.iter().any(|level| line.starts_with(level)));
+        assert_eq!(lines.count(), 1, "{said}: a failure has one line");
+    }
+}
