@@ -63,8 +63,9 @@ const REPETITIVE: [&str; 6] =
 pub struct Point {
     call: String,
     number: u32,
-    /// Whether the driver's first thread makes it; else another thread or a program that it runs.
-    first_thread: bool,
+    /// Whether the driver's first thread makes it; else another thread or a program that it runs, of which
+    /// each time another one may come to it, or none.
+    pub first_thread: bool,
     /// The call with its arguments, for people.
     pub text: String,
 }
