@@ -19,6 +19,7 @@ Usage: ./install.sh [--kind KIND]... [--name NAME] [--prefix DIR] [--no-build] [
 Builds the ten drivers with cargo and puts them into $REMOTES/datastore/fs,
 where oned finds them at its next call: no restart is needed. $REMOTES is
 /var/lib/one/remotes, or $ONE_LOCATION/var/remotes where ONE_LOCATION is set.
+fsck, which checks such a datastore and is run by hand, is put beside them.
 
   --kind KIND   install another kind of datastore than fs, in the place of the
                 stock drivers of that name: fs, lvm, dev, iscsi_libvirt,
@@ -96,10 +97,12 @@ fi
 remotes=$prefix$var/remotes
 datastores=$remotes/datastore
 
-# What is worked on: the drivers of one DS_MAD.
-name='' kind='' dir='' conf_dir='' conf=''
+# What is worked on: the drivers of one DS_MAD, and for fs what is run by hand beside them.
+name='' kind='' dir='' conf_dir='' conf='' files=()
 work_on() { # work_on KIND
     kind=$1
+    files=("${actions[@]}")
+    if [ "$kind" = fs ]; then files+=(fsck); fi
     name=${one_name:-$kind}
     dir=$datastores/$name
     conf_dir=$remotes/etc/datastore/$name
@@ -191,7 +194,7 @@ build_drivers() {
             die "cargo could not build the drivers; its reason is above. Nothing was installed"
     fi
     if [ "$dry" = yes ] && [ "$build" = yes ]; then return; fi
-    for action in "${actions[@]}"; do
+    for action in "${actions[@]}" fsck; do
         [ -x "$built/$action" ] ||
             die "$built/$action is missing: build with 'cargo build --release -p drivers'"
     done
@@ -326,7 +329,7 @@ open_work() {
 
 copy_aside() {
     local action
-    for action in "${actions[@]}"; do cp "$built/$action" "$work/new/"; done
+    for action in "${files[@]}"; do cp "$built/$action" "$work/new/"; done
     chmod 0755 "$work/new"/*
     own "$work/new"/*
     sync "$work/new"/*
@@ -334,7 +337,7 @@ copy_aside() {
 
 keep_stock() { # the scripts that are about to be replaced, once
     local action stock foreign=() changed=no next
-    for action in "${actions[@]}"; do
+    for action in "${files[@]}"; do
         if [ -d "$dir/$action" ] && [ ! -L "$dir/$action" ]; then
             die "$dir/$action is a folder, not a driver: move it away"
         fi
@@ -389,7 +392,7 @@ create_conf() {
 put_in_place() {
     local action
     make_dir "$dir"
-    for action in "${actions[@]}"; do
+    for action in "${files[@]}"; do
         if there "$dir/$action"; then cp -a "$dir/$action" "$work/old/$action"; fi
         put+=("$action")
         mv -fT "$work/new/$action" "$dir/$action"
@@ -406,14 +409,14 @@ install_drivers() {
     write_conf
     if [ "$dry" = yes ]; then
         say "would try the new drivers on a call or two"
-        say "would put the ten drivers into $dir: ${actions[*]}"
+        say "would put the ten drivers into $dir: ${files[*]}"
     else
         copy_aside
         self_test "$work/new" # a driver that can't work here never reaches oned
         put_in_place
         self_test "$dir"
         say "tested  the drivers reply as they should"
-        say "put     ${#actions[@]} drivers into $dir"
+        say "put     ${files[*]} into $dir"
     fi
     finished=yes
 }
@@ -539,7 +542,7 @@ uninstall_drivers() {
     trap finish EXIT
     [ -d "$dir" ] || { say "nothing to do: $dir does not exist"; finished=yes; return; }
     open_work
-    for action in "${actions[@]}"; do
+    for action in "${files[@]}"; do
         is_ours "$dir/$action" || continue # what OpenNebula put there since is left alone
         step "take out $dir/$action" put_back "$action"
         removed=$((removed + 1))
@@ -553,7 +556,7 @@ uninstall_drivers() {
     fi
     if [ "$dry" = yes ]; then return; fi
     rmdir "$dir" 2>/dev/null || true
-    say "took    $removed drivers out of $dir"
+    say "took    $removed files out of $dir"
     if [ "$restored" -gt 0 ]; then
         say "put     back the stock scripts: $restored"
     elif [ "$name" = "$kind" ]; then

@@ -84,6 +84,7 @@ fn the_executables_are_small() {
     }
     let all: u64 = ACTIONS.iter().map(|action| size(action)).sum();
     assert!(all <= 14 * MIB, "all ten have {all} bytes");
+    assert!(size("fsck") <= 2 * MIB, "fsck has {} bytes", size("fsck"));
 }
 
 /// Runs a call and returns the paths of all programs that it started, but for the driver itself.

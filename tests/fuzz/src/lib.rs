@@ -4,6 +4,7 @@ use cap::Cap;
 use std::alloc::System;
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
 
 /// No driver may need more than this for what a file or a message says, bytes.
 const MEMORY: usize = 64 << 20;
@@ -13,12 +14,19 @@ const MEMORY: usize = 64 << 20;
 #[global_allocator]
 static ALLOCATOR: Cap<System> = Cap::new(System, MEMORY);
 
-/// A file in memory that holds `bytes`.
+/// Where files are made: in memory, if there is such a place.
+#[must_use]
+pub fn place() -> PathBuf {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() }
+}
+
+/// A file that holds `bytes` and has no name.
 ///
 /// # Errors
 /// As the file system.
 pub fn file(bytes: &[u8]) -> io::Result<File> {
-    let mut file = tempfile::tempfile_in("/dev/shm")?;
+    let mut file = tempfile::tempfile_in(place())?;
     file.write_all(bytes)?;
     Ok(file)
 }

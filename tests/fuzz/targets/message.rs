@@ -3,10 +3,11 @@
 #![no_main]
 
 use ferrostore::message::{self, text};
+// For its limit on memory.
+use ferrostore_fuzz as _;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    let _ = ferrostore_fuzz::file;
     match message::parse(input) {
         Ok(message) => {
             if let Ok(image) = message.image() {

@@ -4,11 +4,12 @@
 
 use ferrostore::image::ImageError;
 use ferrostore::image::qcow2::{Header, LARGEST_DISK};
+// For its limit on memory.
+use ferrostore_fuzz as _;
 use libfuzzer_sys::fuzz_target;
 use std::io;
 
 fuzz_target!(|input: &[u8]| {
-    let _ = ferrostore_fuzz::file;
     let head = &input[..input.len().min(4096)];
     let header = Header::parse(head, |offset, buffer| {
         let bytes = usize::try_from(offset).ok().and_then(|offset| input.get(offset..));

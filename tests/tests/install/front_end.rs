@@ -11,6 +11,11 @@ use tempfile::TempDir;
 
 pub(crate) const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
+/// The names of all that is built: the drivers and the tool that stands beside those of `fs`.
+pub(crate) fn built_names() -> impl Iterator<Item = &'static str> {
+    ACTIONS.into_iter().chain(["fsck"])
+}
+
 /// A self-contained OpenNebula: stock drivers for `fs`, `dev` and `ceph`, and an `oned.conf`.
 pub(crate) struct FrontEnd {
     pub(crate) world: TempDir,
@@ -51,8 +56,8 @@ impl FrontEnd {
         let front_end = Self { world };
         fs::create_dir_all(front_end.built()).unwrap();
         fs::create_dir(front_end.temporary()).unwrap();
-        for action in ACTIONS {
-            fs::copy(stripped(action), front_end.built().join(action)).unwrap();
+        for name in built_names() {
+            fs::copy(stripped(name), front_end.built().join(name)).unwrap();
         }
         front_end
     }
@@ -120,14 +125,14 @@ impl FrontEnd {
     }
 }
 
-/// The driver as a release has it: without the debugging information, which is nine tenths of it.
+/// A driver as a release has it: without the debugging information, which is nine tenths of it.
 fn stripped(action: &str) -> PathBuf {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     let directory = DIRECTORY.get_or_init(|| {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("install");
         fs::create_dir_all(&directory).unwrap();
-        for action in ACTIONS {
-            let arguments = ["-o".into(), directory.join(action), executable(action)];
+        for name in built_names() {
+            let arguments = ["-o".into(), directory.join(name), executable(name)];
             ferrostore_tests::run("strip", arguments);
         }
         directory

@@ -4,7 +4,9 @@ mod front_end;
 mod kinds;
 
 use ferrostore_tests::{ACTIONS, Cloud, executable};
-use front_end::{FrontEnd, REPOSITORY, fails, holds_our_drivers, succeeds, write_script};
+use front_end::{
+    FrontEnd, REPOSITORY, built_names, fails, holds_our_drivers, succeeds, write_script,
+};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -32,7 +34,7 @@ fn puts_ten_drivers_in_place_and_keeps_the_stock_scripts() {
 }
 
 #[test]
-fn touches_nothing_but_the_ten_files_and_the_stock_copy() {
+fn touches_nothing_but_its_own_files_and_the_stock_copy() {
     let front_end = FrontEnd::new();
     let before = front_end.picture();
     front_end.install(&[]);
@@ -40,7 +42,7 @@ fn touches_nothing_but_the_ten_files_and_the_stock_copy() {
         let path = Path::new(path);
         path.starts_with(front_end.stock())
             || (path.parent() == Some(&front_end.fs())
-                && ACTIONS.iter().any(|action| path.ends_with(action)))
+                && built_names().any(|name| path.ends_with(name)))
     };
     let without_ours = |picture: BTreeMap<String, String>| -> BTreeMap<String, String> {
         picture.into_iter().filter(|(path, _)| !is_ours(path)).collect()
@@ -89,6 +91,26 @@ fn uninstall_restores_every_byte() {
     let said = front_end.install(&["--uninstall"]);
     assert!(said.contains("nothing to do"), "{said}");
     assert_eq!(front_end.picture(), before);
+}
+
+#[test]
+fn fsck_stands_beside_the_drivers_and_goes_with_them() {
+    let front_end = FrontEnd::new();
+    let fsck = front_end.fs().join("fsck");
+    for name in ["fs", "rust"] {
+        front_end.install(&["--name", name]);
+        let beside = front_end.datastores().join(name).join("fsck");
+        let cloud = Cloud::new();
+        let verdict = succeeds(Command::new(&beside).arg(cloud.datastore()));
+        assert_eq!(verdict, "0 images, 0 problems\n");
+        front_end.install(&["--uninstall", "--name", name]);
+        assert!(!beside.exists());
+    }
+    // One that somebody else put there is theirs.
+    write_script(&fsck, "echo mine");
+    front_end.install(&[]);
+    front_end.install(&["--uninstall"]);
+    assert_eq!(fs::read_to_string(&fsck).unwrap(), "#!/bin/sh\necho mine\n");
 }
 
 #[test]

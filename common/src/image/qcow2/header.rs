@@ -140,6 +140,7 @@ impl Header {
         let incompatible = if version == 3 { be64(head, 72) } else { 0 };
         let header_length = if version == 3 { be32(head, 100) } else { 72 };
         check_features(incompatible)?;
+        check_for_other_readers(head, version, cluster_size)?;
         if version == 3 && !(104..=cluster_size).contains(&u64::from(header_length)) {
             return Err(corrupt(format!("its header is {header_length} bytes long")));
         }
@@ -304,6 +305,29 @@ fn extensions(
         offset += 8 + length.next_multiple_of(8);
     }
     Ok((format, data_file))
+}
+
+/// Fields that mean nothing here but something to QEMU, which would refuse the image or see another disk.
+fn check_for_other_readers(head: &[u8], version: u32, cluster_size: u64) -> Result<(), ImageError> {
+    const SECTOR: u64 = 512;
+    const AUTOCLEAR_RAW_DATA_FILE: u64 = 1 << 1;
+    let size = be64(head, 24);
+    if !size.is_multiple_of(SECTOR) {
+        return Err(corrupt(format!(
+            "its virtual size of {size} bytes is no whole number of sectors"
+        )));
+    }
+    // Whether or not it has any.
+    if !be64(head, 64).is_multiple_of(cluster_size) {
+        return Err(corrupt("its table of internal snapshots lies between clusters"));
+    }
+    if version == 3
+        && be64(head, 88) & AUTOCLEAR_RAW_DATA_FILE != 0
+        && be64(head, 72) & INCOMPATIBLE_DATA_FILE == 0
+    {
+        return Err(corrupt("it describes an external data file that it doesn't have"));
+    }
+    Ok(())
 }
 
 /// Reads at `offset` until `buffer` is full or the file ends; how much came.
