@@ -284,11 +284,12 @@ fn extensions(
             break;
         }
         let (kind, length) = (be32(&field, 0), u64::from(be32(&field, 4)));
-        if kind == 0 {
-            break;
-        }
+        // QEMU wants to see that of the one that ends them, too.
         if length > end - offset - 8 {
             return Err(corrupt("a header extension is longer than the header"));
+        }
+        if kind == 0 {
+            break;
         }
         match kind {
             EXTENSION_BACKING_FORMAT if length >= 16 => {

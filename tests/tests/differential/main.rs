@@ -1,0 +1,295 @@
+//! Two thousand images with something wrong in them, against qemu-img: what both read is the same, ours takes
+//! nothing that qemu-img refuses, and whatever it is, ours ends in order, in little memory and time.
+
+mod mutate;
+
+use ferrostore_tests::{Call, Cloud, MIB, info};
+use mutate::{Model, Numbers, foreign_models, mutate, overlay, qcow2_models};
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+
+/// 64 MiB of memory that can be written to, and 10 s of processor time.
+const LIMITS: [&str; 4] = ["prlimit", "--data=67108864", "--cpu=10", "--"];
+/// Larger disks are measured and not converted, bytes.
+const CONVERTED: u64 = 64 * MIB;
+
+/// What the cases came to.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Read by both, to the same bytes.
+    same: u32,
+    /// Measured by both, to the same size.
+    measured: u32,
+    /// Refused by both.
+    refused: u32,
+    /// Refused by ours alone.
+    stricter: u32,
+    /// A compressed cluster that zlib calls damaged and libdeflate reads: nothing in it tells data from damage.
+    lenient: u32,
+    /// Anything else.
+    wrong: Vec<String>,
+}
+
+/// How one case ended.
+enum End {
+    Same,
+    Measured,
+    Refused,
+    Stricter,
+    Lenient,
+    Wrong(String),
+}
+
+/// Tries the cases on two threads, each in a cloud of its own, and prints what they came to.
+#[track_caller]
+fn try_all(what: &str, cases: u64, case: impl Fn(&Cloud, u64) -> (String, End) + Sync) -> Counts {
+    let counts = Mutex::new(Counts::default());
+    thread::scope(|scope| {
+        for first in 0..2 {
+            let (counts, case) = (&counts, &case);
+            scope.spawn(move || {
+                let cloud = Cloud::new();
+                for number in (first..cases).step_by(2) {
+                    let ended = catch_unwind(AssertUnwindSafe(|| case(&cloud, number)));
+                    let (story, end) = ended.unwrap_or_else(|panic| {
+                        let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
+                        (String::new(), End::Wrong(text))
+                    });
+                    let mut counts = counts.lock().unwrap();
+                    match end {
+                        End::Same => counts.same += 1,
+                        End::Measured => counts.measured += 1,
+                        End::Refused => counts.refused += 1,
+                        End::Stricter => counts.stricter += 1,
+                        End::Lenient => counts.lenient += 1,
+                        End::Wrong(why) => {
+                            counts.wrong.push(format!("case {number} ({story}): {why}"));
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let counts = counts.into_inner().unwrap();
+    println!(
+        "{what}: {cases} mutated images: {} read alike, {} measured alike, {} refused by both, {} by ours alone, {} with a deflate stream that only zlib refuses, {} wrong",
+        counts.same,
+        counts.measured,
+        counts.refused,
+        counts.stricter,
+        counts.lenient,
+        counts.wrong.len()
+    );
+    assert!(counts.wrong.is_empty(), "{}", counts.wrong.join("\n"));
+    counts
+}
+
+/// The disk in `image` as qemu-img reads it, in a raw file; else what it says.
+fn by_qemu(cloud: &Cloud, image: &Path, format: &str) -> Result<PathBuf, String> {
+    let raw = cloud.outside().join("by-qemu.raw");
+    let _ = fs::remove_file(&raw);
+    let output = Command::new("timeout")
+        .args(["60", "qemu-img", "convert", "-f", format, "-O", "raw"])
+        .args([image, &raw])
+        .output()
+        .expect("qemu-img is installed");
+    if output.status.success() {
+        return Ok(raw);
+    }
+    Err(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Virtual size in bytes as qemu-img tells it.
+fn size_by_qemu(image: &Path, format: &str) -> Option<u64> {
+    let known = Command::new("qemu-img")
+        .args(["info", "-f", format])
+        .arg(image)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .expect("qemu-img is installed");
+    known.success().then(|| info(image, format)["virtual-size"].as_u64().expect("a size"))
+}
+
+/// Makes the call under the limits; the raw image, or `None` where it is refused in order.
+fn by_ours(call: Call) -> Option<PathBuf> {
+    let outcome = call.under(LIMITS).run();
+    if outcome.status.code() == Some(0) {
+        return Some(outcome.succeeds().image("raw"));
+    }
+    outcome.fails();
+    None
+}
+
+/// `deflated`: whether the image has clusters that zlib compressed, and its tables are as they were.
+fn compare(ours: Option<PathBuf>, qemu: Result<PathBuf, String>, deflated: bool) -> End {
+    let end = match (&ours, &qemu) {
+        (Some(ours), Ok(qemu)) => {
+            // A difference in length is one of zeros to whole sectors.
+            let (mut one, mut two) = (fs::read(ours).unwrap(), fs::read(qemu).unwrap());
+            let length = one.len().max(two.len());
+            one.resize(length, 0);
+            two.resize(length, 0);
+            match one.iter().zip(&two).position(|(one, two)| one != two) {
+                None => End::Same,
+                Some(at) => End::Wrong(format!("the disks differ from byte {at} on")),
+            }
+        }
+        // It opens, all its tables are in order, and one cluster can't be inflated.
+        (Some(_), Err(why)) if deflated && why.contains("error while reading at byte") => {
+            End::Lenient
+        }
+        (Some(_), Err(why)) => End::Wrong(format!("taken, though qemu-img refuses it: {why}")),
+        (None, Ok(_)) => End::Stricter,
+        (None, Err(_)) => End::Refused,
+    };
+    for file in [ours, qemu.ok()].into_iter().flatten() {
+        fs::remove_file(file).unwrap();
+    }
+    end
+}
+
+/// Measures a disk that is too large to convert.
+fn measured(cloud: &Cloud, image: &Path, format: &str) -> End {
+    let outcome = cloud.stat(image).under(LIMITS).run();
+    let qemu = size_by_qemu(image, format);
+    if outcome.status.code() != Some(0) {
+        outcome.fails();
+        return if qemu.is_some() { End::Stricter } else { End::Refused };
+    }
+    let reply = outcome.succeeds().line().to_owned();
+    match qemu {
+        Some(size) if reply == size.div_ceil(MIB).to_string() => End::Measured,
+        other => End::Wrong(format!("measured as {reply} MiB, by qemu-img as {other:?} bytes")),
+    }
+}
+
+fn size_of(bytes: &[u8]) -> u64 {
+    bytes[24..32].try_into().map(u64::from_be_bytes).unwrap()
+}
+
+/// Image `number` made out of one of the models, and the story of it.
+fn mutated(models: &[Model], number: u64) -> (&Model, Vec<u8>, String) {
+    let mut numbers = Numbers::of(number);
+    let model = &models[number as usize % models.len()];
+    let mut bytes = model.bytes.clone();
+    let story = mutate(model, &mut bytes, &mut numbers);
+    (model, bytes, format!("{}: {story}", model.name))
+}
+
+#[test]
+fn qcow2_images() {
+    let maker = Cloud::new();
+    let models = qcow2_models(&maker);
+    let counts = try_all("qcow2", 1400, |cloud, number| {
+        let (model, bytes, story) = mutated(&models, number);
+        let image = cloud.file("disk.qcow2", &bytes);
+        if size_of(&bytes) > CONVERTED {
+            return (story, measured(cloud, &image, model.format));
+        }
+        let ours = by_ours(cloud.cp(&image).driver("raw"));
+        let deflated = model.deflated() && !story.contains("entry");
+        (story, compare(ours, by_qemu(cloud, &image, model.format), deflated))
+    });
+    assert!(counts.lenient <= 5, "{counts:?}");
+    assert!(counts.same >= 200 && counts.refused >= 200, "the cases are of both sorts: {counts:?}");
+}
+
+/// What is kept as it is must open later, with all its tables.
+#[test]
+fn qcow2_images_that_are_kept() {
+    let maker = Cloud::new();
+    let models = qcow2_models(&maker);
+    try_all("kept qcow2", 200, |cloud, number| {
+        let (_, bytes, story) = mutated(&models, number + 10_000);
+        let image = cloud.file("disk.qcow2", &bytes);
+        let outcome = cloud.cp(&image).under(LIMITS).run();
+        let qemu = size_by_qemu(&image, "qcow2");
+        if outcome.status.code() != Some(0) {
+            outcome.fails();
+            let end = if qemu.is_some() { End::Stricter } else { End::Refused };
+            return (story, end);
+        }
+        let kept = outcome.succeeds().image("qcow2");
+        let end = match size_by_qemu(&kept, "qcow2") {
+            Some(_) => End::Measured,
+            None => End::Wrong("kept, though qemu-img can't open it".to_owned()),
+        };
+        fs::remove_file(kept).unwrap();
+        (story, end)
+    });
+}
+
+/// A base and an overlay, of which one or both were changed.
+#[test]
+fn chains() {
+    let maker = Cloud::new();
+    let models = qcow2_models(&maker);
+    let counts = try_all("chains", 300, |cloud, number| {
+        let mut numbers = Numbers::of(number + 20_000);
+        let source = cloud.source(1);
+        let base = &models[number as usize % models.len()];
+        let mut lower = base.bytes.clone();
+        let options = numbers.one_of(&["", "cluster_size=512", "cluster_size=4k", "compat=0.10"]);
+        let snapshots = PathBuf::from(format!("{source}.snap"));
+        let _ = fs::remove_dir_all(&snapshots);
+        fs::create_dir(&snapshots).unwrap();
+        fs::write(&source, &lower).unwrap();
+        symlink(&source, snapshots.join("0")).unwrap();
+        let backing = format!("{source}.snap/0");
+        let upper = overlay(cloud, "overlay.qcow2", options, &backing);
+        let upper = Model { name: "overlay", format: "qcow2", bytes: upper };
+        let mut top = upper.bytes.clone();
+        let mut story = format!("{} below {options:?}: ", base.name);
+        if number % 3 != 0 {
+            story += "overlay: ";
+            story += &mutate(&upper, &mut top, &mut numbers);
+        }
+        if number % 3 != 1 {
+            story += "base: ";
+            story += &mutate(base, &mut lower, &mut numbers);
+        }
+        fs::write(&source, &lower).unwrap();
+        fs::write(snapshots.join("1"), &top).unwrap();
+        let end = if size_of(&top) > CONVERTED {
+            End::Measured
+        } else {
+            let ours = by_ours(cloud.clone_of(&source, "qcow2").driver("raw"));
+            let deflated = base.deflated() && !story.contains("entry");
+            compare(ours, by_qemu(cloud, &snapshots.join("1"), "qcow2"), deflated)
+        };
+        (story, end)
+    });
+    assert!(counts.same >= 40 && counts.refused >= 40, "the cases are of both sorts: {counts:?}");
+}
+
+/// What qemu-img converts is judged before; where it is taken, all of it must be right.
+#[test]
+fn images_of_other_formats() {
+    let maker = Cloud::new();
+    let models = foreign_models(&maker);
+    let counts = try_all("vmdk, vdi, vhdx, vhd", 200, |cloud, number| {
+        let (model, bytes, story) = mutated(&models, number + 30_000);
+        let image = cloud.file("disk.image", &bytes);
+        match size_by_qemu(&image, model.format) {
+            Some(size) if size > CONVERTED => {
+                return (story, measured(cloud, &image, model.format));
+            }
+            _ => {}
+        }
+        let outcome = cloud.cp(&image).driver("raw").run();
+        let ours = if outcome.status.code() == Some(0) {
+            Some(outcome.succeeds().image("raw"))
+        } else {
+            outcome.fails();
+            None
+        };
+        (story, compare(ours, by_qemu(cloud, &image, model.format), false))
+    });
+    assert!(counts.same >= 30, "some images survive: {counts:?}");
+}
