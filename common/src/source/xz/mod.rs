@@ -10,7 +10,6 @@ mod format;
 mod queue;
 
 use super::decompress::skip_padding;
-use crate::image::stream::fill;
 use format::{BlockHeader, Index, StreamHeader};
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::{Action, Status, Stream};
@@ -60,6 +59,7 @@ impl XzReader {
 impl Read for XzReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.position == self.piece.len() {
+            self.queue.give_back(std::mem::take(&mut self.piece));
             self.piece = self.queue.next_piece()?;
             self.position = 0;
         }
@@ -129,15 +129,16 @@ impl Splitter<'_> {
             let number = self.queue.add_block(Some(block.frame(&header, sizes)))?;
             let mut left = sizes.padded() - block.bytes.len() as u64;
             while left > 0 {
-                let mut piece = vec![0; left.min(PIECE as u64) as usize];
-                let count = fill(input, &mut piece)?;
-                let cut = count < piece.len();
-                piece.truncate(count);
+                let mut piece = self.queue.piece();
+                let most = left.min(PIECE as u64);
+                let result = input.by_ref().take(most).read_to_end(&mut piece);
+                let count = piece.len() as u64;
                 self.queue.add_input(number, piece)?;
-                if cut {
+                result?;
+                if count < most {
                     return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                 }
-                left -= count as u64;
+                left -= count;
             }
             self.queue.end_input(number);
         }
@@ -179,7 +180,7 @@ impl Splitter<'_> {
         let decoder = Stream::new_stream_decoder(LARGEST_DECODER, 0).map_err(io::Error::from)?;
         let mut reader = XzDecoder::new_stream(io::Cursor::new(begun).chain(input), decoder);
         loop {
-            let mut piece = Vec::with_capacity(PIECE);
+            let mut piece = self.queue.piece();
             let result = (&mut reader).take(PIECE as u64).read_to_end(&mut piece);
             let ended = piece.is_empty();
             if !ended {
@@ -212,11 +213,14 @@ fn decode_block(
     memory: u64,
 ) -> Result<(), Stop> {
     let decoder = Stream::new_stream_decoder(memory, 0).map_err(io::Error::from)?;
-    let mut block = Block { queue, number, decoder, output: Vec::with_capacity(PIECE) };
+    let mut block = Block { queue, number, decoder, output: queue.piece() };
     block.feed(&frame.before)?;
     let whole = loop {
         match queue.next_input(number)? {
-            Input::Piece(piece) => block.feed(&piece)?,
+            Input::Piece(piece) => {
+                block.feed(&piece)?;
+                queue.give_back(piece);
+            }
             Input::End => break block.feed(&frame.after)?,
             Input::Cut => break true,
         };
@@ -258,7 +262,7 @@ impl Block<'_> {
         if self.output.is_empty() {
             return Ok(());
         }
-        let full = std::mem::replace(&mut self.output, Vec::with_capacity(PIECE));
+        let full = std::mem::replace(&mut self.output, self.queue.piece());
         self.queue.add_output(self.number, full)
     }
 }

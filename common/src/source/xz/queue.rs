@@ -1,14 +1,15 @@
 //! Blocks on their way through the decoders, in the order of the file.
 
+use super::PIECE;
 use super::format::Frame;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Compressed bytes that wait at most. The more there are, the earlier the next block can be begun.
-const MOST_INPUT: usize = 20 << 20;
+const MOST_INPUT: usize = 16 << 20;
 /// Decompressed bytes that wait at most.
-const MOST_OUTPUT: usize = 16 << 20;
+const MOST_OUTPUT: usize = 14 << 20;
 /// Pieces of the foremost block that may wait beyond that: whoever reads waits for these.
 const FOREMOST: usize = 4;
 /// Blocks under way at most, however small they are.
@@ -48,6 +49,8 @@ struct State {
     foremost: Number,
     input: usize,
     output: usize,
+    /// Pieces that have been read. Used again and again, they take no more memory than waits.
+    spare: Vec<Vec<u8>>,
     ended: bool,
     given_up: bool,
 }
@@ -91,6 +94,19 @@ impl Queue {
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state());
         self.changed.notify_all();
+    }
+
+    /// An empty piece.
+    pub(super) fn piece(&self) -> Vec<u8> {
+        self.state().spare.pop().unwrap_or_else(|| Vec::with_capacity(PIECE))
+    }
+
+    /// Takes back a piece that is no longer needed.
+    pub(super) fn give_back(&self, mut piece: Vec<u8>) {
+        if piece.capacity() >= PIECE {
+            piece.clear();
+            self.state().spare.push(piece);
+        }
     }
 
     /// Adds a block: for one of the threads, or, without a frame, for the caller to decode.
