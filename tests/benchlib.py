@@ -126,12 +126,17 @@ def drop_caches():
     Path("/proc/sys/vm/drop_caches").write_text("3\n")
 
 
+def inputs():
+    """The folder of the input images of this size."""
+    folder = SET.work / f"inputs-{SET.size}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def source(name):
     """An input image, made on first use. The disk is half data, in runs of 64 KiB to 8 MiB that
     alternate with holes of the like; half of the data can't be compressed, half to the half."""
-    folder = SET.work / "inputs"
-    folder.mkdir(exist_ok=True)
-    path, size = folder / name, SET.size * MIB
+    path, size = inputs() / name, SET.size * MIB
     if path.exists():
         return path
     note(f"  making {name}")
@@ -156,7 +161,8 @@ def source(name):
     elif name.endswith(".gz"):
         tool("gzip", "-c", source(name[:-3]), stdout=path)
     elif name.endswith(".xz"):
-        tool("xz", "-1", "-c", "-T0", "--block-size=16MiB", source(name[:-3]), stdout=path)
+        # The blocks and the dictionary of `xz -T0`, made in a fraction of its time.
+        tool("xz", "-c", "-T0", "--lzma2=preset=1,dict=8MiB", "--block-size=24MiB", source(name[:-3]), stdout=path)
     elif name.endswith(".zst"):
         tool("zstd", "-q", "-c", source(name[:-4]), stdout=path)
     return path
