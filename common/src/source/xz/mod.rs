@@ -49,6 +49,7 @@ impl XzReader {
             let result = Splitter { queue: &filled, threads: 0, share: 0 }.split(&mut input);
             filled.end(match result {
                 Err(Stop::Failed(error)) => Some(error),
+                // Who has given up knows why.
                 Ok(()) | Err(Stop::GivenUp) => None,
             });
         })?;
@@ -177,20 +178,32 @@ impl Splitter<'_> {
     ) -> Result<(), Stop> {
         let number = self.queue.add_block(None)?;
         let begun = [&header.0[..], &block.bytes].concat();
-        let decoder = Stream::new_stream_decoder(LARGEST_DECODER, 0).map_err(io::Error::from)?;
-        let mut reader = XzDecoder::new_stream(io::Cursor::new(begun).chain(input), decoder);
-        loop {
-            let mut piece = self.queue.piece();
-            let result = (&mut reader).take(PIECE as u64).read_to_end(&mut piece);
-            let ended = piece.is_empty();
-            if !ended {
-                self.queue.add_output(number, piece)?;
+        let stream = io::Cursor::new(begun).chain(input);
+        match decode_as_it_comes(self.queue, number, stream) {
+            Ok(()) => self.queue.end_block(number, None),
+            Err(Stop::Failed(error)) => {
+                self.queue.end_block(number, Some(error));
+                return Err(Stop::GivenUp);
             }
-            result?;
-            if ended {
-                self.queue.end_block(number, None);
-                return Ok(());
-            }
+            Err(Stop::GivenUp) => return Err(Stop::GivenUp),
+        }
+        Ok(())
+    }
+}
+
+fn decode_as_it_comes(queue: &Queue, number: Number, stream: impl BufRead) -> Result<(), Stop> {
+    let decoder = Stream::new_stream_decoder(LARGEST_DECODER, 0).map_err(io::Error::from)?;
+    let mut reader = XzDecoder::new_stream(stream, decoder);
+    loop {
+        let mut piece = queue.piece();
+        let result = reader.by_ref().take(PIECE as u64).read_to_end(&mut piece);
+        let ended = piece.is_empty();
+        if !ended {
+            queue.add_output(number, piece)?;
+        }
+        result?;
+        if ended {
+            return Ok(());
         }
     }
 }
