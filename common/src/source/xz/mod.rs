@@ -236,7 +236,7 @@ fn decode_block(
             }
             Input::End => break block.feed(&frame.after)?,
             Input::Cut => break true,
-        };
+        }
     };
     block.flush()?;
     if whole { Ok(()) } else { Err(format::corrupt("a block is not complete").into()) }
