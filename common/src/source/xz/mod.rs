@@ -121,7 +121,9 @@ impl Splitter<'_> {
         let mut index = Index::default();
         while let Some(block) = BlockHeader::read(input, &header)? {
             if index.is_empty() && !self.can_decode_at_once(&block)? {
-                return self.serial(&header, &block, input);
+                let number = self.queue.add_block(None)?;
+                let done = self.serial(number, &header, &block, input);
+                return done.map_err(|stop| self.ended_by(number, stop));
             }
             let Some(sizes) = block.sizes else {
                 return Err(format::corrupt("only some of its blocks tell their length").into());
@@ -169,14 +171,22 @@ impl Splitter<'_> {
         Ok(block.dictionary + DECODER <= self.share)
     }
 
+    /// Whoever waits for the block learns of the error in its place: no other thread ends it.
+    fn ended_by(&self, number: Number, stop: Stop) -> Stop {
+        if let Stop::Failed(error) = stop {
+            self.queue.end_block(number, Some(error));
+        }
+        Stop::GivenUp
+    }
+
     /// Decodes a stream on this thread.
     fn serial(
         &self,
+        number: Number,
         header: &StreamHeader,
         block: &BlockHeader,
         input: &mut impl BufRead,
     ) -> Result<(), Stop> {
-        let number = self.queue.add_block(None)?;
         let begun = [&header.0[..], &block.bytes].concat();
         let stream = io::Cursor::new(begun).chain(input);
         match decode_as_it_comes(self.queue, number, stream) {
