@@ -72,6 +72,18 @@ pub enum SettingsError {
         /// Why.
         source: std::io::Error,
     },
+    /// A value in it makes no sense.
+    #[error("{key}={value} in {path} is not valid: it must be {rule}")]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// What it gives a value to.
+        key: &'static str,
+        /// The value.
+        value: String,
+        /// What it should be.
+        rule: &'static str,
+    },
     /// `DS_MAD` names a driver that has no configuration here.
     #[error(
         "DATASTORE/DS_MAD \"{name}\" is not served by these drivers: it must be one of {known}, or {file} must say KIND=<one of them>"
@@ -85,6 +97,9 @@ pub enum SettingsError {
         file: PathBuf,
     },
 }
+
+/// Largest disk that an image may have where `datastore.conf` doesn't say, bytes: 64 TiB.
+const DEFAULT_LARGEST_DISK: u64 = 64 << 40;
 
 /// File systems that `mkfs` makes where `datastore.conf` doesn't say.
 const DEFAULT_FILE_SYSTEMS: &str = "ext2,ext3,ext4,xfs";
@@ -241,6 +256,23 @@ impl Settings {
         self.remotes().join("datastore/downloader.sh")
     }
 
+    /// Largest disk that an image may have, bytes (`MAX_VIRTUAL_SIZE`, in bytes or with a suffix K, M, G, T or P).
+    ///
+    /// # Errors
+    /// [`SettingsError::Unreadable`], [`SettingsError::Invalid`].
+    pub fn largest_disk(&self) -> Result<u64, SettingsError> {
+        const KEY: &str = "MAX_VIRTUAL_SIZE";
+        match self.datastore_conf(KEY)? {
+            None => Ok(DEFAULT_LARGEST_DISK),
+            Some(value) => bytes(&value).ok_or_else(|| SettingsError::Invalid {
+                path: self.remotes().join("etc/datastore/datastore.conf"),
+                key: KEY,
+                value,
+                rule: "a number of bytes, with a suffix K, M, G, T or P if wanted",
+            }),
+        }
+    }
+
     /// File systems that `mkfs` may make (`SUPPORTED_FS`).
     ///
     /// # Errors
@@ -308,6 +340,22 @@ fn lookup(text: &str, key: &str) -> Option<String> {
         .next_back()
 }
 
+/// A number of bytes, with a suffix for powers of 1024.
+fn bytes(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" => 0,
+        "K" => 10,
+        "M" => 20,
+        "G" => 30,
+        "T" => 40,
+        "P" => 50,
+        _ => return None,
+    };
+    let number: u64 = digits.parse().ok()?;
+    number.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
+}
+
 fn unquoted(value: &str) -> String {
     match shell_words::split(value) {
         // What follows a blank outside quotes is a comment or not part of the value.
@@ -331,6 +379,16 @@ mod tests {
         assert_eq!(lookup(CONF, "EMPTY").as_deref(), Some(""));
         assert_eq!(lookup(CONF, "LATE").as_deref(), Some("2"));
         assert_eq!(lookup(CONF, "MISSING"), None);
+    }
+
+    #[test]
+    fn numbers_of_bytes_take_the_suffixes_k_to_p() {
+        for (text, number) in [("1", 1), ("512K", 512 << 10), ("64T", 64 << 40), ("2p", 2 << 50)] {
+            assert_eq!(bytes(text), Some(number), "{text}");
+        }
+        for text in ["", "0", "-1", "64 T", "1E", "99999P", "TT", "é"] {
+            assert_eq!(bytes(text), None, "{text}");
+        }
     }
 
     #[test]

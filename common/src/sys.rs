@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -64,7 +64,7 @@ pub(crate) fn begin_writeback(file: &File, offset: u64, length: u64) {
 }
 
 /// Limits that a child process lives under.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct ChildLimits {
     /// Address space, bytes.
     pub memory: Option<u64>,
@@ -74,11 +74,13 @@ pub(crate) struct ChildLimits {
     pub file_size: Option<u64>,
     /// Whether it is cut off from the network, where the kernel lets this user do so.
     pub no_network: bool,
+    /// The only files that it may open.
+    pub fence: Option<Fence>,
 }
 
 /// Makes the child that `command` will start die with its parent, and live under `limits`.
 pub(crate) fn confine(command: &mut Command, limits: ChildLimits) {
-    use nix::sched::CloneFlags;
+    use nix::sched::{CloneFlags, unshare};
     use nix::sys::resource::{Resource, setrlimit};
 
     let child = move || -> io::Result<()> {
@@ -92,15 +94,19 @@ pub(crate) fn confine(command: &mut Command, limits: ChildLimits) {
                 setrlimit(resource, limit, limit)?;
             }
         }
-        if limits.no_network {
-            // As root directly, else inside a user namespace of its own; a kernel that allows
-            // neither leaves the other limits, which hold by themselves.
-            let _ = nix::sched::unshare(CloneFlags::CLONE_NEWNET);
+        if limits.no_network && unshare(CloneFlags::CLONE_NEWNET).is_err() {
+            // Whoever is not root may do so in a user namespace, unless the administrator forbids that: then
+            // the other limits have to do.
+            let _ = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET);
+        }
+        if let Some(fence) = &limits.fence {
+            nix::sys::prctl::set_no_new_privs()?;
+            fence.enter()?;
         }
         Ok(())
     };
     // SAFETY: the closure runs between fork and exec and makes only async-signal-safe system calls
-    // (prctl, setrlimit, unshare); it neither allocates nor takes a lock.
+    // (prctl, setrlimit, unshare, landlock_restrict_self); it neither allocates nor takes a lock.
     unsafe {
         command.pre_exec(child);
     }
@@ -219,4 +225,95 @@ pub(crate) fn remove_attribute(path: &Path) -> io::Result<()> {
     // SAFETY: both names end with NUL and outlive the call.
     let failed = unsafe { nix::libc::lremovexattr(path.as_ptr(), ATTRIBUTE.as_ptr()) != 0 };
     if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Files that a child may open, all others being closed to it (`landlock(7)`).
+#[derive(Debug)]
+pub(crate) struct Fence(OwnedFd);
+
+/// Argument of `landlock_add_rule(2)` (`struct landlock_path_beneath_attr`, packed in the kernel too).
+#[repr(C, packed)]
+struct PathBeneath {
+    allowed_access: u64,
+    parent_fd: i32,
+}
+
+impl Fence {
+    const EXECUTE: u64 = 1 << 0;
+    const WRITE_FILE: u64 = 1 << 1;
+    const READ_FILE: u64 = 1 << 2;
+    const READ_DIRECTORY: u64 = 1 << 3;
+    const TRUNCATE: u64 = 1 << 14;
+
+    /// A fence with nothing in it; `None` where the kernel has none.
+    pub(crate) fn new() -> Option<Self> {
+        use nix::libc::{SYS_landlock_create_ruleset, c_void, syscall};
+        const VERSION: u32 = 1;
+        // SAFETY: with this flag the call takes no attributes and only returns a number.
+        let version = unsafe {
+            syscall(SYS_landlock_create_ruleset, std::ptr::null::<c_void>(), 0_usize, VERSION)
+        };
+        // All kinds of access to files that the first version knew, and what came with the next two.
+        let handled: u64 = match version {
+            1 => (1 << 13) - 1,
+            2 => (1 << 14) - 1,
+            3.. => (1 << 15) - 1,
+            _ => return None,
+        };
+        // SAFETY: the attributes are one number of 64 bits that lives for the call, and their size is given.
+        let descriptor = unsafe {
+            syscall(SYS_landlock_create_ruleset, &raw const handled, size_of_val(&handled), 0_u32)
+        };
+        let descriptor = i32::try_from(descriptor).ok().filter(|&descriptor| descriptor >= 0)?;
+        // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+        Some(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+    }
+
+    /// Lets a directory with all in it be read, and programs in it be run.
+    ///
+    /// # Errors
+    /// As `landlock_add_rule(2)`.
+    pub(crate) fn allow_programs(&self, directory: &File) -> io::Result<()> {
+        self.allow(directory, Self::EXECUTE | Self::READ_FILE | Self::READ_DIRECTORY)
+    }
+
+    /// Lets a file be read.
+    ///
+    /// # Errors
+    /// As `landlock_add_rule(2)`.
+    pub(crate) fn allow_reading(&self, file: &File) -> io::Result<()> {
+        self.allow(file, Self::READ_FILE)
+    }
+
+    /// Lets a file be read and written.
+    ///
+    /// # Errors
+    /// As `landlock_add_rule(2)`.
+    pub(crate) fn allow_writing(&self, file: &File) -> io::Result<()> {
+        self.allow(file, Self::READ_FILE | Self::WRITE_FILE | Self::TRUNCATE)
+            // Kernels before 6.2 know nothing of truncating.
+            .or_else(|_| self.allow(file, Self::READ_FILE | Self::WRITE_FILE))
+    }
+
+    fn allow(&self, file: &File, allowed_access: u64) -> io::Result<()> {
+        use nix::libc::{SYS_landlock_add_rule, syscall};
+        const PATH_BENEATH: u32 = 1;
+        let rule = PathBeneath { allowed_access, parent_fd: file.as_raw_fd() };
+        // SAFETY: both descriptors are open for the call, and `rule` is a live value laid out as the
+        // kernel's `struct landlock_path_beneath_attr`, which it only reads.
+        let result = unsafe {
+            syscall(SYS_landlock_add_rule, self.0.as_raw_fd(), PATH_BENEATH, &raw const rule, 0_u32)
+        };
+        nix::errno::Errno::result(result)?;
+        Ok(())
+    }
+
+    /// Puts this process, and what it will start, behind the fence for good.
+    fn enter(&self) -> io::Result<()> {
+        use nix::libc::{SYS_landlock_restrict_self, syscall};
+        // SAFETY: the call takes a descriptor, which is open, and a number.
+        let result = unsafe { syscall(SYS_landlock_restrict_self, self.0.as_raw_fd(), 0_u32) };
+        nix::errno::Errno::result(result)?;
+        Ok(())
+    }
 }

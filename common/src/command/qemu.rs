@@ -1,8 +1,11 @@
 //! `qemu-img`.
 
 use super::{CommandError, find, run};
-use crate::sys::ChildLimits;
+use crate::sys::{ChildLimits, Fence};
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 /// Whether `qemu-img` is there.
@@ -16,24 +19,34 @@ pub fn qemu_img() -> Result<PathBuf, CommandError> {
 /// Converts the image `source` of format `from` into the file `target` of format `to`.
 ///
 /// The source is untrusted: its format is given and never guessed, and qemu-img runs under limits on
-/// memory, processor time and the size of what it writes (`largest`, bytes), without a network.
+/// memory, processor time and the size of what it writes (`largest`, bytes), without a network, and, where
+/// the kernel has Landlock, without any file but these two: what the image names can't be opened.
 ///
 /// # Errors
 /// Where qemu-img is missing or fails.
 pub fn qemu_img_convert(
-    source: &Path,
+    source: &File,
     from: &str,
     target: &Path,
     to: &str,
     largest: u64,
 ) -> Result<(), CommandError> {
+    let program = qemu_img()?;
+    let prepared = || -> io::Result<_> {
+        // The child opens the very file that was judged, through a descriptor that it inherits.
+        Ok((nix::unistd::dup(source)?, fence_around(source, target)?))
+    };
+    let (inherited, fence) = prepared()
+        .map_err(|source| CommandError::NotStarted { program: program.clone(), source })?;
     let limits = ChildLimits {
-        memory: Some(4 << 30),
+        memory: Some(2 << 30),
         processor_seconds: Some(4 * 3600),
         file_size: Some(largest),
         no_network: true,
+        fence,
     };
-    // Driver options in JSON-free form: the path is one of ours, without a comma or a colon.
+    let opened = format!("/proc/self/fd/{}", inherited.as_raw_fd());
+    // The path of the target is one of ours and absolute: nothing in it is taken for a protocol.
     let arguments = [
         OsStr::new("convert"),
         OsStr::new("-f"),
@@ -42,8 +55,56 @@ pub fn qemu_img_convert(
         OsStr::new(to),
         OsStr::new("-W"),
         OsStr::new("--"),
-        source.as_os_str(),
+        OsStr::new(&opened),
         target.as_os_str(),
     ];
-    run(qemu_img()?, &arguments, limits).map(drop)
+    run(program, &arguments, limits).map(drop)
+}
+
+/// A fence that lets a program read `source`, write `target`, and be itself.
+fn fence_around(source: &File, target: &Path) -> io::Result<Option<Fence>> {
+    /// Where programs and their libraries are; `/bin` and the like are mostly links to `/usr`.
+    const PROGRAMS: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
+    let Some(fence) = Fence::new() else { return Ok(None) };
+    for directory in PROGRAMS {
+        if let Ok(directory) = File::open(directory) {
+            fence.allow_programs(&directory)?;
+        }
+    }
+    if let Ok(libraries) = File::open("/etc/ld.so.cache") {
+        fence.allow_reading(&libraries)?;
+    }
+    fence.allow_reading(source)?;
+    fence.allow_writing(&File::open(target)?)?;
+    Ok(Some(fence))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// Should the gate ever miss a reference, nothing follows it.
+    #[test]
+    fn qemu_img_opens_no_file_that_an_image_names() {
+        if Fence::new().is_none() {
+            eprintln!("not tried: this kernel has no Landlock");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let secret = path("secret");
+        std::fs::write(&secret, [b's'; 1 << 20]).unwrap();
+        let extent = |name: &Path| format!("RW 2048 FLAT \"{}\" 0\n", name.display());
+        let descriptor = "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\n\
+                          createType=\"monolithicFlat\"\n";
+        std::fs::write(path("image"), format!("{descriptor}{}", extent(&secret))).unwrap();
+        std::fs::write(path("target"), "").unwrap();
+        let source = File::open(path("image")).unwrap();
+        let result = qemu_img_convert(&source, "vmdk", &path("target"), "raw", 1 << 21);
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("Permission denied") && error.contains("secret"), "{error}");
+        let written = std::fs::read(path("target")).unwrap();
+        assert!(!written.contains(&b's'), "the secret was read");
+    }
 }

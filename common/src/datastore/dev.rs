@@ -82,7 +82,7 @@ impl DeviceDatastore {
 
 /// Size of a block device; `None` where the kernel has no device of that number.
 fn sectors(located: &Located) -> io::Result<Option<u64>> {
-    let number = located.metadata.rdev();
+    let number = located.metadata().rdev();
     let file = format!("/sys/dev/block/{}:{}/size", major(number), minor(number));
     match std::fs::read_to_string(file) {
         Ok(text) => text.trim().parse().map(Some).map_err(io::Error::other),

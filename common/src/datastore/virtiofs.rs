@@ -2,8 +2,9 @@
 //! share with their host. Nothing is copied, made or deleted here.
 
 use super::existing::source_of;
-use super::intake::{disk_usage, path_error};
+use super::intake::path_error;
 use super::{Datastore, DatastoreError, Registered, Usage};
+use crate::gate::found::disk_usage;
 use crate::gate::path::{Kind, PathRules};
 use crate::message::{Datastore as Attributes, Image, ImageType, Mebibytes, Message, text};
 use crate::settings::Settings;
@@ -54,7 +55,7 @@ impl Datastore for DirectoryDatastore {
             .rules
             .admit(&text::path(image.path()?), &[Kind::Directory])
             .map_err(|error| DatastoreError::from(error).about_path(image))?;
-        disk_usage(&admitted.real_path)
+        disk_usage(&admitted.file)
             .map(Mebibytes::holding)
             .map_err(|error| path_error(image, format_args!("can't be measured: {error}")))
     }

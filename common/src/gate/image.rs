@@ -1,12 +1,14 @@
 //! Which images may be registered, and which files an image may be read together with.
 
+use super::found::{find, real_directory};
 use crate::image::foreign::{self, ReadAt};
-use crate::image::probe::Content;
-use crate::image::qcow2::{Chain, Encryption, Header, Layer};
+use crate::image::probe::{self, Content};
+use crate::image::qcow2::{Chain, Encryption, Header, Layer, read_up_to};
 use crate::image::raw::RawDisk;
 use crate::image::{Format, ImageError};
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,16 @@ pub enum ImageRefusal {
         "could be {0} as well as {1}, so it is not accepted: convert it with `qemu-img convert` first"
     )]
     Ambiguous(&'static str, &'static str),
+    /// A larger disk than may be.
+    #[error(
+        "has a virtual size of {size} bytes, and at most {largest} are accepted: make its disk smaller, or have the administrator raise MAX_VIRTUAL_SIZE in datastore.conf"
+    )]
+    TooLarge {
+        /// Its virtual size, bytes.
+        size: u64,
+        /// The limit, bytes.
+        largest: u64,
+    },
     /// A compressed file inside a compressed file.
     #[error("holds another compressed file ({0}): decompress it once before registering it")]
     CompressedTwice(&'static str),
@@ -90,12 +102,24 @@ impl Admission {
     }
 }
 
+/// That a disk of `size` bytes is not larger than `largest`, what the administrator allows.
+///
+/// # Errors
+/// [`ImageRefusal::TooLarge`].
+pub fn check_size(size: u64, largest: u64) -> Result<(), ImageRefusal> {
+    if size > largest { Err(ImageRefusal::TooLarge { size, largest }) } else { Ok(()) }
+}
+
 /// Judges an image by its first bytes (`head`), reading further through `read_at`; its virtual size
-/// in bytes too, where its format has a header.
+/// in bytes too, where its format has a header. That may be at most `largest`.
 ///
 /// # Errors
 /// [`ImageRefusal`].
-pub fn admit(head: &[u8], read_at: ReadAt) -> Result<(Admission, Option<u64>), ImageRefusal> {
+pub fn admit(
+    head: &[u8],
+    read_at: ReadAt,
+    largest: u64,
+) -> Result<(Admission, Option<u64>), ImageRefusal> {
     if head.is_empty() {
         return Err(ImageRefusal::Empty);
     }
@@ -115,17 +139,69 @@ pub fn admit(head: &[u8], read_at: ReadAt) -> Result<(Admission, Option<u64>), I
                 Ok(())
             })?;
             stands_alone(&header)?;
+            check_size(header.size, largest)?;
             Ok((Admission::Disk(Format::Qcow2), Some(header.size)))
         }
         Content::Disk(format) => {
             let size = foreign::virtual_size(format, read_at)?;
+            check_size(size, largest)?;
             Ok((Admission::Disk(format), Some(size)))
         }
-        Content::Luks => Ok((Admission::Luks, None)),
+        Content::Luks => {
+            foreign::check_luks(read_at)?;
+            Ok((Admission::Luks, None))
+        }
         Content::Compressed(compression) => Err(ImageRefusal::CompressedTwice(compression.name())),
         Content::Refused(name) => Err(ImageRefusal::Format(name)),
         Content::Ambiguous(one, other) => Err(ImageRefusal::Ambiguous(one, other)),
     }
+}
+
+/// Judges the image of `format` in `file` by all that it holds: its tables too; its virtual size in bytes.
+///
+/// # Errors
+/// [`ImageRefusal`].
+pub fn admit_whole(file: &File, format: Format, largest: u64) -> Result<u64, ImageRefusal> {
+    let length = file.metadata().map_err(unreadable)?.len();
+    let size = match format {
+        Format::Raw => {
+            check_trailer(&tail(file, length).map_err(unreadable)?)?;
+            length
+        }
+        Format::Qcow2 => {
+            let layer = Layer::open(file.try_clone().map_err(unreadable)?)?;
+            stands_alone(layer.header())?;
+            layer.verify()?;
+            layer.header().size
+        }
+        _ => foreign::check_whole(format, length, &|offset, count| {
+            let mut bytes = vec![0; count];
+            let read = read_up_to(file, &mut bytes, offset)?;
+            bytes.truncate(read);
+            Ok(bytes)
+        })?,
+    };
+    check_size(size, largest)?;
+    Ok(size)
+}
+
+fn unreadable(source: io::Error) -> ImageError {
+    ImageError::Read { offset: 0, source }
+}
+
+fn tail(file: &File, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; probe::TAIL];
+    let read = read_up_to(file, &mut bytes, length.saturating_sub(probe::TAIL as u64))?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
+/// That a file that looks raw is of no other format by its last bytes ([`probe::TAIL`] of them).
+///
+/// # Errors
+/// [`ImageRefusal::Format`].
+pub fn check_trailer(tail: &[u8]) -> Result<(), ImageRefusal> {
+    probe::trailer(tail).map_or(Ok(()), |name| Err(ImageRefusal::Format(name)))
 }
 
 /// Whether a qcow2 image may be kept: it holds all its data itself, in a form that still works.
@@ -178,27 +254,26 @@ pub fn open_chain(path: &Path, directory: &Path) -> Result<Chain, ImageRefusal> 
         name: name.display().to_string(),
         reason,
     };
-    let unreadable = |error: std::io::Error| broken(path, error.to_string());
-    let inside = directory.canonicalize().map_err(unreadable)?;
-    let mut real = path.canonicalize().map_err(unreadable)?;
+    let inside = real_directory(directory).map_err(|error| broken(path, error.to_string()))?;
     let (mut layers, mut seen, mut base) = (Vec::new(), Vec::new(), None);
-    let mut format = None;
+    let (mut name, mut format) = (path.to_owned(), None);
     loop {
+        let found = find(&name).map_err(|error| broken(&name, error.to_string()))?;
+        let real = found.real_path().to_owned();
         if !real.starts_with(&inside) {
             return Err(ImageRefusal::OutsideDatastore {
                 name: real.display().to_string(),
                 datastore: directory.to_owned(),
             });
         }
-        let file = File::open(&real).map_err(|error| broken(&real, error.to_string()))?;
-        let metadata = file.metadata().map_err(|error| broken(&real, error.to_string()))?;
-        let identity = (metadata.dev(), metadata.ino());
-        if !metadata.is_file() {
+        let identity = (found.metadata().dev(), found.metadata().ino());
+        if !found.metadata().is_file() {
             return Err(broken(&real, "it is not a regular file".to_owned()));
         }
         if seen.contains(&identity) || seen.len() == LONGEST_CHAIN {
             return Err(broken(&real, "the chain of backing files never ends".to_owned()));
         }
+        let file = found.open().map_err(|error| broken(&real, error.to_string()))?;
         seen.push(identity);
         // What is wrong further down the chain is told with the name of the file.
         let below = !layers.is_empty();
@@ -222,7 +297,7 @@ pub fn open_chain(path: &Path, directory: &Path) -> Result<Chain, ImageRefusal> 
         format.clone_from(&header.backing_format);
         layers.push(layer);
         let Some(next) = next else { break };
-        real = next.canonicalize().map_err(|error| broken(&next, error.to_string()))?;
+        name = next;
     }
     Ok(Chain::new(layers, base))
 }
@@ -233,8 +308,7 @@ fn is_qcow2(file: &File, format: Option<&[u8]>) -> Result<bool, ImageError> {
         return Ok(format == b"qcow2");
     }
     let mut head = [0; 8];
-    crate::image::qcow2::read_up_to(file, &mut head, 0)
-        .map_err(|source| ImageError::Read { offset: 0, source })?;
+    read_up_to(file, &mut head, 0).map_err(|source| ImageError::Read { offset: 0, source })?;
     Ok(matches!(Content::of(&head), Content::Disk(Format::Qcow2)))
 }
 

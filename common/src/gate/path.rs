@@ -3,17 +3,20 @@
 //! The file is opened first, without touching its content (`O_PATH`); its real path, as the kernel
 //! knows it, is held against the datastore's RESTRICTED_DIRS and SAFE_DIRS; only then is that very
 //! file opened for reading. Whatever happens to the name in between changes nothing.
+//!
+//! A hard link is a name like any other: it is judged by where it lies. The kernel lets nobody make one to
+//! a file that isn't theirs (`fs.protected_hardlinks`, on by default); where that is off, files with more
+//! than one name are refused.
 
+use super::found::{Found, find};
 use crate::message::Datastore;
 use crate::settings::Settings;
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::Mode;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata};
 use std::io;
-use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+
+pub use super::found::{open_inside, open_inside_to_write, real_directory};
 
 /// Why a path is refused. The text goes on after the name and the value of the attribute.
 #[derive(Debug, thiserror::Error)]
@@ -56,9 +59,14 @@ pub enum PathError {
         /// What it should be.
         wanted: &'static str,
     },
-    /// Its name is gone.
-    #[error("was removed while it was being opened: try again")]
-    Removed,
+    /// It may be somebody else's file.
+    #[error(
+        "has {0} names (hard links), of which others may lie in restricted directories: have the administrator set fs.protected_hardlinks=1, or copy the file"
+    )]
+    HardLinks(u64),
+    /// It is no file on a disk.
+    #[error("is a file that the kernel makes up ({0}), and no image: give a file on a disk")]
+    MadeUp(&'static str),
 }
 
 fn real_name(real: Option<&Path>) -> String {
@@ -89,13 +97,17 @@ pub enum Kind {
 /// What passed the gate, but was not opened for reading.
 #[derive(Debug)]
 pub struct Located {
-    handle: File,
-    /// Where it really lies.
-    pub real_path: PathBuf,
+    found: Found,
     /// What it is.
     pub kind: Kind,
+}
+
+impl Located {
     /// What the system says of it.
-    pub metadata: std::fs::Metadata,
+    #[must_use]
+    pub fn metadata(&self) -> &Metadata {
+        self.found.metadata()
+    }
 }
 
 /// A file that passed the gate.
@@ -151,14 +163,9 @@ impl PathRules {
     /// # Errors
     /// [`PathError`].
     pub fn admit(&self, path: &Path, kinds: &[Kind]) -> Result<Admitted, PathError> {
-        let Located { handle, real_path, kind, .. } = self.locate(path, kinds)?;
-        let flags = nix::libc::O_NOCTTY | nix::libc::O_NONBLOCK;
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(flags)
-            .open(by_descriptor(&handle))
-            .map_err(|source| PathError::Unopenable { source })?;
-        Ok(Admitted { file, real_path, kind })
+        let Located { found, kind } = self.locate(path, kinds)?;
+        let file = found.open().map_err(|source| PathError::Unopenable { source })?;
+        Ok(Admitted { file, real_path: found.into_real_path(), kind })
     }
 
     /// Finds `path` as [`Self::admit`] does, without opening it for reading.
@@ -170,31 +177,31 @@ impl PathRules {
             return Err(PathError::Relative);
         }
         let unopenable = |source| PathError::Unopenable { source };
-        let handle = match open_handle(path) {
-            Ok(handle) => handle,
+        let found = match find(path) {
+            Ok(found) => found,
             Err(error) => {
                 // Whether a file exists in a restricted directory is nobody's business.
                 self.check(path, &nearest(path))?;
                 return Err(unopenable(error));
             }
         };
-        let metadata = handle.metadata().map_err(unopenable)?;
-        let real_path = std::fs::read_link(by_descriptor(&handle)).map_err(unopenable)?;
-        if metadata.nlink() == 0 {
-            return Err(PathError::Removed);
+        self.check(path, found.real_path())?;
+        let kind = kind_of(found.metadata(), kinds)?;
+        match kind {
+            Kind::File => check_links(found.metadata(), HARD_LINKS)?,
+            Kind::Directory => self.check_inside(found.real_path())?,
+            Kind::BlockDevice => return Ok(Located { found, kind }),
         }
-        self.check(path, &real_path)?;
-        let kind = kind_of(&metadata, kinds)?;
-        if kind == Kind::Directory {
-            self.check_inside(&real_path)?;
-        }
-        Ok(Located { handle, real_path, kind, metadata })
+        check_file_system(&found)?;
+        Ok(Located { found, kind })
     }
 
     fn check(&self, path: &Path, real: &Path) -> Result<(), PathError> {
+        // A relative one would mean something else in every working directory.
         let within = |directory: &PathBuf| {
-            real.starts_with(directory)
-                || directory.canonicalize().is_ok_and(|directory| real.starts_with(directory))
+            directory.is_absolute()
+                && (real.starts_with(directory)
+                    || directory.canonicalize().is_ok_and(|directory| real.starts_with(directory)))
         };
         let is_safe_link = |directory: &PathBuf| nearest(path).starts_with(directory);
         if self.safe.iter().any(within) || self.safe_for_links.iter().any(is_safe_link) {
@@ -229,11 +236,6 @@ impl PathRules {
     }
 }
 
-/// The name by which an open file can be opened once more, whatever its path names by now.
-fn by_descriptor(handle: &File) -> String {
-    format!("/proc/self/fd/{}", handle.as_raw_fd())
-}
-
 /// The real path of what exists of `path`, and the rest as it is.
 fn nearest(path: &Path) -> PathBuf {
     for ancestor in path.ancestors().skip(1) {
@@ -244,21 +246,36 @@ fn nearest(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-/// Opens without reading anything, whatever it is: a FIFO doesn't block, a device isn't touched.
-fn open_handle(path: &Path) -> io::Result<File> {
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
-    match openat2(AT_FDCWD, path, how) {
-        Ok(handle) => Ok(handle.into()),
-        // Kernels before 5.6: the decision on the opened file holds all the same.
-        Err(Errno::ENOSYS | Errno::EPERM) => {
-            Ok(nix::fcntl::open(path, flags, Mode::empty())?.into())
-        }
-        Err(errno) => Err(errno.into()),
+/// Says 1 where the kernel lets nobody make a hard link to a file of another user.
+const HARD_LINKS: &str = "/proc/sys/fs/protected_hardlinks";
+
+fn check_links(metadata: &Metadata, protection: &str) -> Result<(), PathError> {
+    if metadata.nlink() < 2 || std::fs::read(protection).is_ok_and(|value| value != b"0\n") {
+        return Ok(());
     }
+    Err(PathError::HardLinks(metadata.nlink()))
 }
 
-fn kind_of(metadata: &std::fs::Metadata, kinds: &[Kind]) -> Result<Kind, PathError> {
+/// Files that tell of processes and of the kernel have no content of their own.
+fn check_file_system(found: &Found) -> Result<(), PathError> {
+    use nix::sys::statfs::{
+        BPF_FS_MAGIC, CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, DEBUGFS_MAGIC, PROC_SUPER_MAGIC,
+        SECURITYFS_MAGIC, SYSFS_MAGIC, TRACEFS_MAGIC, fstatfs,
+    };
+    let file_system = fstatfs(found.handle())
+        .map_err(|errno| PathError::Unopenable { source: errno.into() })?
+        .filesystem_type();
+    let name = match file_system {
+        PROC_SUPER_MAGIC => "proc",
+        SYSFS_MAGIC => "sysfs",
+        CGROUP_SUPER_MAGIC | CGROUP2_SUPER_MAGIC => "cgroup",
+        BPF_FS_MAGIC | DEBUGFS_MAGIC | SECURITYFS_MAGIC | TRACEFS_MAGIC => "debugfs and the like",
+        _ => return Ok(()),
+    };
+    Err(PathError::MadeUp(name))
+}
+
+fn kind_of(metadata: &Metadata, kinds: &[Kind]) -> Result<Kind, PathError> {
     let file_type = metadata.file_type();
     let (kind, name) = if file_type.is_file() {
         (Some(Kind::File), "regular file")
@@ -286,34 +303,25 @@ fn kind_of(metadata: &std::fs::Metadata, kinds: &[Kind]) -> Result<Kind, PathErr
     }
 }
 
-/// Opens the regular file `path`, which must really lie in the directory `datastore`.
-///
-/// # Errors
-/// Where it is anything else, or can't be opened.
-pub fn open_inside(path: &Path, datastore: &Path) -> io::Result<File> {
-    open_inside_with(path, datastore, OpenOptions::new().read(true))
-}
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
 
-/// As [`open_inside`], for writing as well.
-///
-/// # Errors
-/// As [`open_inside`].
-pub fn open_inside_to_write(path: &Path, datastore: &Path) -> io::Result<File> {
-    open_inside_with(path, datastore, OpenOptions::new().read(true).write(true))
-}
-
-fn open_inside_with(path: &Path, datastore: &Path, options: &mut OpenOptions) -> io::Result<File> {
-    // A FIFO must not make us wait, nor a link lead us out.
-    let flags = nix::libc::O_NONBLOCK | nix::libc::O_NOFOLLOW | nix::libc::O_NOCTTY;
-    let real = path.canonicalize()?;
-    let refuse = |why: &str| Err(io::Error::other(why.to_owned()));
-    if !real.starts_with(datastore.canonicalize()?) {
-        return refuse("it is a link that leads out of its datastore");
+    #[test]
+    fn files_with_several_names_are_refused_where_anybody_can_make_such_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        for (name, text) in [("on", "1\n"), ("off", "0\n"), ("image", "x")] {
+            std::fs::write(path(name), text).unwrap();
+        }
+        let check = |protection: &str| {
+            let metadata = path("image").metadata().unwrap();
+            check_links(&metadata, path(protection).to_str().unwrap())
+        };
+        assert!(check("off").is_ok() && check("missing").is_ok());
+        std::fs::hard_link(path("image"), path("second")).unwrap();
+        assert!(check("on").is_ok());
+        assert!(check("off").is_err() && check("missing").is_err());
     }
-    let metadata = std::fs::symlink_metadata(&real)?;
-    if !metadata.is_file() {
-        return refuse("it is no regular file");
-    }
-    let file = options.custom_flags(flags).open(&real)?;
-    if file.metadata()?.is_file() { Ok(file) } else { refuse("it is no regular file") }
 }

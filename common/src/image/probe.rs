@@ -72,6 +72,12 @@ const MARKS: &[Mark] = &[
     mark(0, b"COWD", "vmdk of ESX", Content::Refused("vmdk (ESX sparse)")),
     mark(
         0,
+        b"\xbe\xba\xfe\xca\0\0\0\0",
+        "vmdk of ESX",
+        Content::Refused("vmdk (ESX space-efficient sparse)"),
+    ),
+    mark(
+        0,
         b"# Disk DescriptorFile",
         "vmdk descriptor",
         Content::Refused("vmdk descriptor, whose data is in other files"),
@@ -85,13 +91,25 @@ const MARKS: &[Mark] = &[
     mark(0, b"WithouFreSpacExt", "parallels", Content::Refused("parallels")),
     mark(0, b"Bochs Virtual HD Image", "bochs", Content::Refused("bochs")),
     mark(0, b"#!/bin/sh\n#V2.0 Format\nmodprobe cloop", "cloop", Content::Refused("cloop")),
+    mark(0, b"sprs", "dmg", Content::Refused("dmg (sparse)")),
+    mark(0, b"EVF\t\r\n\xff\0", "EWF", Content::Refused("EWF")),
+    mark(0, b"EVF2\r\n\x81\0", "EWF", Content::Refused("EWF")),
     mark(0, b"\x1f\x8b\x08", "gzip", Content::Compressed(Compression::Gzip)),
     mark(0, b"\xfd7zXZ\0", "xz", Content::Compressed(Compression::Xz)),
     mark(0, b"\x28\xb5\x2f\xfd", "zstd", Content::Compressed(Compression::Zstd)),
 ];
 
-/// ISO 9660 volume descriptor: a disc counts as raw, but no other format may carry one.
-const ISO: (usize, &[u8]) = (0x8001, b"CD001");
+/// What makes a raw disk of it. A disc or a partitioned disk counts as raw, but no other format may look like
+/// one: whoever reads it as raw would see another disk.
+const RAW_MARKS: &[(usize, &[u8], &str)] = &[
+    (0x8001, b"CD001", "ISO 9660"),
+    (0x8001, b"BEA01", "UDF"),
+    (0x200, b"EFI PART", "a disk with GPT partitions"),
+    PARTITION_TABLE,
+];
+
+/// Two bytes only: what compression or encryption makes of anything has them now and then.
+const PARTITION_TABLE: (usize, &[u8], &str) = (0x1fe, b"\x55\xaa", "a disk with MBR partitions");
 
 impl Content {
     /// What a file is whose first bytes are `head` (up to [`HEAD`]). What carries no mark is raw.
@@ -100,25 +118,59 @@ impl Content {
         let has = |offset: usize, magic: &[u8]| {
             head.get(offset..).is_some_and(|rest| rest.starts_with(magic))
         };
-        let mut found = MARKS.iter().filter(|mark| has(mark.offset, mark.magic));
-        let first = found.next();
-        let other = first.and_then(|first| found.find(|mark| mark.offset != first.offset));
-        match (first, other) {
-            (Some(first), Some(other)) => Self::Ambiguous(first.name, other.name),
-            (Some(first), None)
-                if has(ISO.0, ISO.1) && !matches!(first.content, Self::Compressed(_)) =>
-            {
-                Self::Ambiguous(first.name, "ISO 9660")
-            }
-            (Some(first), None) => first.content,
-            (None, _) if is_bzip2(head) => Self::Compressed(Compression::Bzip2),
-            (None, _) if is_skippable_zstd(head) => Self::Compressed(Compression::Zstd),
-            (None, _) if is_bare_vmdk_descriptor(head) => {
-                Self::Refused("vmdk descriptor, whose data is in other files")
-            }
-            (None, _) => Self::Disk(Format::Raw),
+        let fixed = MARKS.iter().filter(|mark| has(mark.offset, mark.magic));
+        let mut found = fixed.chain(unfixed_mark(head));
+        let Some(first) = found.next() else {
+            return Self::Disk(Format::Raw);
+        };
+        if let Some(other) = found.find(|mark| mark.offset != first.offset) {
+            return Self::Ambiguous(first.name, other.name);
+        }
+        let random = matches!(first.content, Self::Compressed(_) | Self::Luks);
+        let raw = RAW_MARKS.iter().filter(|mark| !random || **mark != PARTITION_TABLE);
+        match raw.clone().find(|(offset, magic, _)| has(*offset, magic)) {
+            Some((_, _, name)) => Self::Ambiguous(first.name, name),
+            None => first.content,
         }
     }
+}
+
+/// Marks that take more than a comparison.
+fn unfixed_mark(head: &[u8]) -> Option<&'static Mark> {
+    const BZIP2: Mark = mark(0, b"", "bzip2", Content::Compressed(Compression::Bzip2));
+    const ZSTD: Mark = mark(0, b"", "zstd", Content::Compressed(Compression::Zstd));
+    const DESCRIPTOR: Mark = mark(
+        0,
+        b"",
+        "vmdk descriptor",
+        Content::Refused("vmdk descriptor, whose data is in other files"),
+    );
+    if is_bzip2(head) {
+        Some(&BZIP2)
+    } else if is_skippable_zstd(head) {
+        Some(&ZSTD)
+    } else if is_bare_vmdk_descriptor(head) {
+        Some(&DESCRIPTOR)
+    } else {
+        None
+    }
+}
+
+/// How many bytes at the end of a file [`trailer`] wants to see.
+pub const TAIL: usize = 512;
+
+/// The format of a file that looks raw but for `tail`, its last [`TAIL`] bytes, where some formats have
+/// their only mark.
+#[must_use]
+pub fn trailer(tail: &[u8]) -> Option<&'static str> {
+    let tail: &[u8; TAIL] = tail.try_into().ok()?;
+    if tail.starts_with(b"koly\0\0\0\x04\0\0\x02\0") {
+        return Some("dmg");
+    }
+    // A footer counts only with its checksum (Virtual Hard Disk Image Format Specification, "Checksum").
+    let sum = tail.iter().enumerate().filter(|(at, _)| !(64..68).contains(at));
+    let sum = !sum.fold(0_u32, |sum, (_, &byte)| sum.wrapping_add(u32::from(byte)));
+    (tail.starts_with(b"conectix") && tail[64..68] == sum.to_be_bytes()).then_some("vhd (fixed)")
 }
 
 /// "BZh", the level, then the mark of a block or of the end of the stream.
@@ -164,7 +216,9 @@ mod tests {
     fn what_carries_no_mark_is_raw() {
         assert_eq!(Content::of(b""), Content::Disk(Format::Raw));
         assert_eq!(Content::of(&file(&[(510, b"\x55\xaa")])), Content::Disk(Format::Raw));
-        assert_eq!(Content::of(&file(&[ISO])), Content::Disk(Format::Raw));
+        for (offset, magic, _) in RAW_MARKS {
+            assert_eq!(Content::of(&file(&[(*offset, magic)])), Content::Disk(Format::Raw));
+        }
     }
 
     #[test]
@@ -182,7 +236,38 @@ mod tests {
             Content::of(&file(&[(0, b"QFI\xfb\0\0\0\x03"), vdi])),
             Content::Ambiguous("qcow2", "vdi")
         ));
-        assert!(matches!(Content::of(&file(&[(0, b"LUKS\xba\xbe"), ISO])), Content::Ambiguous(..)));
+        for (offset, magic, name) in RAW_MARKS {
+            for mark in MARKS {
+                let both = Content::of(&file(&[(mark.offset, mark.magic), (*offset, magic)]));
+                let chance = *offset == 0x1fe
+                    && matches!(mark.content, Content::Luks | Content::Compressed(_));
+                let expected =
+                    if chance { mark.content } else { Content::Ambiguous(mark.name, name) };
+                assert_eq!(both, expected, "{} and {name}", mark.name);
+            }
+        }
+    }
+
+    #[test]
+    fn a_compressed_file_without_a_fixed_mark_can_be_ambiguous_too() {
+        let head = b"BZh9\x31\x41\x59\x26\x53\x59";
+        for (offset, magic) in [(0x8001, &b"CD001"[..]), (0x40, b"\x7f\x10\xda\xbe")] {
+            let both = Content::of(&file(&[(0, head), (offset, magic)]));
+            assert!(matches!(both, Content::Ambiguous(..)), "{both:?}");
+        }
+    }
+
+    #[test]
+    fn a_footer_makes_a_format_only_if_it_is_whole() {
+        let mut tail = [0; TAIL];
+        tail[..8].copy_from_slice(b"conectix");
+        assert_eq!(trailer(&tail), None);
+        let sum: u32 = tail.iter().map(|&byte| u32::from(byte)).sum();
+        tail[64..68].copy_from_slice(&(!sum).to_be_bytes());
+        assert_eq!(trailer(&tail), Some("vhd (fixed)"));
+        assert_eq!(trailer(&tail[..100]), None);
+        tail[..12].copy_from_slice(b"koly\0\0\0\x04\0\0\x02\0");
+        assert_eq!(trailer(&tail), Some("dmg"));
     }
 
     #[test]

@@ -66,6 +66,14 @@ impl Location {
                     "has characters that OpenNebula's downloader can't be trusted with ({scheme}): leave out \", $, ` and \\"
                 ))
             }
+            scheme
+                if HELPER_SCHEMES.contains(&scheme)
+                    && userinfo(rest).is_some_and(|user| user.contains(':')) =>
+            {
+                Self::Unknown(format!(
+                    "has a password, which OpenNebula's downloader would show to everybody in the list of processes ({scheme}): leave it out, or let the file be fetched by https or ssh"
+                ))
+            }
             scheme if HELPER_SCHEMES.contains(&scheme) => {
                 Self::Helper { scheme: scheme.to_owned() }
             }
@@ -97,22 +105,66 @@ fn ssh(rest: &str) -> Location {
     if path.is_empty() {
         return Location::Unknown("names no path: it must be ssh://[user@]host:path".to_owned());
     }
+    if !host.contains('@') && path.split('/').next().is_some_and(names_a_host) {
+        return Location::Unknown(
+            "has a password, and ssh takes none in a URL: let oneadmin log in there with a key"
+                .to_owned(),
+        );
+    }
     let host = host.replace(['[', ']'], "");
     Location::Ssh { host, path: text::original_bytes(path) }
 }
 
-/// A PATH as it may be shown: the password of a URL left out.
+/// Whether what looks like the beginning of a path is the end of a password, with a host behind it.
+fn names_a_host(start: &str) -> bool {
+    start.rsplit_once('@').is_some_and(|(_, host)| host.contains(':'))
+}
+
+/// A PATH as it may be shown: the password of a URL is left out, and so is what its query says of keys,
+/// signatures and tokens, by which who has the URL gets what it names.
 #[must_use]
 pub fn without_password(path: &str) -> String {
     let Some((scheme, rest)) = path.split_once("://") else { return path.to_owned() };
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    match authority.rsplit_once('@').map(|(user, _)| user) {
+    let (mut shown, rest) = match userinfo(rest) {
         Some(user) if user.contains(':') => {
             let name = user.split(':').next().unwrap_or_default();
-            format!("{scheme}://{name}:***{}", &rest[user.len()..])
+            (format!("{scheme}://{name}:***"), &rest[user.len()..])
         }
-        _ => path.to_owned(),
+        _ => (format!("{scheme}://"), rest),
+    };
+    let Some((resource, query)) = rest.split_once('?') else { return shown + rest };
+    shown.push_str(resource);
+    for (number, parameter) in query.split('&').enumerate() {
+        shown.push(if number == 0 { '?' } else { '&' });
+        match parameter.split_once('=') {
+            Some((name, value)) if !value.is_empty() && is_secret(name) => {
+                shown.push_str(name);
+                shown.push_str("=***");
+            }
+            _ => shown.push_str(parameter),
+        }
     }
+    shown
+}
+
+/// What stands in front of the host in a URL, without its scheme. Where that has characters in it that
+/// belong into it only encoded, the host begins behind the last `@`.
+fn userinfo(rest: &str) -> Option<&str> {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if let Some((user, _)) = authority.rsplit_once('@') {
+        return Some(user);
+    }
+    let (_, port) = authority.split_once(':').filter(|_| !authority.starts_with('['))?;
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
+    rest.rsplit_once('@').map(|(user, _)| user).filter(|_| !is_port)
+}
+
+/// Whether a parameter of a query is as good as a password, by its name.
+fn is_secret(name: &str) -> bool {
+    const WORDS: [&str; 9] =
+        ["auth", "cred", "key", "pass", "pwd", "secret", "session", "sig", "token"];
+    let name = name.to_ascii_lowercase();
+    WORDS.iter().any(|word| name.contains(word))
 }
 
 #[cfg(test)]
@@ -152,5 +204,43 @@ mod tests {
         assert_eq!(without_password("http://u:secret@h/p@q:r"), "http://u:***@h/p@q:r");
         assert_eq!(without_password("http://u@h/p:x"), "http://u@h/p:x");
         assert_eq!(without_password("/a:b@c"), "/a:b@c");
+        for (url, shown) in [
+            ("http://u:a/b@h/p", "http://u:***@h/p"),
+            ("http://u:a?b#c@h/p", "http://u:***@h/p"),
+            ("http://u:a@b@h/p", "http://u:***@h/p"),
+            ("http://h:80/p@q", "http://h:80/p@q"),
+            ("http://[::1]:80/p@q", "http://[::1]:80/p@q"),
+            ("ssh://u:secret@h:/p", "ssh://u:***@h:/p"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
+
+    #[test]
+    fn keys_and_signatures_in_a_query_are_not_shown() {
+        for (url, shown) in [
+            ("https://h/p?id=7&sig=x%3D&se=2", "https://h/p?id=7&sig=***&se=2"),
+            (
+                "https://u:p@h/p?X-Amz-Security-Token=x=y",
+                "https://u:***@h/p?X-Amz-Security-Token=***",
+            ),
+            ("https://h/p?access_token=", "https://h/p?access_token="),
+            ("https://h/p?token", "https://h/p?token"),
+            ("https://h/p?v=1", "https://h/p?v=1"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
+
+    #[test]
+    fn a_password_is_handed_to_nobody_who_would_show_it() {
+        for path in
+            ["ftp://u:secret@h/p", "s3://a:b@c/d", "rsync://u:x/y@h/m", "ssh://u:secret@h:/p"]
+        {
+            assert!(matches!(Location::parse(path), Location::Unknown(_)), "{path}");
+        }
+        for path in ["ftp://u@h/p", "s3://bucket:80/x@y", "ssh://h:/a@b:c", "ssh://u@h:a@b:c"] {
+            assert!(!matches!(Location::parse(path), Location::Unknown(_)), "{path}");
+        }
     }
 }

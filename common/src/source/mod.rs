@@ -8,6 +8,7 @@ pub mod http;
 pub mod limit;
 pub mod location;
 pub mod measure;
+pub mod tail;
 mod xz;
 
 use std::io::{self, Read};

@@ -9,10 +9,13 @@ use ferrostore::image::qcow2::{Encryption, Header};
 use ferrostore_fuzz::Sparse;
 use libfuzzer_sys::fuzz_target;
 
+/// Largest disk that may be registered, bytes.
+const LARGEST: u64 = 64 << 40;
+
 fuzz_target!(|input: &[u8]| {
     let image = Sparse::of(input);
     let Ok(head) = image.read(0, HEAD) else { return };
-    match admit(&head, &|offset, length| image.read(offset, length)) {
+    match admit(&head, &|offset, length| image.read(offset, length), LARGEST) {
         Ok((Admission::Disk(Format::Qcow2), size)) => {
             let file = ferrostore_fuzz::file(&head);
             let header = file.ok().and_then(|file| Header::read(&file).ok());

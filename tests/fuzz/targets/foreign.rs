@@ -6,7 +6,6 @@
 
 use ferrostore::image::Format;
 use ferrostore::image::foreign;
-use ferrostore::image::qcow2::LARGEST_DISK;
 use ferrostore_fuzz::Sparse;
 use libfuzzer_sys::fuzz_target;
 
@@ -24,7 +23,12 @@ fuzz_target!(|input: &[u8]| {
             return;
         }
     };
-    if let Ok(size) = foreign::virtual_size(format, &read) {
-        assert!(size <= LARGEST_DISK);
+    let size = foreign::virtual_size(format, &read);
+    let whole = foreign::check_whole(format, image.length(), &read);
+    if let Ok(size) = size {
+        assert!(i64::try_from(size).is_ok());
+        assert!(whole.is_err() || whole.is_ok_and(|whole| whole == size));
+    } else {
+        assert!(whole.is_err(), "more is asked of an image that is at hand");
     }
 });

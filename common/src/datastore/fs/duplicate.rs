@@ -2,13 +2,12 @@
 
 use super::new::NewFile;
 use super::{FileDatastore, in_sibling};
-use crate::datastore::intake::{DISKS, Import, Policy, head_of, reader_of, reading};
+use crate::datastore::intake::{DISKS, Import, Policy, head_of, reading};
 use crate::datastore::{DatastoreError, Registered};
-use crate::gate::image::open_chain;
+use crate::gate::image::{ImageRefusal, admit_whole, check_size, open_chain, readable};
 use crate::gate::path::{Kind, PathError, open_inside};
-use crate::image::foreign;
 use crate::image::probe::Content;
-use crate::image::qcow2::Layer;
+use crate::image::qcow2::{Chain, Header, Layer};
 use crate::image::raw::RawDisk;
 use crate::image::{Disk, Format};
 use crate::message::{Image, ImageType, text};
@@ -34,11 +33,12 @@ impl FileDatastore {
     pub(super) fn duplicate(&self, image: &Image) -> Result<Registered, DatastoreError> {
         let (original, _lock) = self.original(image)?;
         self.new_clone(image, |import| match original {
-            Original::Kept(file, Format::Qcow2) => import.keep(file, Format::Qcow2),
-            Original::Kept(file, format) => import.copy(file, format),
+            // What is in a raw disk now, its guest has written.
+            Original::Kept(file, Format::Raw) => import.copy(file, Format::Raw),
+            Original::Kept(file, format) => import.keep(file, format),
             Original::Disk(disk, wanted) => import.write(disk.as_ref(), wanted),
             Original::Foreign(file, format, wanted) => {
-                let size = foreign::virtual_size(format, &reader_of(&file))?;
+                let size = admit_whole(&file, format, import.policy.largest_disk)?;
                 import.convert_foreign(&file, format, wanted, size)
             }
         })
@@ -81,63 +81,64 @@ impl FileDatastore {
     ) -> Result<(Original, Option<ImageLock>), DatastoreError> {
         let policy = self.check_clone(image)?;
         let path = text::path(image.path()?);
-        let lock = match (path.parent(), path.file_name()) {
-            (Some(datastore), Some(name)) if in_sibling(&path, &self.directory) => {
-                let wait = self.intake.settings.lock_wait();
-                let lock = ImageLock::shared(datastore, name, wait);
-                Some(lock.map_err(|error| {
-                    DatastoreError::value("IMAGE/PATH", image.path().unwrap_or_default(), error)
-                })?)
-            }
-            _ => {
-                // No file of a datastore: then what holds for `cp` holds for it.
-                self.intake.admit_path(image, &path, &[Kind::File])?;
-                None
-            }
+        // No file of a datastore: then what holds for `cp` holds for it, and it must stand alone.
+        let (Some(datastore), Some(name), true) =
+            (path.parent(), path.file_name(), in_sibling(&path, &self.directory))
+        else {
+            let admitted = self.intake.admit_path(image, &path, &[Kind::File])?;
+            let original = Original::alone(admitted.file, &image.format, policy);
+            return Ok((original.map_err(|error| error.about_path(image))?, None));
         };
-        let original = Original::open(&path, &image.format, policy)
+        let lock = ImageLock::shared(datastore, name, self.intake.settings.lock_wait());
+        let lock = lock.map_err(|error| {
+            DatastoreError::value("IMAGE/PATH", image.path().unwrap_or_default(), error)
+        })?;
+        let original = Original::of_datastore(&path, &image.format, policy)
             .map_err(|error| error.about_path(image))?;
-        Ok((original, lock))
+        Ok((original, Some(lock)))
     }
 }
 
 impl Original {
-    /// The image at `path` as its virtual machine sees it. Its format is what oned recorded when it
-    /// was registered: what is in a raw disk now, its guest has written.
-    fn open(path: &Path, format: &str, policy: Policy) -> Result<Self, DatastoreError> {
+    /// The image at `path` as its virtual machine sees it: with its backing files, if these are in the
+    /// same datastore.
+    fn of_datastore(path: &Path, format: &str, policy: Policy) -> Result<Self, DatastoreError> {
         let datastore = path.parent().unwrap_or(Path::new("/"));
         let snapshots = Snapshots::read(path, format, datastore)?;
         let active = snapshots.as_ref().map_or(path, Snapshots::active_file);
         let unopenable =
             |source: io::Error| -> DatastoreError { PathError::Unopenable { source }.into() };
         let file = open_inside(active, datastore).map_err(unopenable)?;
+        if recorded(format, &head_of(&file)?)? == Format::Qcow2 {
+            let header = Header::read(&file)?;
+            if header.backing_file.is_some() {
+                let chain = open_chain(active, datastore)?;
+                chain.verify()?;
+                check_size(header.size, policy.largest_disk)?;
+                let wanted = policy.driver.unwrap_or(Format::Qcow2);
+                return Ok(Self::Disk(Box::new(chain), wanted));
+            }
+        }
+        Self::alone(file, format, policy)
+    }
+
+    /// The image in `file`, which holds all its data itself.
+    fn alone(file: File, format: &str, policy: Policy) -> Result<Self, DatastoreError> {
         let head = head_of(&file)?;
-        let format = match format {
-            "" => match Content::of(&head) {
-                Content::Disk(format) => format,
-                _ => Format::Raw,
-            },
-            "qcow2" => Format::Qcow2,
-            "vmdk" => Format::Vmdk,
-            "vdi" => Format::Vdi,
-            "vhdx" => Format::Vhdx,
-            "vpc" => Format::Vhd,
-            _ => Format::Raw,
-        };
+        let format = recorded(format, &head)?;
         let wanted = match Content::of(&head) {
             Content::Luks if format == Format::Raw => Format::Raw,
             _ => policy.driver.unwrap_or(format),
         };
-        if format == Format::Qcow2 {
-            let header = Layer::open(file.try_clone().map_err(reading)?)?.header().clone();
-            if wanted == Format::Qcow2 && header.backing_file.is_none() {
-                return Ok(Self::Kept(file, format));
-            }
-            return Ok(Self::Disk(Box::new(open_chain(active, datastore)?), wanted));
-        }
         Ok(match format {
             _ if format == wanted => Self::Kept(file, format),
             Format::Raw => Self::Disk(Box::new(RawDisk::open(file).map_err(reading)?), wanted),
+            Format::Qcow2 => {
+                admit_whole(&file, format, policy.largest_disk)?;
+                let layer = Layer::open(file)?;
+                readable(layer.header())?;
+                Self::Disk(Box::new(Chain::new(vec![layer], None)), wanted)
+            }
             _ => Self::Foreign(file, format, wanted),
         })
     }
@@ -152,4 +153,22 @@ impl Original {
         };
         Ok(Outgoing { nature, bytes: Bytes::Disk(disk), digests: Pending::Nothing })
     }
+}
+
+/// The format of an image whose file begins with `head`, as oned recorded it when it was registered.
+fn recorded(format: &str, head: &[u8]) -> Result<Format, ImageRefusal> {
+    Ok(match format {
+        "qcow2" => Format::Qcow2,
+        "vmdk" => Format::Vmdk,
+        "vdi" => Format::Vdi,
+        "vhdx" => Format::Vhdx,
+        "vpc" => Format::Vhd,
+        "" => match Content::of(head) {
+            Content::Disk(format) => format,
+            Content::Luks | Content::Compressed(_) => Format::Raw,
+            Content::Refused(name) => return Err(ImageRefusal::Format(name)),
+            Content::Ambiguous(one, other) => return Err(ImageRefusal::Ambiguous(one, other)),
+        },
+        _ => Format::Raw,
+    })
 }

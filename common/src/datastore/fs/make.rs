@@ -4,6 +4,7 @@ use super::FileDatastore;
 use crate::command;
 use crate::datastore::DatastoreError;
 use crate::datastore::intake::DISKS;
+use crate::gate::image::check_size;
 use crate::image::raw::RawDisk;
 use crate::image::target::Target;
 use crate::image::{Format, ImageError, convert, qcow2};
@@ -43,6 +44,8 @@ impl FileDatastore {
         };
         let swap = image.format == "swap";
         let fs = self.intake.file_system(image, swap)?;
+        check_size(bytes, self.intake.settings.largest_disk()?)
+            .map_err(|error| DatastoreError::value("IMAGE/SIZE", size.to_string(), error))?;
         if format == Format::Qcow2 {
             qcow2::check_size(bytes)
                 .map_err(|error| DatastoreError::value("IMAGE/SIZE", size.to_string(), error))?;

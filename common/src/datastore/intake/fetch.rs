@@ -239,7 +239,7 @@ fn measure(
         Content::Compressed(compression) if policy.decompress => compression,
         Content::Compressed(_) => return Ok(length()?),
         _ if policy.plain_file && !head.is_empty() => return Ok(length()?),
-        _ => return image_size(&head, read_at, &|| Ok(length()?)),
+        _ => return image_size(&head, read_at, &|| Ok(length()?), policy),
     };
     let (mut inner, mut all) = decompressed_start(compression, &head);
     let mut head = head;
@@ -261,7 +261,7 @@ fn measure(
         return whole();
     }
     let head = &inner[..inner.len().min(probe::HEAD)];
-    image_size(head, &within(&inner), &whole)
+    image_size(head, &within(&inner), &whole, policy)
 }
 
 /// As [`measure_image`], where the length of the file may be unknown.
@@ -269,15 +269,17 @@ fn image_size(
     head: &[u8],
     read_at: ReadAt,
     length: &dyn Fn() -> Result<u64, Unmeasured>,
+    policy: Policy,
 ) -> Result<u64, Unmeasured> {
     let uncertain = std::cell::RefCell::new(None);
-    let measured = measure_image(head, read_at, || {
+    let length = || {
         length().map_err(|error| {
             let placeholder = ImageError::Read { offset: 0, source: io::ErrorKind::Other.into() };
             *uncertain.borrow_mut() = Some(error);
             placeholder.into()
         })
-    });
+    };
+    let measured = measure_image(head, read_at, length, policy.largest_disk);
     match uncertain.into_inner() {
         Some(error) => Err(error),
         None => Ok(measured?),

@@ -3,6 +3,7 @@
 use super::bytes::stream_head;
 use super::{Destination, Import, Intake, Origin, Policy, reading};
 use crate::datastore::DatastoreError;
+use crate::gate::image::admit_whole;
 use crate::image::Format;
 use crate::image::probe::Content;
 use crate::image::raw::RawDisk;
@@ -69,7 +70,7 @@ impl Import<'_> {
             let file = staged.file().try_clone().map_err(reading)?;
             return self.plain_file(file, &head);
         }
-        super::import::check_kept(staged.file(), format)?;
+        admit_whole(staged.file(), format, self.policy.largest_disk)?;
         self.destination.adopt(staged, format)?;
         Ok(format)
     }

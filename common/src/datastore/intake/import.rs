@@ -4,9 +4,8 @@ use super::bytes::{stream_head, within};
 use super::{Destination, Intake, Origin, Policy, head_of, reader_of, reading};
 use crate::command;
 use crate::datastore::DatastoreError;
-use crate::gate::image::{Admission, ImageRefusal, admit, readable, stands_alone};
-use crate::image::foreign;
-use crate::image::probe::Content;
+use crate::gate::image::{Admission, ImageRefusal, admit, admit_whole, check_trailer, readable};
+use crate::image::probe::{self, Content};
 use crate::image::qcow2::{Chain, Layer};
 use crate::image::raw::RawDisk;
 use crate::image::stream::{self, Limit};
@@ -17,11 +16,10 @@ use crate::source::Ahead;
 use crate::source::decompress::decompress;
 use crate::source::digest::Digests;
 use crate::source::measure::Whole;
+use crate::source::tail::Tail;
 use crate::staging::Staged;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::AsRawFd as _;
-use std::path::Path;
 
 impl Intake {
     /// Writes the image at `IMAGE/PATH` into `destination`; in which format that is.
@@ -130,7 +128,8 @@ impl<'d> Import<'d> {
 
     /// A file whose own bytes, which begin with `head`, are the image.
     pub(super) fn plain_file(&mut self, file: File, head: &[u8]) -> Result<Format, DatastoreError> {
-        let (admission, size) = admit(head, &reader_of(&file))?;
+        let largest = self.policy.largest_disk;
+        let (admission, _) = admit(head, &reader_of(&file), largest)?;
         let format = admission.format();
         let wanted = match admission {
             Admission::Luks => Format::Raw,
@@ -138,15 +137,28 @@ impl<'d> Import<'d> {
         };
         match format {
             _ if format == wanted => self.keep(file, format),
-            Format::Raw => self.write(&RawDisk::open(file).map_err(reading)?, wanted),
-            Format::Qcow2 => {
-                let layer = Layer::open(file)?;
-                readable(layer.header())?;
-                layer.verify()?;
-                self.write(&Chain::new(vec![layer], None), wanted)
+            Format::Raw => {
+                admit_whole(&file, format, largest)?;
+                self.write(&RawDisk::open(file).map_err(reading)?, wanted)
             }
-            _ => self.convert_foreign(&file, format, wanted, size.unwrap_or(0)),
+            Format::Qcow2 => self.convert_qcow2(file, wanted),
+            _ => {
+                let size = admit_whole(&file, format, largest)?;
+                self.convert_foreign(&file, format, wanted, size)
+            }
         }
+    }
+
+    /// A qcow2 image that stands alone, in another format.
+    pub(in crate::datastore) fn convert_qcow2(
+        &mut self,
+        file: File,
+        wanted: Format,
+    ) -> Result<Format, DatastoreError> {
+        admit_whole(&file, Format::Qcow2, self.policy.largest_disk)?;
+        let layer = Layer::open(file)?;
+        readable(layer.header())?;
+        self.write(&Chain::new(vec![layer], None), wanted)
     }
 
     /// A copy of an image that stays what it is. It is judged once more as it lies in the datastore:
@@ -160,7 +172,7 @@ impl<'d> Import<'d> {
         let begun = self.destination.begin(Format::Raw, Some(disk.virtual_size()))?;
         let kept = begun.target.file();
         convert(&disk, begun.target)?;
-        check_kept(kept, format)?;
+        admit_whole(kept, format, self.policy.largest_disk)?;
         Ok(format)
     }
 
@@ -175,25 +187,16 @@ impl<'d> Import<'d> {
         command::qemu_img()?;
         crate::progress::begin(0);
         let begun = self.destination.begin(wanted, Some(size))?;
-        // The child opens the very file that was judged, through a descriptor that it inherits.
-        let shared = nix::unistd::dup(file).map_err(|errno| reading(errno.into()))?;
-        let source = format!("/proc/self/fd/{}", shared.as_raw_fd());
         // Tables and headers of a qcow2 file come on top of its data.
         let largest = size + size / 64 + (64 << 20);
-        command::qemu_img_convert(
-            Path::new(&source),
-            format.name(),
-            begun.path,
-            wanted.name(),
-            largest,
-        )
-        .map_err(|error| match error {
-            error if error.is_out_of_space() => {
-                let source = io::ErrorKind::StorageFull.into();
-                ImageError::Write { offset: 0, source }.into()
-            }
-            error => DatastoreError::from(error),
-        })?;
+        command::qemu_img_convert(file, format.name(), begun.path, wanted.name(), largest)
+            .map_err(|error| match error {
+                error if error.is_out_of_space() => {
+                    let source = io::ErrorKind::StorageFull.into();
+                    ImageError::Write { offset: 0, source }.into()
+                }
+                error => DatastoreError::from(error),
+            })?;
         if wanted == Format::Raw && !self.sparse {
             begun.target.finish(size)?;
         }
@@ -226,33 +229,47 @@ impl<'d> Import<'d> {
         if head.is_empty() {
             return Err(ImageRefusal::Empty.into());
         }
-        let content = Content::of(&head);
-        let mut stream = io::Cursor::new(head.as_slice()).chain(stream);
+        let mut stream = Tail::new(io::Cursor::new(head.as_slice()).chain(stream), probe::TAIL);
         if self.policy.plain_file {
-            return self.write_stream(&mut stream, Format::Raw, None);
+            return self.write_stream(&mut stream, Format::Raw, Some(self.limit(0)));
         }
-        if let Content::Disk(format) = content
+        if let Content::Disk(format) = Content::of(&head)
             && format != Format::Raw
         {
             // What is converted is needed whole; what is kept can be judged whole.
-            let staged = self.staged(&mut stream, None)?;
+            let staged = self.staged(&mut stream, Some(self.limit(AROUND_A_DISK)))?;
             if self.policy.driver.is_some_and(|wanted| wanted != format) {
                 let file = staged.file().try_clone().map_err(reading)?;
                 return self.plain_file(file, &head);
             }
-            check_kept(staged.file(), format)?;
+            admit_whole(staged.file(), format, self.policy.largest_disk)?;
             self.destination.adopt(staged, format)?;
             return Ok(format);
         }
-        let (admission, _) = admit(&head, &within(&head))?;
-        let (format, limit) = match admission {
-            Admission::Disk(Format::Raw) => {
-                (self.policy.driver.unwrap_or(Format::Raw), self.size.and_then(stated_limit))
-            }
-            Admission::Luks => (Format::Raw, None),
-            Admission::Disk(format) => (format, None),
+        let (format, limit) = match admit(&head, &within(&head), self.policy.largest_disk)?.0 {
+            Admission::Luks => (Format::Raw, self.limit(AROUND_A_DISK)),
+            Admission::Disk(format) => (self.policy.driver.unwrap_or(format), self.limit(0)),
         };
-        self.write_stream(&mut stream, format, limit)
+        let format = self.write_stream(&mut stream, format, Some(limit))?;
+        check_trailer(stream.last())?;
+        Ok(format)
+    }
+
+    /// How long the stream of an image may be whose file holds `around` bytes, and a sixteenth of its disk,
+    /// besides the disk: as long as `stat` said, and the MiB that this was rounded up by.
+    fn limit(&self, around: u64) -> Limit {
+        let stated = self.size.filter(|size| size.0 > 0).and_then(Mebibytes::bytes);
+        let table = |disk: u64| if around > 0 { disk / 16 } else { 0 };
+        match stated {
+            Some(disk) => Limit {
+                bytes: disk.saturating_add(table(disk) + around).saturating_add(1 << 20),
+                why: "which is more than IMAGE/SIZE says; register it with its real SIZE",
+            },
+            None => Limit {
+                bytes: self.policy.largest_disk.saturating_add(around),
+                why: "which is more than MAX_VIRTUAL_SIZE in datastore.conf allows; make it smaller, or have the administrator raise that",
+            },
+        }
     }
 
     /// Writes the bytes of a raw disk into an image of `format`.
@@ -292,27 +309,5 @@ impl<'d> Import<'d> {
     }
 }
 
-/// An image that was copied as it is must be what it was taken for.
-pub(super) fn check_kept(file: &File, format: Format) -> Result<(), DatastoreError> {
-    match format {
-        Format::Raw => {}
-        Format::Qcow2 => {
-            let layer = Layer::open(file.try_clone().map_err(reading)?)?;
-            stands_alone(layer.header())?;
-            layer.verify()?;
-        }
-        _ => {
-            foreign::virtual_size(format, &reader_of(file))?;
-        }
-    }
-    Ok(())
-}
-
-/// A raw image may be as large as `stat` said that it is, and the MiB that this was rounded up by.
-fn stated_limit(size: Mebibytes) -> Option<Limit> {
-    let bytes = Mebibytes(size.0.checked_add(1)?).bytes()?;
-    (size.0 > 0).then_some(Limit {
-        bytes,
-        why: "which is more than IMAGE/SIZE says; register it with its real SIZE",
-    })
-}
+/// What a file may hold besides the data of its disk, bytes: headers, keys, snapshots.
+const AROUND_A_DISK: u64 = 64 << 20;

@@ -3,7 +3,8 @@
 use super::bytes::within;
 use super::{Intake, Policy, head_of, reader_of, reading};
 use crate::datastore::DatastoreError;
-use crate::gate::image::{Admission, admit};
+use crate::gate::found::disk_usage;
+use crate::gate::image::{Admission, admit, check_size};
 use crate::gate::path::Kind;
 use crate::image::ImageError;
 use crate::image::foreign::{self, luks_payload};
@@ -14,7 +15,6 @@ use crate::source::location::Location;
 use crate::source::measure::{Whole, decompressed_length};
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::path::Path;
 
 /// How much of a compressed image is decompressed to find its size in its header, bytes: the metadata
 /// of vhdx, which lie furthest from the start, are within.
@@ -29,7 +29,7 @@ impl Intake {
                 let admitted = self.admit_path(image, &path, &[Kind::File, Kind::Directory])?;
                 match admitted.kind {
                     Kind::Directory => {
-                        disk_usage(&admitted.real_path).map_err(|error| reading(error).into())
+                        disk_usage(&admitted.file).map_err(|error| reading(error).into())
                     }
                     _ => match (measure_file(&admitted.file, policy), stated_size(image)) {
                         (Err(error), Some(stated)) if took_too_long(&error) => Ok(stated),
@@ -71,52 +71,28 @@ fn measure_file(file: &File, policy: Policy) -> Result<u64, DatastoreError> {
                 return all();
             }
             let head = &inner[..inner.len().min(probe::HEAD)];
-            measure_image(head, &within(&inner), all)
+            measure_image(head, &within(&inner), all, policy.largest_disk)
         }
         Content::Compressed(_) => Ok(length),
         _ if policy.plain_file && length > 0 => Ok(length),
-        _ => measure_image(&head, &reader_of(file), || Ok(length)),
+        _ => measure_image(&head, &reader_of(file), || Ok(length), policy.largest_disk),
     }
 }
 
-/// Size of the disk whose file begins with `head` and has `length` bytes in all.
+/// Size of the disk whose file begins with `head` and has `length` bytes in all; at most `largest` bytes.
 pub(super) fn measure_image(
     head: &[u8],
     read_at: foreign::ReadAt,
     length: impl Fn() -> Result<u64, DatastoreError>,
+    largest: u64,
 ) -> Result<u64, DatastoreError> {
-    match admit(head, read_at)? {
+    match admit(head, read_at, largest)? {
         (_, Some(size)) => Ok(size),
         (Admission::Luks, None) => Ok(luks_payload(length()?, read_at)?),
-        (Admission::Disk(_), None) => length(),
-    }
-}
-
-/// Bytes that a directory takes on disk, with all that is in it, as `du(1)` counts.
-pub(in crate::datastore) fn disk_usage(directory: &Path) -> io::Result<u64> {
-    use std::collections::HashSet;
-    use std::os::unix::fs::MetadataExt as _;
-    let mut linked = HashSet::new();
-    let mut waiting = vec![directory.to_owned()];
-    let mut blocks = std::fs::symlink_metadata(directory)?.blocks();
-    while let Some(directory) = waiting.pop() {
-        for entry in std::fs::read_dir(&directory)? {
-            let entry = entry?;
-            let metadata = match entry.metadata() {
-                // Others may be at work in it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                metadata => metadata?,
-            };
-            if metadata.nlink() == 1
-                || metadata.is_dir()
-                || linked.insert((metadata.dev(), metadata.ino()))
-            {
-                blocks += metadata.blocks();
-            }
-            if metadata.is_dir() {
-                waiting.push(entry.path());
-            }
+        (Admission::Disk(_), None) => {
+            let size = length()?;
+            check_size(size, largest)?;
+            Ok(size)
         }
     }
-    Ok(blocks * 512)
 }

@@ -19,7 +19,6 @@ pub(super) use bytes::{head_of, reader_of, reading};
 pub(super) use destination::{Begun, Destination};
 pub(super) use fetch::Origin;
 pub(super) use import::Import;
-pub(super) use measure::disk_usage;
 use std::path::Path;
 
 /// What every kind of datastore that takes images in knows of its message and its machine.
@@ -39,6 +38,8 @@ pub(super) struct Policy {
     pub(super) decompress: bool,
     /// A kernel or a context file: bytes without a meaning.
     pub(super) plain_file: bool,
+    /// Largest disk that an image may have, bytes.
+    pub(super) largest_disk: u64,
 }
 
 /// Types of images that a virtual machine writes to.
@@ -77,6 +78,7 @@ impl Intake {
             driver: driver.filter(|_| converts),
             decompress: !attributes.no_decompress,
             plain_file,
+            largest_disk: self.settings.largest_disk()?,
         })
     }
 

@@ -75,6 +75,7 @@ impl Datastore for LvmDatastore {
             driver: Some(Format::Raw),
             decompress: !self.intake.attributes.no_decompress,
             plain_file: false,
+            largest_disk: self.intake.settings.largest_disk()?,
         };
         let mut new = self.new_volume(&name, image);
         self.intake

@@ -18,6 +18,14 @@ impl Chain {
         Self { layers, raw_base }
     }
 
+    /// As [`Layer::verify`], of every qcow2 file of the chain.
+    ///
+    /// # Errors
+    /// As [`Layer::verify`].
+    pub fn verify(&self) -> Result<(), ImageError> {
+        self.layers.iter().try_for_each(Layer::verify)
+    }
+
     /// Where `position` is, and for how many bytes (up to `end`) that holds.
     fn locate(&self, depth: usize, position: u64, end: u64) -> Result<Extent<'_>, ImageError> {
         let zero = Extent { start: position, length: end - position, content: Content::Zero };

@@ -14,12 +14,14 @@ const LARGEST_L1: u64 = 32 << 20;
 const LARGEST_REFCOUNT_TABLE: u64 = 8 << 20;
 /// Most internal snapshots that QEMU accepts.
 const MOST_INTERNAL_SNAPSHOTS: u32 = 65536;
-/// Largest disk that is accepted, bytes: what the largest L1 table describes at 2 MiB clusters is
-/// far more than any file system holds.
-pub const LARGEST_DISK: u64 = 64 << 40;
+/// Largest disk that an image is made for, bytes: what the largest L1 table describes with clusters of
+/// 64 KiB.
+pub const LARGEST_DISK: u64 = (LARGEST_L1 / 8) << 29;
 
 const EXTENSION_BACKING_FORMAT: u32 = 0xe279_2aca;
 const EXTENSION_DATA_FILE_NAME: u32 = 0x4441_5441;
+const EXTENSION_ENCRYPTION_HEADER: u32 = 0x0537_be77;
+const EXTENSION_BITMAPS: u32 = 0x2385_2875;
 
 const INCOMPATIBLE_CORRUPT: u64 = 1 << 1;
 const INCOMPATIBLE_DATA_FILE: u64 = 1 << 2;
@@ -27,6 +29,9 @@ const INCOMPATIBLE_COMPRESSION: u64 = 1 << 3;
 const INCOMPATIBLE_EXTENDED_L2: u64 = 1 << 4;
 /// Bits 0 (dirty: reference counts may be off, which reading does not need) to 4.
 const INCOMPATIBLE_KNOWN: u64 = 0b1_1111;
+
+const AUTOCLEAR_BITMAPS: u64 = 1 << 0;
+const AUTOCLEAR_RAW_DATA_FILE: u64 = 1 << 1;
 
 /// How the compressed clusters of an image are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,10 +78,14 @@ pub struct Header {
     pub l1_entries: u64,
     /// Offset of the L1 table, bytes.
     pub l1_offset: u64,
-    /// Offset of the reference count table, bytes.
-    pub refcount_table_offset: u64,
+    /// Offset of the reference count table, bytes, and its length in clusters.
+    pub refcount_table: (u64, u64),
     /// Offset of the table of internal snapshots, bytes, and their number.
     pub internal_snapshots: (u64, u32),
+    /// Offset and length of the directory of bitmaps, bytes, where there are any.
+    pub bitmaps: Option<(u64, u64)>,
+    /// Offset and length of the LUKS header, bytes, where the image is encrypted with that.
+    pub encryption_header: Option<(u64, u64)>,
 }
 
 fn corrupt(what: impl Into<String>) -> ImageError {
@@ -127,7 +136,9 @@ impl Header {
         }
         let version = be32(head, 4);
         if version != 2 && version != 3 {
-            return Err(unsupported(format!("has version {version}, not 2 or 3")));
+            return Err(unsupported(format!(
+                "has version {version}, not 2 or 3; convert it with `qemu-img convert -O qcow2` first"
+            )));
         }
         if version == 3 && head.len() < 104 {
             return Err(corrupt("its header is cut off"));
@@ -163,10 +174,8 @@ impl Header {
             }
         };
         let size = be64(head, 24);
-        if size > LARGEST_DISK {
-            return Err(unsupported(format!(
-                "claims a virtual size of {size} bytes; at most {LARGEST_DISK} (64 TiB) are accepted"
-            )));
+        if i64::try_from(size).is_err() {
+            return Err(corrupt(format!("it claims a virtual size of {size} bytes")));
         }
         let l1_entries = u64::from(be32(head, 36));
         let l1_offset = be64(head, 40);
@@ -180,49 +189,66 @@ impl Header {
         if !l1_offset.is_multiple_of(cluster_size) || i64::try_from(l1_offset).is_err() {
             return Err(corrupt(format!("its L1 table lies at byte {l1_offset}")));
         }
-        let refcount_table_offset = be64(head, 48);
-        if !refcount_table_offset.is_multiple_of(cluster_size) {
-            return Err(corrupt(format!(
-                "its reference count table lies at byte {refcount_table_offset}"
-            )));
-        }
-        let refcount_bytes = u64::from(be32(head, 56)) * cluster_size;
-        if refcount_bytes == 0 || refcount_bytes > LARGEST_REFCOUNT_TABLE {
-            return Err(corrupt(format!("its reference count table has {refcount_bytes} bytes")));
-        }
-        let (snapshots, snapshot_count) = (be64(head, 64), be32(head, 60));
-        if snapshot_count > MOST_INTERNAL_SNAPSHOTS
-            || (snapshot_count > 0 && !snapshots.is_multiple_of(cluster_size))
-        {
-            return Err(corrupt("its table of internal snapshots is not valid"));
-        }
+        let refcount_table = refcount_table(head, cluster_size)?;
+        let internal_snapshots = internal_snapshots(head, cluster_size)?;
         let encryption = match be32(head, 32) {
             0 => Encryption::None,
             1 => Encryption::Aes,
             2 => Encryption::Luks,
             other => {
-                return Err(unsupported(format!("is encrypted by the unknown method {other}")));
+                return Err(unsupported(format!(
+                    "is encrypted by the unknown method {other}; decrypt it with the program that made it first"
+                )));
             }
         };
         let backing_file = backing_name(head, cluster_size, &read_at)?;
-        let (backing_format, named_data_file) =
-            extensions(u64::from(header_length), head, cluster_size, &read_at)?;
+        let extensions = Extensions::read(u64::from(header_length), head, cluster_size, &read_at)?;
+        let autoclear = if version == 3 { be64(head, 88) } else { 0 };
+        let data_file =
+            incompatible & INCOMPATIBLE_DATA_FILE != 0 || autoclear & AUTOCLEAR_RAW_DATA_FILE != 0;
+        if (encryption == Encryption::Luks) != extensions.encryption_header.is_some() {
+            return Err(corrupt("it has a LUKS header but no encryption, or the other way round"));
+        }
         Ok(Self {
             version,
             cluster_bits,
             size,
             encryption,
             backing_file,
-            backing_format,
-            has_data_file: named_data_file || incompatible & INCOMPATIBLE_DATA_FILE != 0,
+            backing_format: extensions.backing_format,
+            has_data_file: data_file || extensions.names_data_file,
             compression,
             extended_l2,
             l1_entries,
             l1_offset,
-            refcount_table_offset,
-            internal_snapshots: (snapshots, snapshot_count),
+            refcount_table,
+            internal_snapshots,
+            bitmaps: extensions.bitmaps.filter(|_| autoclear & AUTOCLEAR_BITMAPS != 0),
+            encryption_header: extensions.encryption_header,
         })
     }
+}
+
+/// Offset in bytes and length in clusters of the refcount table.
+fn refcount_table(head: &[u8], cluster_size: u64) -> Result<(u64, u64), ImageError> {
+    let (offset, clusters) = (be64(head, 48), u64::from(be32(head, 56)));
+    if !offset.is_multiple_of(cluster_size) {
+        return Err(corrupt(format!("its reference count table lies at byte {offset}")));
+    }
+    let bytes = clusters * cluster_size;
+    if bytes == 0 || bytes > LARGEST_REFCOUNT_TABLE {
+        return Err(corrupt(format!("its reference count table has {bytes} bytes")));
+    }
+    Ok((offset, clusters))
+}
+
+/// Offset in bytes of the table of internal snapshots, and their number.
+fn internal_snapshots(head: &[u8], cluster_size: u64) -> Result<(u64, u32), ImageError> {
+    let (offset, count) = (be64(head, 64), be32(head, 60));
+    if count > MOST_INTERNAL_SNAPSHOTS || (count > 0 && !offset.is_multiple_of(cluster_size)) {
+        return Err(corrupt("its table of internal snapshots is not valid"));
+    }
+    Ok((offset, count))
 }
 
 fn check_features(incompatible: u64) -> Result<(), ImageError> {
@@ -251,10 +277,12 @@ fn backing_name(
         return Err(corrupt("the name of its backing file lies outside the header"));
     }
     // Some writers of version 2 leave an offset with no name.
-    if length == 0 {
+    if length == 0 && be32(head, 4) == 2 {
         return Ok(None);
     }
-    if length > LONGEST_BACKING_NAME || offset > cluster_size - u64::from(length).min(cluster_size)
+    if length == 0
+        || length > LONGEST_BACKING_NAME
+        || offset > cluster_size - u64::from(length).min(cluster_size)
     {
         return Err(corrupt("the name of its backing file lies outside the header"));
     }
@@ -263,49 +291,83 @@ fn backing_name(
     Ok(Some(name))
 }
 
-/// The backing format, and whether an external data file is named, out of the header extensions.
-fn extensions(
-    start: u64,
-    head: &[u8],
-    cluster_size: u64,
-    read_at: &impl Fn(u64, &mut [u8]) -> Result<(), ImageError>,
-) -> Result<(Option<Vec<u8>>, bool), ImageError> {
-    let (mut format, mut data_file) = (None, false);
-    // Extensions end where the name of the backing file begins, or with the cluster.
-    let end = match be64(head, 8) {
-        0 => cluster_size,
-        name => name.min(cluster_size),
-    };
-    let mut offset = start;
-    while offset + 8 <= end {
-        let mut field = [0; 8];
-        // A version 2 file may be shorter than its first cluster.
-        if read_at(offset, &mut field).is_err() {
-            break;
+/// What the header extensions say.
+#[derive(Debug, Default)]
+struct Extensions {
+    backing_format: Option<Vec<u8>>,
+    names_data_file: bool,
+    bitmaps: Option<(u64, u64)>,
+    encryption_header: Option<(u64, u64)>,
+}
+
+impl Extensions {
+    fn read(
+        start: u64,
+        head: &[u8],
+        cluster_size: u64,
+        read_at: &impl Fn(u64, &mut [u8]) -> Result<(), ImageError>,
+    ) -> Result<Self, ImageError> {
+        let mut extensions = Self::default();
+        // Extensions end where the name of the backing file begins, or with the cluster.
+        let end = match be64(head, 8) {
+            0 => cluster_size,
+            name => name.min(cluster_size),
+        };
+        let mut offset = start;
+        while offset < end {
+            let mut field = [0; 8];
+            // A version 2 file may be shorter than its first cluster.
+            if read_at(offset, &mut field).is_err() {
+                break;
+            }
+            let (kind, length) = (be32(&field, 0), u64::from(be32(&field, 4)));
+            offset += 8;
+            // QEMU wants to see the length of the one that ends them, too.
+            if offset > end || length > end - offset {
+                return Err(corrupt("a header extension is longer than the header"));
+            }
+            if kind == 0 {
+                break;
+            }
+            extensions.note(kind, length, |buffer| read_at(offset, buffer))?;
+            offset += length.next_multiple_of(8);
         }
-        let (kind, length) = (be32(&field, 0), u64::from(be32(&field, 4)));
-        // QEMU wants to see that of the one that ends them, too.
-        if length > end - offset - 8 {
-            return Err(corrupt("a header extension is longer than the header"));
-        }
-        if kind == 0 {
-            break;
-        }
-        match kind {
-            EXTENSION_BACKING_FORMAT if length >= 16 => {
+        Ok(extensions)
+    }
+
+    fn note(
+        &mut self,
+        kind: u32,
+        length: u64,
+        content: impl Fn(&mut [u8]) -> Result<(), ImageError>,
+    ) -> Result<(), ImageError> {
+        match (kind, length) {
+            (EXTENSION_BACKING_FORMAT, 0..16) => {
+                let mut name = vec![0; length as usize];
+                content(&mut name)?;
+                self.backing_format = Some(name);
+            }
+            (EXTENSION_BACKING_FORMAT, _) => {
                 return Err(corrupt("the format of its backing file is too long"));
             }
-            EXTENSION_BACKING_FORMAT => {
-                let mut name = vec![0; length as usize];
-                read_at(offset + 8, &mut name)?;
-                format = Some(name);
+            (EXTENSION_DATA_FILE_NAME, _) => self.names_data_file = true,
+            (EXTENSION_ENCRYPTION_HEADER, 16) => {
+                let mut place = [0; 16];
+                content(&mut place)?;
+                self.encryption_header = Some((be64(&place, 0), be64(&place, 8)));
             }
-            EXTENSION_DATA_FILE_NAME => data_file = true,
+            (EXTENSION_BITMAPS, 24) => {
+                let mut place = [0; 24];
+                content(&mut place)?;
+                self.bitmaps = Some((be64(&place, 16), be64(&place, 8)));
+            }
+            (EXTENSION_ENCRYPTION_HEADER | EXTENSION_BITMAPS, _) => {
+                return Err(corrupt("a header extension has a wrong length"));
+            }
             _ => {}
         }
-        offset += 8 + length.next_multiple_of(8);
+        Ok(())
     }
-    Ok((format, data_file))
 }
 
 /// Fields that mean nothing here but something to QEMU, which would refuse the image or see another disk.

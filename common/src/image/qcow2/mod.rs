@@ -9,6 +9,7 @@ mod header;
 mod layer;
 mod overlay;
 mod rename;
+mod tables;
 mod writer;
 
 pub use chain::Chain;
@@ -17,6 +18,11 @@ pub use layer::{Layer, Mapping};
 pub use overlay::overlay;
 pub use rename::rename_backing_file;
 pub use writer::{CLUSTER, Writer, check_size};
+
+/// The big-endian number of 16 bits at `offset`; 0 past the end.
+fn be16(bytes: &[u8], offset: usize) -> u16 {
+    bytes.get(offset..offset + 2).and_then(|b| b.try_into().ok()).map_or(0, u16::from_be_bytes)
+}
 
 /// The big-endian number of 32 bits at `offset`; 0 past the end.
 fn be32(bytes: &[u8], offset: usize) -> u32 {
