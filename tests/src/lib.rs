@@ -29,6 +29,7 @@ mod cloud;
 mod contents;
 mod device;
 pub mod faults;
+pub mod hostile;
 mod images;
 pub mod layouts;
 mod listing;

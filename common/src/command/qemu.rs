@@ -94,7 +94,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
         let secret = path("secret");
-        std::fs::write(&secret, [b's'; 1 << 20]).unwrap();
+        std::fs::write(&secret, vec![b's'; 1 << 20]).unwrap();
         let extent = |name: &Path| format!("RW 2048 FLAT \"{}\" 0\n", name.display());
         let descriptor = "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\n\
                           createType=\"monolithicFlat\"\n";

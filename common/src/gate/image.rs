@@ -64,7 +64,7 @@ pub enum ImageRefusal {
     },
     /// A chain that leaves the datastore.
     #[error(
-        "has the backing file {name}, which is not in this datastore ({datastore}): refused, since only files of the datastore are read together with an image"
+        "has the backing file {name}, which is not in this datastore ({datastore}), and only files of the datastore are read together with an image: flatten it with `qemu-img convert -O qcow2` where that file is"
     )]
     OutsideDatastore {
         /// The name.
@@ -73,7 +73,9 @@ pub enum ImageRefusal {
         datastore: PathBuf,
     },
     /// A chain that can't be followed.
-    #[error("has the backing file {name}, which can't be used: {reason}")]
+    #[error(
+        "has the backing file {name}, which can't be used: {reason}; put that file back, or flatten it where that file is"
+    )]
     BrokenChain {
         /// The name.
         name: String,
