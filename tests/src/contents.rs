@@ -11,7 +11,12 @@ enum Entry {
     Directory,
     Link(PathBuf),
     File(Vec<u8>),
+    /// A file of so many bytes, which are too many to keep.
+    Large(u64),
 }
+
+/// Larger files are known by their size alone, and can't be restored.
+const LARGE: u64 = 80 << 20;
 
 /// The names, links and bytes in a directory; nothing of owners and times.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,6 +44,7 @@ impl Contents {
                 Entry::File(bytes) => (1, fingerprint(bytes)).hash(&mut hasher),
                 Entry::Link(target) => (2, target).hash(&mut hasher),
                 Entry::Directory => 3.hash(&mut hasher),
+                Entry::Large(size) => (4, size).hash(&mut hasher),
             }
         }
         hasher.finish()
@@ -74,6 +80,7 @@ impl Contents {
                 Entry::Directory => fs::create_dir(path).unwrap(),
                 Entry::Link(target) => symlink(target, path).unwrap(),
                 Entry::File(bytes) => write_sparse(&path, bytes),
+                Entry::Large(_) => panic!("{} is too large to be restored", path.display()),
             }
         }
     }
@@ -117,6 +124,8 @@ fn collect(directory: &Path, prefix: &str, entries: &mut BTreeMap<String, Entry>
         } else if kind.is_dir() {
             collect(&path, &format!("{name}/"), entries);
             Entry::Directory
+        } else if child.metadata().is_ok_and(|metadata| metadata.len() > LARGE) {
+            Entry::Large(child.metadata().unwrap().len())
         } else {
             Entry::File(fs::read(&path).unwrap())
         };

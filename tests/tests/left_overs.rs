@@ -149,7 +149,7 @@ fn programs_that_a_driver_runs_are_stopped_with_it() {
     cloud.datastore_conf("FS_OPTS_ext4=\"-E lazy_itable_init=0,lazy_journal_init=0,nodiscard\"\n");
     let disk = cloud.file("disk.img", pattern(1, 48 * MIB as usize));
     let vmdk = cloud.converted(&disk, "disk.vmdk", "vmdk", "");
-    for call in [cloud.mkfs("raw", "8192").set("IMAGE/FS", "ext4"), cloud.cp(&vmdk).driver("qcow2")]
+    for call in [cloud.mkfs("raw", "2048").set("IMAGE/FS", "ext4"), cloud.cp(&vmdk).driver("qcow2")]
     {
         let length = duration(&call);
         fs::remove_dir_all(cloud.datastore()).unwrap();
@@ -186,7 +186,7 @@ fn a_download_that_never_ends_is_stopped() {
 fn a_killed_driver_takes_its_programs_with_it_and_the_next_call_sweeps() {
     let cloud = Cloud::new();
     cloud.datastore_conf("FS_OPTS_ext4=\"-E lazy_itable_init=0,lazy_journal_init=0,nodiscard\"\n");
-    let call = cloud.mkfs("raw", "8192").set("IMAGE/FS", "ext4");
+    let call = cloud.mkfs("raw", "2048").set("IMAGE/FS", "ext4");
     let length = duration(&call);
     let start = Contents::of(&cloud.datastore());
     let mut left = 0;

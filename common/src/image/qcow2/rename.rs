@@ -25,7 +25,9 @@ pub fn rename_backing_file(file: &File, name: &[u8]) -> Result<(), ImageError> {
     read_up_to(file, &mut head, 0).map_err(ImageError::reading(0))?;
     let start = cluster.checked_sub(name.len()).ok_or_else(no_room)? / 8 * 8;
     let free = head.get(start..).unwrap_or_default();
-    if free.len() < name.len() || free.iter().any(|&byte| byte != 0) {
+    // Whoever was killed before it let the field point there has left the name.
+    let begun = free.starts_with(name);
+    if free.len() < name.len() || (!begun && free.iter().any(|&byte| byte != 0)) {
         return Err(no_room());
     }
     let mut field = [0; 12];
