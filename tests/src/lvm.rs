@@ -5,6 +5,9 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 /// Programs of LVM that drivers call.
 const PROGRAMS: [&str; 6] = ["lvcreate", "lvremove", "lvchange", "lvextend", "lvs", "vgdisplay"];
@@ -201,6 +204,17 @@ impl Lvm {
     pub fn calls(&self) -> Vec<String> {
         let text = fs::read_to_string(CALLS).unwrap_or_default();
         text.lines().map(str::to_owned).collect()
+    }
+
+    /// Waits until no program of LVM runs any more: one that a killed driver has started goes on.
+    pub fn settle(&self) {
+        let running = || {
+            let found = Command::new("pgrep").args(["-x", &PROGRAMS.join("|")]).output().unwrap();
+            found.status.success()
+        };
+        while running() {
+            thread::sleep(Duration::from_millis(100));
+        }
     }
 
     /// Ends watching.

@@ -153,6 +153,51 @@ fn a_clone_holds_what_the_original_holds() {
 
 #[test]
 #[ignore = "runs in the virtual machine"]
+fn of_a_large_thin_volume_only_what_its_pool_has_allocated_is_read() {
+    let lvm = Lvm::new();
+    let size = 1024 * MIB;
+    persistent(lvm.mkfs(1, "raw", 1024)).run().succeeds();
+    let places = [0, 300 * MIB + 4096, size - 512];
+    for (number, place) in (1..).zip(places) {
+        lvm.write("img-one-1", &[number; 512], place);
+    }
+    // A picture of the pool that a killed driver has left shows what was there then.
+    lvm.with_device("img-one-1", |_| {
+        let pool = "vg--one--104-img--one--1--pool-tpool";
+        run("dmsetup", ["message", pool, "0", "reserve_metadata_snap"]);
+    });
+    lvm.write("img-one-1", &[9; 512], 700 * MIB);
+    let reads = |persistent: u8| {
+        let trace = lvm.cloud.root().join("trace");
+        let arguments = ["strace", "-f", "-qq", "-e", "trace=pread64", "-o"];
+        lvm.clone_of(2, "vg-one-104/img-one-1")
+            .set_escaped("IMAGE/PERSISTENT", persistent.to_string())
+            .under(arguments.into_iter().chain([trace.to_str().unwrap()]))
+            .run()
+            .succeeds();
+        let text = fs::read_to_string(trace).unwrap();
+        let count = |line: &str| -> Option<u64> { line.rsplit_once("= ")?.1.parse().ok() };
+        text.lines().filter_map(count).sum::<u64>()
+    };
+    for persistent in [0, 1] {
+        let bytes = reads(persistent);
+        assert!(bytes < 2 * MIB, "{bytes} bytes were read");
+        lvm.with_device("img-one-2", |device| {
+            use std::os::unix::fs::FileExt;
+            let file = fs::File::open(device).unwrap();
+            let mut sector = [0; 512];
+            for (number, place) in (1..).zip(places).chain([(9, 700 * MIB), (0, 699 * MIB)]) {
+                file.read_exact_at(&mut sector, place).unwrap();
+                assert_eq!(sector, [number; 512], "at {place}");
+            }
+        });
+        lvm.on_image("rm", 2).run().succeeds();
+        lvm.is_at_rest();
+    }
+}
+
+#[test]
+#[ignore = "runs in the virtual machine"]
 fn what_is_no_image_is_not_cloned() {
     let lvm = Lvm::new();
     run("lvcreate", ["-q", "-L", "4M", "-an", "-Zn", "-n", "root", "vg-one-104"]);

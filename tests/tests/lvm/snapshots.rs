@@ -103,9 +103,8 @@ fn a_driver_that_is_killed_between_two_steps_leaves_the_old_or_the_new_image() {
             lvm.watch(&after);
             let killed = lvm.snap(action, 1, 0).run();
             assert_eq!(killed.status.code(), None, "{action} {step}");
-            // Its last program runs to its end.
-            run("sleep", ["1.5"]);
             lvm.unwatch();
+            lvm.settle();
             lvm.call("monitor", 0).run().succeeds();
             let begin = begin_of(&lvm, "img-one-1");
             assert!([[9, 77], [0, 77]].contains(&begin), "{action} {step}: {begin:?}");

@@ -2,6 +2,7 @@
 
 use ferrostore_tests::{Lvm, MIB, persistent, run};
 use std::fs::{self, File};
+use std::os::unix::fs::chown;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
@@ -55,6 +56,9 @@ fn oneadmin_needs_no_more_than_opennebulas_sudoers_file() {
     run("useradd", ["-u", "9869", "-G", "disk", "oneadmin"]);
     let me = 9869;
     lvm.cloud.hand_over_to(me);
+    // As OpenNebula's package makes it.
+    fs::create_dir_all("/var/lock/one").unwrap();
+    chown("/var/lock/one", Some(me), Some(me)).unwrap();
     let disk = lvm.cloud.raw("disk.img", 3 * MIB);
     lvm.cp(1, &disk).as_user(me).run().fails().naming("DATASTORE/ID").saying("sudo");
     let programs = ["lvcreate", "lvremove", "lvs", "vgdisplay", "lvchange", "lvscan", "lvextend"];
@@ -97,8 +101,8 @@ fn what_a_killed_driver_leaves_is_swept_by_the_next_one() {
             lvm.watch(&format!("[ $count != {step} ] || kill -9 $driver"));
             let killed = call().run();
             assert_eq!(killed.status.code(), None, "{name} {step}");
-            run("sleep", ["1.5"]);
             lvm.unwatch();
+            lvm.settle();
             lvm.call("monitor", 0).run().succeeds();
             let names = lvm.names();
             let whole = names.iter().any(|name| name == "img-one-2");
