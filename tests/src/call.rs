@@ -74,6 +74,7 @@ pub struct Call<'cloud> {
     input: Option<Vec<u8>>,
     environment: Vec<(String, OsString)>,
     user: Option<u32>,
+    member: Option<String>,
     wrapper: Vec<OsString>,
     listing: bool,
     /// The datastore's directory, where it is.
@@ -93,6 +94,7 @@ impl<'cloud> Call<'cloud> {
             input: None,
             environment: Vec::new(),
             user: None,
+            member: None,
             wrapper: Vec::new(),
             listing: true,
             directory: cloud.datastore(),
@@ -192,6 +194,12 @@ impl<'cloud> Call<'cloud> {
         self
     }
 
+    /// Runs the driver as another user, by name, with all the groups of that user.
+    pub fn as_member(mut self, user: &str) -> Self {
+        self.member = Some(user.to_owned());
+        self
+    }
+
     /// Runs the driver under another program (`strace`, `prlimit`): its name and arguments.
     pub fn under<S: Into<OsString>>(mut self, wrapper: impl IntoIterator<Item = S>) -> Self {
         self.wrapper = wrapper.into_iter().map(Into::into).collect();
@@ -278,12 +286,21 @@ impl<'cloud> Call<'cloud> {
 
     fn prepare(&self) -> (Command, Option<Vec<u8>>) {
         let driver = match self.user {
+            None if self.member.is_some() => self.copy_for_anyone(),
             None if self.stripped => stripped(&self.action),
             None => executable(&self.action),
             Some(_) => self.copy_for_anyone(),
         };
         let mut command = match self.wrapper.split_first() {
-            None => Command::new(driver),
+            None => match &self.member {
+                None => Command::new(driver),
+                Some(user) => {
+                    let mut command = Command::new("setpriv");
+                    let ids = ["--reuid", "--regid"].map(|id| format!("{id}={user}"));
+                    command.args(ids).arg("--init-groups").arg(driver);
+                    command
+                }
+            },
             Some((program, arguments)) => {
                 let mut command = Command::new(program);
                 command.args(arguments).arg(driver);

@@ -19,11 +19,14 @@ use crate::staging::interrupt;
 use crate::sys::{self, ChildLimits};
 pub use filesystem::{mkfs, mkfs_on_device, mkswap};
 pub use mount::mount_nfs;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 pub use output::Output;
 pub use qemu::{qemu_img, qemu_img_convert};
 pub use remote::{Part, downloader, ssh_file};
 pub use session::{Session, ssh_script};
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -166,13 +169,28 @@ fn run<A: AsRef<OsStr>>(
 }
 
 /// Runs a program that must come to its end whatever becomes of the driver: no signal to the driver or
-/// its group, nor the driver's death, reaches it.
+/// its group, nor the driver's death, reaches it. It prints into memory, since a pipe that nobody reads any
+/// more would end it.
 fn run_unbroken<A: AsRef<OsStr>>(
     program: PathBuf,
     arguments: &[A],
 ) -> Result<Vec<u8>, CommandError> {
-    let output = plain(&program, arguments).process_group(0).output();
-    match output {
+    let run = || -> std::io::Result<std::process::Output> {
+        let memory = || memfd_create("output", MFdFlags::MFD_CLOEXEC).map(File::from);
+        let (mut stdout, mut stderr) = (memory()?, memory()?);
+        let status = plain(&program, arguments)
+            .process_group(0)
+            .stdout(stdout.try_clone()?)
+            .stderr(stderr.try_clone()?)
+            .status()?;
+        let mut output = std::process::Output { status, stdout: Vec::new(), stderr: Vec::new() };
+        stdout.rewind()?;
+        stdout.read_to_end(&mut output.stdout)?;
+        stderr.rewind()?;
+        stderr.read_to_end(&mut output.stderr)?;
+        Ok(output)
+    };
+    match run() {
         Ok(output) => printed(program, arguments, output),
         Err(source) => Err(CommandError::NotStarted { program, source }),
     }

@@ -60,20 +60,20 @@ fn oneadmin_needs_no_more_than_opennebulas_sudoers_file() {
     fs::create_dir_all("/var/lock/one").unwrap();
     chown("/var/lock/one", Some(me), Some(me)).unwrap();
     let disk = lvm.cloud.raw("disk.img", 3 * MIB);
-    lvm.cp(1, &disk).as_user(me).run().fails().naming("DATASTORE/ID").saying("sudo");
+    lvm.cp(1, &disk).as_member("oneadmin").run().fails().naming("DATASTORE/ID").saying("sudo");
     let programs = ["lvcreate", "lvremove", "lvs", "vgdisplay", "lvchange", "lvscan", "lvextend"];
     let list = programs.map(|program| format!("/usr/sbin/{program}")).join(", ");
     fs::write("/etc/sudoers.d/opennebula", format!("oneadmin ALL=(ALL) NOPASSWD: {list}\n"))
         .unwrap();
     run("chmod", ["440", "/etc/sudoers.d/opennebula"]);
-    persistent(lvm.cp(1, &disk)).as_user(me).run().succeeds();
-    lvm.mkfs(2, "raw", 16).set("IMAGE/FS", "ext4").as_user(me).run().succeeds();
-    lvm.clone_of(3, "vg-one-104/img-one-1").as_user(me).run().succeeds();
+    persistent(lvm.cp(1, &disk)).as_member("oneadmin").run().succeeds();
+    lvm.mkfs(2, "raw", 16).set("IMAGE/FS", "ext4").as_member("oneadmin").run().succeeds();
+    lvm.clone_of(3, "vg-one-104/img-one-1").as_member("oneadmin").run().succeeds();
     lvm.take_snapshot(1, 0);
-    lvm.snap("snap_revert", 1, 0).as_user(me).run().succeeds();
-    lvm.snap("snap_flatten", 1, 0).as_user(me).run().succeeds();
-    lvm.on_image("rm", 2).as_user(me).run().succeeds();
-    lvm.call("monitor", 0).as_user(me).run().succeeds();
+    lvm.snap("snap_revert", 1, 0).as_member("oneadmin").run().succeeds();
+    lvm.snap("snap_flatten", 1, 0).as_member("oneadmin").run().succeeds();
+    lvm.on_image("rm", 2).as_member("oneadmin").run().succeeds();
+    lvm.call("monitor", 0).as_member("oneadmin").run().succeeds();
     assert_eq!(lvm.names(), ["img-one-1", "img-one-1-pool", "img-one-3"]);
     lvm.is_at_rest();
     assert!(lvm.content("img-one-3")[..3 * MIB as usize] == fs::read(disk).unwrap()[..]);
