@@ -208,7 +208,8 @@ fn bounded(options: &str) -> String {
     [options, "retry=0"].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(",")
 }
 
-/// Asks the server for the space of its export, which no cache can tell.
+/// Asks the server for the space of its export, which no cache can tell, and for its directory, which may be another
+/// one by now.
 fn wait_for_answer(
     wanted: &NfsExport,
     base_path: &Path,
@@ -218,13 +219,19 @@ fn wait_for_answer(
     let (sender, receiver) = mpsc::channel();
     let path = base_path.to_owned();
     // A thread, because the call may never come back. At the end of the process it is gone.
-    std::thread::spawn(move || sender.send(statvfs(&path).map(drop)));
+    std::thread::spawn(move || sender.send(look_at(&path)));
     let export = wanted.source.clone();
     match receiver.recv_timeout(until.saturating_duration_since(Instant::now())) {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(errno)) => Err(MountError::Unusable { export, error: errno.into() }),
+        Ok(Err(error)) => Err(MountError::Unusable { export, error }),
         Err(_) => Err(MountError::Silent { export, seconds: began.elapsed().as_secs() }),
     }
+}
+
+fn look_at(path: &Path) -> io::Result<()> {
+    statvfs(path)?;
+    let flags = nix::libc::O_DIRECTORY | nix::libc::O_NONBLOCK;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)?.metadata().map(drop)
 }
 
 fn mark(base_path: &Path) -> io::Result<()> {

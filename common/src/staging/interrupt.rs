@@ -235,8 +235,11 @@ pub fn confirm() -> io::Result<()> {
             state().published = Some(Made::File(published));
             return removed;
         }
-        area::leave(&published.datastore);
     }
+    let datastore = std::mem::take(&mut published.datastore);
+    // NFS keeps a removed file in its directory for as long as it is open.
+    drop(published);
+    area::leave(&datastore);
     Ok(())
 }
 
@@ -258,8 +261,10 @@ pub fn withdraw() -> bool {
             let _ = std::fs::remove_file(&published.image);
             if let Some(staged) = &published.staged {
                 let _ = std::fs::remove_file(staged);
-                area::leave(&published.datastore);
             }
+            let datastore = published.datastore.clone();
+            drop(published);
+            area::leave(&datastore);
         }
     }
     true
