@@ -31,10 +31,10 @@ pub struct Volume {
     /// `lv_attr` (`lvs(8)`): type, permissions, allocation, fixed minor, state, open, target type,
     /// zeroing, health, skipping.
     pub attributes: String,
-    /// How full a thin pool's data is, percent; only while it is active.
-    pub data_percent: Option<f64>,
-    /// How full a thin pool's metadata is, percent; only while it is active.
-    pub metadata_percent: Option<f64>,
+    /// How full a thin pool's data is, whole percents; only while it is active.
+    pub data_percent: Option<u64>,
+    /// How full a thin pool's metadata is, whole percents; only while it is active.
+    pub metadata_percent: Option<u64>,
 }
 
 impl Volume {
@@ -56,6 +56,7 @@ impl Volume {
 
     fn of(row: &Row) -> Option<Self> {
         let text = |key: &str| row.get(key).filter(|value| !value.is_empty());
+        let percent = |key| text(key)?.split('.').next()?.parse().ok();
         Some(Self {
             name: text("lv_name")?.to_owned(),
             size: text("lv_size")?.parse().ok()?,
@@ -65,8 +66,8 @@ impl Volume {
                 .map(|tags| tags.split(',').map(str::to_owned).collect())
                 .unwrap_or_default(),
             attributes: text("lv_attr")?.to_owned(),
-            data_percent: text("data_percent").and_then(|percent| percent.parse().ok()),
-            metadata_percent: text("metadata_percent").and_then(|percent| percent.parse().ok()),
+            data_percent: percent("data_percent"),
+            metadata_percent: percent("metadata_percent"),
         })
     }
 }
@@ -280,7 +281,7 @@ mod tests {
         assert_eq!((thick.is_pool(), thick.is_open(), thick.tags.len()), (false, false, 0));
         assert!(pool.is_pool());
         assert_eq!(pool.tags, ["a", "b.c=d"]);
-        assert_eq!((pool.data_percent, pool.metadata_percent), (Some(12.5), Some(10.94)));
+        assert_eq!((pool.data_percent, pool.metadata_percent), (Some(12), Some(10)));
         assert_eq!(snapshot.pool.as_deref(), Some("img-one-7-pool"));
         assert_eq!(snapshot.origin.as_deref(), Some("img-one-7"));
         assert!(snapshot.is_open());

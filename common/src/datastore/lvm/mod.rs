@@ -27,8 +27,8 @@ use new::NewVolume;
 use source::Source;
 use std::path::PathBuf;
 
-/// A pool that is fuller than this, in percent, is worth a warning.
-const NEARLY_FULL: f64 = 80.0;
+/// A pool that is as full as this, in percent, is worth a warning.
+const NEARLY_FULL: u64 = 80;
 
 /// A volume group that holds images as volumes.
 #[derive(Debug)]
@@ -124,7 +124,7 @@ impl Datastore for LvmDatastore {
             for (what, percent) in
                 [("DATA", pool.data_percent), ("METADATA", pool.metadata_percent)]
             {
-                if let Some(percent) = percent.filter(|&percent| percent > NEARLY_FULL) {
+                if let Some(percent) = percent.filter(|&percent| percent >= NEARLY_FULL) {
                     log::warn!(
                         "thin pool {}/{} is nearly full: {what} {percent} %; extend it with lvextend",
                         self.group.name,
