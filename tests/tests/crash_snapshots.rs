@@ -78,6 +78,8 @@ impl Image<'_, '_> {
             Holds::After
         } else if self.disk_holds(self.live) && self.has_all_but(None) {
             Holds::Before
+        } else if self.copies && self.disk_holds(target) && self.has_all_but(None) {
+            Holds::Underway
         } else {
             Holds::Neither
         }

@@ -114,6 +114,8 @@ fn while_copies_are_worked_on() {
                     Holds::After
                 } else if is(&source, Copies::LIVE) && snapshots(None) {
                     Holds::Before
+                } else if is(&source, target) && snapshots(None) {
+                    Holds::Underway
                 } else {
                     Holds::Neither
                 }
