@@ -256,6 +256,11 @@ impl BridgeHost {
         self.log().matches("Accepted publickey").count()
     }
 
+    /// Its sshd that takes connections.
+    pub fn listener(&self) -> Option<u32> {
+        self.sshd.as_ref().map(Child::id)
+    }
+
     /// Its processes of this name.
     pub fn processes(&self, name: &str) -> Vec<u32> {
         let namespace = |process: u32| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
