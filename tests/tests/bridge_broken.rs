@@ -143,15 +143,15 @@ fn a_registration_that_is_cut_off_leaves_the_old_state_or_the_new() {
     let cloud = Cloud::new();
     let bridges = Bridges::of(&cloud, 1);
     let host = bridges.host(1);
-    let disk = cloud.file("disk.img", pattern(5, 60 * MIB as usize));
-    let call = bridges.bridged(cloud.cp(&disk)).driver("qcow2");
-    let start = Instant::now();
-    call.clone().run().succeeds();
-    let whole = start.elapsed();
+    let disk = cloud.file("disk.img", pattern(5, 24 * MIB as usize));
     let call = bridges.bridged(cloud.cp(&disk));
+    call.clone().run().succeeds();
+    let start = Instant::now();
+    fs::remove_file(call.clone().run().succeeds().image("raw")).unwrap();
+    let whole = start.elapsed();
     let mut counts = (0, 0);
     for cut in CUTS {
-        for delay in moments(whole, 8) {
+        for delay in moments(whole, 6) {
             let before = host.listing();
             let (output, took) = cut_after(&call, "cp", host, cut, delay);
             check_words(&output, cut, "cp");
@@ -178,6 +178,7 @@ fn a_registration_that_is_cut_off_leaves_the_old_state_or_the_new() {
             }
             for name in new {
                 same_bytes(&disk, host.datastore().join(name));
+                fs::remove_file(host.datastore().join(name)).unwrap();
             }
         }
     }
@@ -187,7 +188,7 @@ fn a_registration_that_is_cut_off_leaves_the_old_state_or_the_new() {
         counts.0,
         counts.1
     );
-    assert!(counts.1 > 10, "most cuts hit");
+    assert!(counts.1 >= 10, "many cuts hit");
 }
 
 #[test]
@@ -277,7 +278,7 @@ fn children_of_the_driver_there_end_with_it() {
 fn a_clone_between_hosts_that_is_cut_off_leaves_nothing() {
     let cloud = Cloud::new();
     let bridges = Bridges::of(&cloud, 2);
-    let disk = cloud.file("disk.img", pattern(5, 30 * MIB as usize));
+    let disk = cloud.file("disk.img", pattern(5, 16 * MIB as usize));
     let path = cloud.datastore().with_file_name("105").join("1".repeat(32));
     let there = bridges.host(2).path(&path);
     fs::create_dir_all(there.parent().unwrap()).unwrap();
@@ -307,6 +308,7 @@ fn a_clone_between_hosts_that_is_cut_off_leaves_nothing() {
             for name in after.changed_since(&before) {
                 assert!(output.status.success() || cut == Cut::Here("KILL"), "{cut:?}: {name}");
                 same_bytes(&disk, target.datastore().join(name));
+                fs::remove_file(target.datastore().join(name)).unwrap();
             }
         }
     }
