@@ -315,7 +315,8 @@ mod tests {
         let good = frames(sparse());
         let end = good.len() - 5 - 8 - 32;
         assert_eq!(received(&good[..end]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
-        for place in [5, 14 + 100, end - 1, end + 5, good.len() - 1] {
+        // `end - 8` is the lowest byte of the last hole: a hole of 2^56 bytes would be read for ever.
+        for place in [5, 14 + 100, end - 8, end + 5, good.len() - 1] {
             let mut bad = good.clone();
             bad[place] ^= 1;
             assert!(received(&bad).is_err(), "byte {place} changed");
