@@ -190,6 +190,8 @@ impl<'d> Import<'d> {
         // Tables and headers of a qcow2 file come on top of its data.
         let largest = size + size / 64 + (64 << 20);
         command::qemu_img_convert(file, format.name(), begun.path, wanted.name(), largest)
+            // The fence around the program holds the file for a moment longer: its space shall be free now.
+            .inspect_err(|_| drop(begun.target.file().set_len(0)))
             .map_err(|error| match error {
                 error if error.is_out_of_space() => {
                     let source = io::ErrorKind::StorageFull.into();
