@@ -7,9 +7,7 @@
 //!
 //! The other side does its work as if called there. Its standard input ending is for it what a signal
 //! is for a local driver: what is staged goes, and the old state stays. An image that it has made stays
-//! only where the front-end has said that it knows of it ([`Tag::Keep`]).
-//!
-//! [`Tag::Keep`]: frame::Tag
+//! only where the front-end has said that it knows of it (`Tag::Keep`).
 
 mod connection;
 mod far;
