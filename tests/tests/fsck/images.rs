@@ -98,7 +98,7 @@ fn an_image_with_a_table_outside_the_file_is_damage() {
         File::open(path).unwrap().read_exact_at(&mut table, 40).unwrap();
         u64::from_be_bytes(table)
     };
-    damaged(|path| overwrite(path, first_entry(path), &(1_u64 << 40).to_be_bytes()), "L1 table");
+    damaged(|path| overwrite(path, first_entry(path), &(1_u64 << 40).to_be_bytes()), "L2 table");
 }
 
 #[test]
