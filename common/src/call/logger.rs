@@ -1,6 +1,6 @@
 //! Log lines in the form that oned takes into its own log: `LEVEL: text`, one line each.
 
-use crate::message::text::one_line;
+use crate::message::text::readable_line;
 use crate::sys::write_error_line;
 use log::{LevelFilter, Log, Metadata, Record};
 
@@ -21,7 +21,7 @@ impl Log for StandardError {
 
     fn log(&self, record: &Record) {
         // The level is ERROR, WARN or INFO (the maximum set above), which are oned's words too.
-        let text = one_line(&record.args().to_string());
+        let text = readable_line(&record.args().to_string());
         write_error_line(&format!("{}: {text}", record.level()));
     }
 

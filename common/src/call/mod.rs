@@ -141,7 +141,7 @@ pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
         Err(error) => {
             interrupt::withdraw();
             progress::end();
-            let text = message::text::one_line(&error.to_string());
+            let text = message::text::readable_line(&error.to_string());
             write_error_line(&format!("{}: {text}", action.name));
             ExitCode::FAILURE
         }

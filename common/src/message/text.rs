@@ -85,6 +85,20 @@ pub fn one_line(text: &str) -> String {
     out
 }
 
+/// As [`one_line`], for a person to read: of what is longer than that, the middle is left out.
+#[must_use]
+pub fn readable_line(text: &str) -> String {
+    const HEAD: usize = 1500;
+    const TAIL: usize = 500;
+    let line = one_line(text);
+    let count = line.chars().count();
+    if count <= HEAD + TAIL {
+        return line;
+    }
+    let head = line.chars().take(HEAD);
+    head.chain(['…']).chain(line.chars().skip(count - TAIL)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +114,14 @@ mod tests {
     fn a_shown_value_is_one_quoted_line() {
         assert_eq!(shown("a\nb\"c"), r#""a\nb\"c""#);
         assert_eq!(shown(&carry_bytes(vec![b'x', 0xff])), r#""x\xff""#);
+    }
+
+    #[test]
+    fn a_line_that_nobody_would_read_has_its_middle_left_out() {
+        assert_eq!(readable_line("a\nb"), "a; b");
+        let long = readable_line(&format!("first {} last", "x".repeat(1 << 20)));
+        assert!(long.starts_with("first x") && long.ends_with("x last") && long.contains('…'));
+        assert_eq!(long.chars().count(), 2001);
     }
 
     #[test]
