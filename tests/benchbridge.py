@@ -24,7 +24,11 @@ class Relay:
     def accept(self):
         while True:
             ours, _ = self.listener.accept()
-            theirs = socket.create_connection(("127.0.0.1", self.target))
+            try:
+                theirs = socket.create_connection(("127.0.0.1", self.target))
+            except OSError:  # sshd is not up yet
+                ours.close()
+                continue
             for a, b in ((ours, theirs), (theirs, ours)):
                 threading.Thread(target=self.pump, args=(a, b), daemon=True).start()
 
