@@ -15,6 +15,13 @@ use super::{Content, Disk, ImageError};
 pub fn convert(disk: &dyn Disk, mut target: Target) -> Result<(), ImageError> {
     target.check_size(disk.virtual_size())?;
     crate::progress::begin(disk.virtual_size());
+    let size = target.disk_size(disk.virtual_size());
+    if let Some(source) = disk.whole_file()
+        && target.share_whole(source)
+    {
+        crate::progress::advance(disk.virtual_size());
+        return target.finish(size);
+    }
     let file = target.file();
     std::thread::scope(|scope| {
         let mut copier = Copier::new(scope, &target);
@@ -44,6 +51,5 @@ pub fn convert(disk: &dyn Disk, mut target: Target) -> Result<(), ImageError> {
         copier.finish(&mut target)?;
         pool.map_or(Ok(()), Pool::finish)
     })?;
-    let size = target.disk_size(disk.virtual_size());
     target.finish(size)
 }

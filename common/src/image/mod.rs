@@ -166,6 +166,11 @@ pub trait Disk {
     /// Size of the disk in bytes.
     fn virtual_size(&self) -> u64;
 
+    /// The file that the disk is, byte for byte, where it is one.
+    fn whole_file(&self) -> Option<&File> {
+        None
+    }
+
     /// Calls `visit` with the extents of the disk, from its first byte to its last, without a gap.
     ///
     /// # Errors

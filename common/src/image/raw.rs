@@ -63,6 +63,10 @@ impl Disk for RawDisk {
         self.length
     }
 
+    fn whole_file(&self) -> Option<&File> {
+        Some(&self.file)
+    }
+
     fn extents<'a>(
         &'a self,
         visit: &mut dyn FnMut(Extent<'a>) -> Result<(), ImageError>,
