@@ -7,14 +7,12 @@ use super::reader::{Place, Reader};
 use super::target::Target;
 use crate::sys;
 use nix::errno::Errno;
-use nix::fcntl::{PosixFadviseAdvice, copy_file_range, posix_fadvise};
+use nix::fcntl::copy_file_range;
 use nix::sys::statfs::{FsType, fstatfs};
 use std::fs::File;
 use std::io;
 use std::thread::Scope;
 
-/// So much is asked for before it is needed, bytes: enough to keep a disk busy.
-const READ_AHEAD: u64 = 4 << 20;
 /// Alignment that sharing blocks asks for, bytes. Where a file system's blocks are larger, sharing
 /// fails and the bytes are copied.
 const SHARED_BLOCK: u64 = 4 << 10;
@@ -161,14 +159,7 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
             none => none.insert(Reader::start(self.scope).map_err(ImageError::reading(offset))?),
         };
         let mut write = |place, bytes: &_| write(target, place, bytes);
-        let mut done = 0;
-        while done < length {
-            let count = READ_AHEAD.min(length - done);
-            read_ahead(source, offset + done, count);
-            reader.ask(source, offset + done, place.plus(done), count, &mut write)?;
-            done += count;
-        }
-        Ok(())
+        reader.ask(source, offset, place, length, &mut write)
     }
 }
 
@@ -179,13 +170,6 @@ fn write(target: &mut Target, place: Place, bytes: &[u8]) -> Result<(), ImageErr
     }
     crate::progress::advance(bytes.len() as u64);
     Ok(())
-}
-
-/// Has the kernel fetch what will be read next, while what is there is being written. A hint: reading
-/// works without.
-fn read_ahead(source: &File, offset: u64, length: u64) {
-    let advice = PosixFadviseAdvice::POSIX_FADV_WILLNEED;
-    let _ = posix_fadvise(source, offset as i64, length as i64, advice);
 }
 
 /// Errors that another way of copying would meet as well.

@@ -3,6 +3,8 @@
 
 use super::ImageError;
 use super::qcow2::{CLUSTER, read_up_to};
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
@@ -11,8 +13,10 @@ use std::thread::Scope;
 
 /// Larger buffers only cost processor cache, bytes.
 const BUFFER: usize = 256 << 10;
-/// Buffers on their way at most: enough to keep a disk busy, and all the memory that reading takes.
+/// Buffers on their way at most: all the memory that reading takes.
 const BUFFERS: usize = 12;
+/// Buffers' worth that the kernel has been told of at most: enough to keep a disk busy.
+const PLANNED: usize = 128;
 
 /// Where bytes go.
 #[derive(Debug, Clone, Copy)]
@@ -57,10 +61,6 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    fn filled(&self) -> usize {
-        self.pieces.last().map_or(0, |piece| piece.bytes.end)
-    }
-
     fn read(&mut self) -> Result<(), ImageError> {
         self.buffer.resize(BUFFER, 0);
         for piece in &mut self.pieces {
@@ -81,8 +81,11 @@ pub(super) struct Reader<'a> {
     jobs: SyncSender<Batch<'a>>,
     results: Receiver<Result<Batch<'a>, ImageError>>,
     /// Gathers pieces.
-    next: Batch<'a>,
-    free: Vec<Batch<'a>>,
+    next: Vec<Piece<'a>>,
+    /// What waits for a buffer.
+    planned: VecDeque<Vec<Piece<'a>>>,
+    /// Buffers that wait for work.
+    free: Vec<Vec<u8>>,
     under_way: usize,
 }
 
@@ -106,8 +109,9 @@ impl<'a> Reader<'a> {
                 }
             }
         })?;
-        let free = (1..BUFFERS).map(|_| Batch::default()).collect();
-        Ok(Self { jobs, results, next: Batch::default(), free, under_way: 0 })
+        let free = vec![Vec::new(); BUFFERS];
+        let (next, planned) = (Vec::new(), VecDeque::new());
+        Ok(Self { jobs, results, next, planned, free, under_way: 0 })
     }
 
     /// Asks for `length` bytes of `source` at `offset`, which go to `place`. Whatever has come
@@ -125,7 +129,7 @@ impl<'a> Reader<'a> {
     ) -> Result<(), ImageError> {
         let mut done = 0;
         while done < length {
-            let from = self.next.filled();
+            let from = self.filled();
             let place = place.plus(done);
             let mut count = (length - done).min((BUFFER - from) as u64);
             if count < length - done {
@@ -137,10 +141,15 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let bytes = from..from + count as usize;
-            self.next.pieces.push(Piece { source, offset: offset + done, place, bytes });
+            read_ahead(source, offset + done, count);
+            self.next.push(Piece { source, offset: offset + done, place, bytes });
             done += count;
         }
-        if self.next.filled() == BUFFER { self.submit(write) } else { Ok(()) }
+        if self.filled() == BUFFER { self.submit(write) } else { Ok(()) }
+    }
+
+    fn filled(&self) -> usize {
+        self.next.last().map_or(0, |piece| piece.bytes.end)
     }
 
     /// Waits until all that was asked for has been read and written.
@@ -151,7 +160,7 @@ impl<'a> Reader<'a> {
         &mut self,
         write: &mut impl FnMut(Place, &[u8]) -> Result<(), ImageError>,
     ) -> Result<(), ImageError> {
-        if !self.next.pieces.is_empty() {
+        if !self.next.is_empty() {
             self.submit(write)?;
         }
         while self.under_way > 0 {
@@ -164,15 +173,24 @@ impl<'a> Reader<'a> {
         &mut self,
         write: &mut impl FnMut(Place, &[u8]) -> Result<(), ImageError>,
     ) -> Result<(), ImageError> {
-        if self.free.is_empty() {
+        self.planned.push_back(std::mem::take(&mut self.next));
+        self.hand_out();
+        while self.planned.len() > PLANNED {
             self.write_one(write)?;
         }
-        let fresh = self.free.pop().unwrap_or_default();
-        let batch = std::mem::replace(&mut self.next, fresh);
-        self.under_way += 1;
-        // Where the thread has ended, its last result says why.
-        let _ = self.jobs.send(batch);
         Ok(())
+    }
+
+    /// Gives free buffers to what waits for one.
+    fn hand_out(&mut self) {
+        while !self.planned.is_empty()
+            && let Some(buffer) = self.free.pop()
+        {
+            let pieces = self.planned.pop_front().unwrap_or_default();
+            self.under_way += 1;
+            // Where the thread has ended, its last result says why.
+            let _ = self.jobs.send(Batch { pieces, buffer });
+        }
     }
 
     fn write_one(
@@ -180,12 +198,20 @@ impl<'a> Reader<'a> {
         write: &mut impl FnMut(Place, &[u8]) -> Result<(), ImageError>,
     ) -> Result<(), ImageError> {
         let ended = |_| ImageError::reading(0)(io::Error::other("the reading thread broke off"));
-        let mut batch = self.results.recv().map_err(ended)??;
+        let batch = self.results.recv().map_err(ended)??;
         self.under_way -= 1;
-        for piece in batch.pieces.drain(..) {
+        for piece in batch.pieces {
             write(piece.place, &batch.buffer[piece.bytes])?;
         }
-        self.free.push(batch);
+        self.free.push(batch.buffer);
+        self.hand_out();
         Ok(())
     }
+}
+
+/// Has the kernel fetch what will be read soon, while what is there is being written. A hint: reading
+/// works without.
+fn read_ahead(source: &File, offset: u64, length: u64) {
+    let advice = PosixFadviseAdvice::POSIX_FADV_WILLNEED;
+    let _ = posix_fadvise(source, offset as i64, length as i64, advice);
 }
