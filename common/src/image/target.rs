@@ -118,6 +118,7 @@ impl<'f> Target<'f> {
 
     /// Lets the target share all blocks of `source`, with its holes, in one call: much quicker than extent
     /// by extent. `false` where that can't be, or the image is more than the bytes of its disk.
+    #[must_use]
     pub fn share_whole(&self, source: &File) -> bool {
         const TO_THE_END: u64 = 0;
         matches!(self.layout, Layout::Raw { .. })
