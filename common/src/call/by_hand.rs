@@ -121,7 +121,7 @@ pub fn run(body: fn(&Request) -> Finding) -> ExitCode {
         Ok(Some(Severity::Warning)) => ExitCode::from(2),
         Ok(Some(Severity::Damage)) => ExitCode::from(3),
         Err(error) => {
-            eprintln!("fsck: {}", text::one_line(&error.to_string()));
+            eprintln!("fsck: {}", text::readable_line(&error.to_string()));
             ExitCode::FAILURE
         }
     }

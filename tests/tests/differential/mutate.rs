@@ -157,11 +157,6 @@ pub(crate) fn mutate(model: &Model, bytes: &mut Vec<u8>, numbers: &mut Numbers) 
             _ => edit_table(bytes, numbers, &mut story),
         }
     }
-    if qcow2 {
-        // Their table is not looked into.
-        let internal_snapshots = 60..64;
-        bytes[internal_snapshots.clone()].copy_from_slice(&model.bytes[internal_snapshots]);
-    }
     if model.format == "vdi" {
         let mark = 0x40..0x44;
         bytes[mark.clone()].copy_from_slice(&model.bytes[mark]);

@@ -109,10 +109,17 @@ impl<'d> Import<'d> {
         file: File,
         format: Format,
     ) -> Result<Format, DatastoreError> {
+        self.copied(file)?;
+        Ok(format)
+    }
+
+    /// A file as it is, and how it lies in the destination.
+    fn copied(&mut self, file: File) -> Result<&File, DatastoreError> {
         let disk = RawDisk::open(file).map_err(reading)?;
         let begun = self.destination.begin(Format::Raw, Some(disk.virtual_size()))?;
+        let copy = begun.target.file();
         convert(&disk, begun.target)?;
-        Ok(format)
+        Ok(copy)
     }
 
     /// A disk in another format.
@@ -168,11 +175,8 @@ impl<'d> Import<'d> {
         file: File,
         format: Format,
     ) -> Result<Format, DatastoreError> {
-        let disk = RawDisk::open(file).map_err(reading)?;
-        let begun = self.destination.begin(Format::Raw, Some(disk.virtual_size()))?;
-        let kept = begun.target.file();
-        convert(&disk, begun.target)?;
-        admit_whole(kept, format, self.policy.largest_disk)?;
+        let largest = self.policy.largest_disk;
+        admit_whole(self.copied(file)?, format, largest)?;
         Ok(format)
     }
 
