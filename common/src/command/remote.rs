@@ -4,7 +4,7 @@ use super::{CommandError, Output, find, prepared};
 use crate::sys::ChildLimits;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Environment that ssh and OpenNebula's downloader need: their own configuration is found by it.
@@ -32,6 +32,30 @@ pub(super) fn quoted(path: &[u8]) -> Vec<u8> {
     word
 }
 
+/// ssh that has the user's shell on `host` (`[user@]host`) run `remote`: the program, its arguments, and the command.
+///
+/// It is the system's client with its configuration. It never asks anything, and ends a connection of its own
+/// that is silent for a minute.
+pub(super) fn ssh(
+    host: &str,
+    remote: Vec<u8>,
+) -> Result<(PathBuf, Vec<OsString>, Command), CommandError> {
+    let program = find("ssh", "openssh-client (Debian, Ubuntu) or openssh-clients (RHEL and kin)")?;
+    let options = [
+        "BatchMode=yes",
+        "ConnectTimeout=10",
+        "ServerAliveInterval=15",
+        "ServerAliveCountMax=4",
+        "ClearAllForwardings=yes",
+    ];
+    let options = options.into_iter().flat_map(|option| ["-o", option]);
+    let mut arguments: Vec<OsString> = options.chain(["-T", "--", host]).map(Into::into).collect();
+    arguments.push(OsString::from_vec(remote));
+    let mut command = prepared(&program, &arguments, ChildLimits::default());
+    personal(&mut command);
+    Ok((program, arguments, command))
+}
+
 /// Which part of a file another host shall send.
 #[derive(Debug, Clone, Copy)]
 pub enum Part {
@@ -49,7 +73,6 @@ pub enum Part {
 /// # Errors
 /// Where ssh is not there. What goes wrong later is told by the stream.
 pub fn ssh_file(host: &str, path: &[u8], part: Part) -> Result<Output, CommandError> {
-    let program = find("ssh", "openssh-client (Debian, Ubuntu) or openssh-clients (RHEL and kin)")?;
     let path = quoted(path);
     let remote: Vec<u8> = match part {
         Part::Whole => [b"exec cat -- ", &*path].concat(),
@@ -59,24 +82,7 @@ pub fn ssh_file(host: &str, path: &[u8], part: Part) -> Result<Output, CommandEr
         }
         Part::End(count) => [format!("exec tail -c {count} -- ").as_bytes(), &*path].concat(),
     };
-    let mut arguments: Vec<OsString> = [
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        "ConnectTimeout=15",
-        "-o",
-        "ServerAliveInterval=15",
-        "-o",
-        "ServerAliveCountMax=4",
-        "-T",
-        "--",
-    ]
-    .map(OsString::from)
-    .to_vec();
-    arguments.push(host.into());
-    arguments.push(OsString::from_vec(remote));
-    let mut command = prepared(&program, &arguments, ChildLimits::default());
-    personal(&mut command);
+    let (program, arguments, command) = ssh(host, remote)?;
     Output::of(program, arguments, command)
 }
 

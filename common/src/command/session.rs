@@ -1,14 +1,11 @@
 //! A conversation with a program on another host, by ssh.
 
-use super::remote::{personal, quoted};
-use super::{CommandError, find, prepared};
+use super::CommandError;
+use super::remote::{quoted, ssh};
 use crate::staging::interrupt;
-use crate::sys::ChildLimits;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio};
@@ -34,28 +31,8 @@ pub struct Session {
 /// # Errors
 /// Where ssh can't be started. What goes wrong later is told by its standard error and exit status.
 pub fn ssh_script(host: &str, script: &'static str) -> Result<Session, CommandError> {
-    let program = find("ssh", "openssh-client (Debian, Ubuntu) or openssh-clients (RHEL and kin)")?;
     let remote = [b"exec /bin/sh -c ", &*quoted(script.as_bytes())].concat();
-    let mut arguments: Vec<OsString> = [
-        "-o",
-        "BatchMode=yes",
-        "-o",
-        "ConnectTimeout=10",
-        "-o",
-        "ServerAliveInterval=15",
-        "-o",
-        "ServerAliveCountMax=4",
-        "-o",
-        "ClearAllForwardings=yes",
-        "-T",
-        "--",
-    ]
-    .map(OsString::from)
-    .to_vec();
-    arguments.push(host.into());
-    arguments.push(OsString::from_vec(remote));
-    let mut command = prepared(&program, &arguments, ChildLimits::default());
-    personal(&mut command);
+    let (program, _, mut command) = ssh(host, remote)?;
     let not_started = |source| CommandError::NotStarted { program: program.clone(), source };
     let (input, far_end) = UnixStream::pair().map_err(not_started)?;
     command.stdin(Stdio::from(OwnedFd::from(far_end)));

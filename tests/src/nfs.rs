@@ -1,0 +1,111 @@
+//! An NFS server, in the virtual machine.
+
+use crate::{Call, Cloud, run};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Once;
+
+/// What the server exports; each datastore gets a folder in it.
+const EXPORTS: &str = "/srv/nfs";
+
+/// A front-end whose datastore asks for an export of the virtual machine's own server.
+#[derive(Debug)]
+pub struct NfsCloud {
+    /// The front-end.
+    pub cloud: Cloud,
+    export: PathBuf,
+    version: String,
+    options: String,
+}
+
+impl NfsCloud {
+    /// The versions of the protocol that are tried.
+    pub const VERSIONS: [&str; 2] = ["3", "4.2"];
+
+    /// Starts the server, the first time. Nothing is mounted yet.
+    pub fn new(version: &str) -> Self {
+        assert!(crate::is_virtual_machine(), "the NFS server is for the virtual machine");
+        static START: Once = Once::new();
+        START.call_once(|| {
+            run(concat!(env!("CARGO_MANIFEST_DIR"), "/vm/nfs-server"), [""; 0]);
+        });
+        let cloud = Cloud::new();
+        let name = cloud.root().parent().and_then(Path::file_name).expect("a name of its own");
+        let export = Path::new(EXPORTS).join(name);
+        fs::create_dir(&export).unwrap();
+        let options = format!("vers={version}");
+        Self { cloud, export, version: version.to_owned(), options }
+    }
+
+    /// With the datastore mounted, by a driver.
+    pub fn mounted(version: &str) -> Self {
+        let nfs = Self::new(version);
+        nfs.on(nfs.cloud.monitor()).run().succeeds();
+        nfs
+    }
+
+    /// With another option.
+    pub fn option(mut self, option: &str) -> Self {
+        self.options = format!("{},{option}", self.options);
+        self
+    }
+
+    /// The folder on the server.
+    pub fn export(&self) -> &Path {
+        &self.export
+    }
+
+    /// The path of the export (or of another folder of the server) as a client names it: with NFS 4 it begins below
+    /// what the server exports.
+    pub fn path(&self, folder: &Path) -> String {
+        let below = folder.strip_prefix(EXPORTS).expect("a folder of the server");
+        let root = if self.version.starts_with('4') { "/" } else { EXPORTS };
+        Path::new(root).join(below).display().to_string()
+    }
+
+    /// The call for a datastore that asks for the export.
+    pub fn on<'a>(&self, call: Call<'a>) -> Call<'a> {
+        call.set("DATASTORE/TEMPLATE/NFS_AUTO_ENABLE", "yes")
+            .set("DATASTORE/TEMPLATE/NFS_AUTO_HOST", "127.0.0.1")
+            .set("DATASTORE/TEMPLATE/NFS_AUTO_PATH", self.path(&self.export))
+            .set("DATASTORE/TEMPLATE/NFS_AUTO_OPTS", &self.options)
+    }
+
+    /// How often the export is mounted on the datastore's directory, and with which options.
+    pub fn mounts(&self) -> Vec<String> {
+        let place = self.cloud.datastore().display().to_string();
+        fs::read_to_string("/proc/mounts")
+            .unwrap()
+            .lines()
+            .filter(|line| line.split(' ').nth(1) == Some(&place))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Unmounts the datastore.
+    pub fn unmount(&self) {
+        run("umount", [self.cloud.datastore()]);
+    }
+
+    /// Has the server answer nobody.
+    pub fn stop_server() {
+        run("rpc.nfsd", ["0"]);
+    }
+
+    /// Has the server answer again, after a stop.
+    pub fn start_server() {
+        run("rpc.nfsd", ["-H", "127.0.0.1", "4"]);
+    }
+}
+
+impl Drop for NfsCloud {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let _ = Command::new("rpc.nfsd").args(["-H", "127.0.0.1", "4"]).status();
+        }
+        let mut unmount = Command::new("umount");
+        let _ = unmount.arg("-l").arg(self.cloud.datastore()).stderr(Stdio::null()).status();
+        let _ = fs::remove_dir_all(&self.export);
+    }
+}

@@ -1,0 +1,320 @@
+//! Datastores on NFS 3 and 4, with a server. All of this runs in a virtual machine: there, the tests that are
+//! ignored here are the tests. What keeps an export from being mounted is in `nfs_mount.rs`.
+
+use ferrostore_tests::layouts::{Chain, Copies, Layout};
+use ferrostore_tests::{Listing, MIB, NfsCloud, pattern, run, same_bytes, same_content};
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+#[test]
+fn datastores_can_lie_on_nfs() {
+    ferrostore_tests::ignored_tests_in_a_virtual_machine();
+}
+
+const LAYOUTS: [Layout; 4] =
+    [Layout::ABSOLUTE, Layout::RELATIVE, Layout::SSH_SYSTEM, Layout::LOCAL];
+
+/// What is in the export, as the server sees it, besides the mark of the mount.
+fn on_the_server(nfs: &NfsCloud) -> Vec<String> {
+    let listing = Listing::of(nfs.export());
+    listing.names().into_iter().filter(|name| *name != ".automounted").map(str::to_owned).collect()
+}
+
+/// Whether an image that is being written is on the server.
+fn is_being_written(nfs: &NfsCloud) -> bool {
+    on_the_server(nfs).iter().any(|name| name.contains("/staging."))
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn the_first_call_mounts_the_export_and_the_next_one_finds_it() {
+    for version in NfsCloud::VERSIONS {
+        let nfs = NfsCloud::new(version);
+        assert_eq!(nfs.mounts(), [""; 0]);
+        nfs.on(nfs.cloud.monitor()).run().succeeds();
+        let mounts = nfs.mounts();
+        assert_eq!(mounts.len(), 1, "{mounts:?}");
+        assert!(mounts[0].contains(&format!("vers={version}")), "{mounts:?}");
+        assert!(nfs.export().join(".automounted").exists());
+        nfs.on(nfs.cloud.mkfs("raw", "1")).run().succeeds().empty_image();
+        assert_eq!(nfs.mounts(), mounts);
+        assert_eq!(on_the_server(&nfs).len(), 1, "the image is on the server");
+        nfs.unmount();
+        assert_eq!(Listing::of(&nfs.cloud.datastore()).names(), [""; 0], "and nowhere else");
+        nfs.on(nfs.cloud.monitor()).run().succeeds();
+        assert_eq!(nfs.mounts().len(), 1);
+    }
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn an_export_that_was_mounted_by_hand_is_used_as_it_is() {
+    let nfs = NfsCloud::new("4.2");
+    let source = format!("127.0.0.1:{}/", nfs.path(nfs.export()));
+    run("mount", ["-t", "nfs", "-o", "vers=4.1", &source, nfs.cloud.datastore().to_str().unwrap()]);
+    nfs.on(nfs.cloud.mkfs("raw", "1")).run().succeeds().empty_image();
+    assert_eq!(nfs.mounts().len(), 1);
+    assert!(!nfs.export().join(".automounted").exists(), "it was not mounted for OpenNebula");
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn another_export_that_is_mounted_there_is_left_alone() {
+    for version in NfsCloud::VERSIONS {
+        let nfs = NfsCloud::mounted(version);
+        let before = nfs.mounts();
+        let other = nfs.on(nfs.cloud.mkfs("raw", "1"));
+        let other = other.set("DATASTORE/TEMPLATE/NFS_AUTO_PATH", nfs.path(Path::new("/srv/nfs")));
+        other.run().fails().naming("DATASTORE/BASE_PATH").saying("127.0.0.1:/");
+        assert_eq!(nfs.mounts(), before);
+    }
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn an_export_that_the_server_does_not_have_is_named() {
+    for version in NfsCloud::VERSIONS {
+        let nfs = NfsCloud::new(version);
+        let call = nfs.on(nfs.cloud.mkfs("raw", "1"));
+        let call = call.set("DATASTORE/TEMPLATE/NFS_AUTO_PATH", "/srv/nfs/nothing");
+        call.run().fails().naming("NFS_AUTO_PATH").saying("127.0.0.1:/srv/nfs/nothing");
+        assert_eq!(nfs.mounts(), [""; 0]);
+        assert_eq!(Listing::of(&nfs.cloud.datastore()).names(), [""; 0]);
+    }
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn calls_at_once_mount_it_once() {
+    for version in NfsCloud::VERSIONS {
+        let nfs = NfsCloud::new(version);
+        thread::scope(|scope| {
+            for _ in 0..5 {
+                // What each of them changes is not to be told from what the others do.
+                scope.spawn(|| assert!(nfs.on(nfs.cloud.mkfs("raw", "1")).run().status.success()));
+            }
+        });
+        assert_eq!(nfs.mounts().len(), 1);
+        assert_eq!(on_the_server(&nfs).len(), 5);
+    }
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn every_action_does_on_nfs_what_it_does_elsewhere() {
+    for version in NfsCloud::VERSIONS {
+        let nfs = NfsCloud::mounted(version);
+        let cloud = &nfs.cloud;
+        let disk = cloud.raw("disk.img", 6 * MIB);
+        let qcow2 = cloud.compressed_qcow2(&disk, "disk.qcow2", "");
+        let packed = cloud.compressed(&disk, "gzip");
+        let mut sources = Vec::new();
+        for (path, driver, format) in [
+            (&disk, "", "raw"),
+            (&disk, "qcow2", "qcow2"),
+            (&qcow2, "", "qcow2"),
+            (&qcow2, "raw", "raw"),
+            (&packed, "", "raw"),
+            (&packed, "qcow2", "qcow2"),
+        ] {
+            let reply = nfs.on(cloud.cp(path).driver(driver)).run().succeeds();
+            same_content(&disk, "raw", reply.image(format), format);
+            sources.push(reply.line().split(' ').next().unwrap().to_owned());
+        }
+        let reply = nfs.on(cloud.clone_of(&sources[0], "raw").driver("qcow2")).run().succeeds();
+        same_content(&disk, "raw", reply.image("qcow2"), "qcow2");
+        sources.push(reply.line().split(' ').next().unwrap().to_owned());
+        for (format, fs) in [("raw", "ext4"), ("qcow2", ""), ("swap", "")] {
+            let call = nfs.on(cloud.mkfs(format, "8").set("IMAGE/FS", fs));
+            let reply = call.run().succeeds();
+            reply.empty_image();
+            sources.push(reply.line().to_owned());
+        }
+        nfs.on(cloud.stat(&qcow2)).run().succeeds().replies("6");
+        nfs.on(cloud.export(&sources[0], "raw")).run().succeeds();
+        nfs.on(cloud.monitor()).run().succeeds();
+        assert_eq!(on_the_server(&nfs).len(), sources.len());
+        for source in sources {
+            nfs.on(cloud.rm(&source)).run().succeeds().silently();
+        }
+        assert_eq!(on_the_server(&nfs), [""; 0]);
+    }
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn snapshots_are_reverted_deleted_and_flattened_on_nfs() {
+    for version in NfsCloud::VERSIONS {
+        for layout in LAYOUTS {
+            let nfs = NfsCloud::mounted(version);
+            let chain = Chain::of_four(&nfs.cloud, layout);
+            nfs.on(chain.call("snap_revert", 1)).run().succeeds().silently();
+            chain.check_content(chain.file(3), 1);
+            nfs.on(chain.call("snap_delete", 2)).run().succeeds().silently();
+            assert!(!chain.file(2).exists());
+            nfs.on(chain.call("snap_flatten", 1)).run().succeeds().silently();
+            chain.check_content(chain.source(), 1);
+            assert!(!chain.directory().exists());
+            nfs.on(nfs.cloud.rm(chain.source())).run().succeeds().silently();
+        }
+        for format in ["raw", "qcow2"] {
+            let nfs = NfsCloud::mounted(version);
+            let copies = Copies::of_three(&nfs.cloud, format);
+            nfs.on(copies.call("snap_revert", 1)).run().succeeds().silently();
+            copies.check_content(copies.source(), 1);
+            nfs.on(copies.call("snap_delete", 0)).run().succeeds().silently();
+            nfs.on(copies.call("snap_flatten", 1)).run().succeeds().silently();
+            copies.check_content(copies.source(), 1);
+            assert!(!copies.directory().exists());
+        }
+    }
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn files_that_are_still_open_go_when_they_are_closed() {
+    for version in NfsCloud::VERSIONS {
+        let nfs = NfsCloud::mounted(version);
+        let chain = Chain::of_four(&nfs.cloud, LAYOUTS[0]);
+        let others = on_the_server(&nfs).len() - chain.entries().len() - 2;
+        // As a virtual machine on this host would: the client keeps such files under another name.
+        let open = [0, 1, 3].map(|number| File::open(chain.file(number)).unwrap());
+        assert!(nfs.on(nfs.cloud.rm(chain.source())).run().status.success());
+        assert!(!fs::exists(chain.source()).unwrap() && !chain.directory().exists());
+        drop(open);
+        nfs.on(nfs.cloud.monitor()).run().succeeds();
+        assert_eq!(on_the_server(&nfs).len(), others, "{:?}", on_the_server(&nfs));
+    }
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn what_a_killed_driver_left_is_swept_and_what_a_live_one_writes_is_not() {
+    for version in NfsCloud::VERSIONS {
+        let nfs = NfsCloud::mounted(version);
+        let disk = nfs.cloud.raw("disk.img", 2 * MIB);
+        let kill = "inject=fsync:signal=SIGKILL:when=1";
+        let killed = nfs.on(nfs.cloud.cp(&disk)).under([
+            "strace",
+            "-f",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-e",
+            kill,
+        ]);
+        assert!(!killed.run().status.success());
+        assert!(is_being_written(&nfs), "a staged file is left");
+        nfs.on(nfs.cloud.monitor()).run().succeeds();
+        assert_eq!(on_the_server(&nfs), [""; 0]);
+
+        let slow = "inject=fsync:delay_enter=4000000:when=1";
+        let slow = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", slow];
+        thread::scope(|scope| {
+            let live = scope.spawn(|| nfs.on(nfs.cloud.cp(&disk)).under(slow).run());
+            while !is_being_written(&nfs) {
+                thread::sleep(Duration::from_millis(20));
+            }
+            assert!(nfs.on(nfs.cloud.monitor()).run().status.success());
+            assert!(is_being_written(&nfs), "the live driver's file is still there");
+            same_bytes(&disk, live.join().unwrap().succeeds().image("raw"));
+        });
+    }
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn a_server_that_is_gone_is_an_error_and_its_return_the_end_of_it() {
+    for version in NfsCloud::VERSIONS {
+        let nfs = NfsCloud::mounted(version);
+        NfsCloud::stop_server();
+        // Without the harness's own look at the datastore, which would wait for ever.
+        let failure = nfs.on(nfs.cloud.mkfs("raw", "1")).without_listing().run().fails();
+        failure.naming("NFS_AUTO_HOST").saying("does not answer");
+        NfsCloud::start_server();
+        nfs.on(nfs.cloud.mkfs("raw", "1")).run().succeeds().empty_image();
+
+        // Nor is anything mounted from it.
+        let other = NfsCloud::new(version);
+        NfsCloud::stop_server();
+        let failure = other.on(other.cloud.mkfs("raw", "1")).run().fails();
+        failure.naming("NFS_AUTO_HOST").saying("can't be mounted");
+        assert_eq!(Listing::of(&other.cloud.datastore()).names(), [""; 0]);
+        NfsCloud::start_server();
+    }
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn a_restart_of_the_server_only_takes_time() {
+    for version in NfsCloud::VERSIONS {
+        let nfs = NfsCloud::mounted(version);
+        let disk = nfs.cloud.raw("disk.img", 48 * MIB);
+        thread::scope(|scope| {
+            let copy = scope.spawn(|| nfs.on(nfs.cloud.cp(&disk).driver("qcow2")).run());
+            while on_the_server(&nfs).is_empty() {
+                thread::sleep(Duration::from_millis(5));
+            }
+            NfsCloud::stop_server();
+            thread::sleep(Duration::from_secs(2));
+            NfsCloud::start_server();
+            let image = copy.join().unwrap().succeeds().image("qcow2");
+            same_content(&disk, "raw", image, "qcow2");
+        });
+    }
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn an_export_that_was_made_anew_is_told_from_the_old_one() {
+    let nfs = NfsCloud::mounted("3");
+    fs::remove_dir_all(nfs.export()).unwrap();
+    fs::create_dir(nfs.export()).unwrap();
+    let failure = nfs.on(nfs.cloud.mkfs("raw", "1")).without_listing().run().fails();
+    failure.naming("NFS_AUTO_PATH").saying("unmount it");
+    nfs.unmount();
+    nfs.on(nfs.cloud.monitor()).run().succeeds();
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn oneadmin_mounts_through_sudo() {
+    const USER: u32 = 12345;
+    fs::write("/etc/sudoers.d/nfs", format!("#{USER} ALL=(root) NOPASSWD: /usr/bin/mount\n"))
+        .unwrap();
+    fs::set_permissions("/etc/sudoers.d/nfs", fs::Permissions::from_mode(0o440)).unwrap();
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    fs::write("/etc/passwd", format!("{users}nfsuser:x:{USER}:{USER}::/:/bin/sh\n")).unwrap();
+    let shadow = fs::read_to_string("/etc/shadow").unwrap();
+    fs::write("/etc/shadow", format!("{shadow}nfsuser:*:20000:0:99999:7:::\n")).unwrap();
+    let nfs = NfsCloud::new("4.2");
+    fs::set_permissions(nfs.export(), fs::Permissions::from_mode(0o777)).unwrap();
+    nfs.cloud.hand_over_to(USER);
+    nfs.on(nfs.cloud.monitor()).as_user(USER).run().succeeds();
+    let image = nfs.on(nfs.cloud.mkfs("raw", "1")).as_user(USER).run().succeeds().empty_image();
+    assert_eq!(fs::metadata(image).unwrap().uid(), USER);
+
+    // Without that line the user is told what is missing.
+    fs::remove_file("/etc/sudoers.d/nfs").unwrap();
+    nfs.unmount();
+    let refused = nfs.on(nfs.cloud.mkfs("raw", "1")).as_user(USER).run().fails();
+    refused.naming("NFS_AUTO_HOST").saying("sudo");
+    assert_eq!(Listing::of(&nfs.cloud.datastore()).names(), [""; 0]);
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn holes_stay_holes() {
+    for version in NfsCloud::VERSIONS {
+        let nfs = NfsCloud::mounted(version);
+        let disk = nfs.cloud.file("sparse.img", pattern(1, 4096));
+        File::options().write(true).open(&disk).unwrap().set_len(64 * MIB).unwrap();
+        let image = nfs.on(nfs.cloud.cp(&disk)).run().succeeds().image("raw");
+        same_bytes(&disk, &image);
+        let blocks = fs::metadata(nfs.export().join(image.file_name().unwrap())).unwrap().blocks();
+        assert!(blocks * 512 < MIB, "version {version}: {blocks} blocks on the server");
+    }
+}
