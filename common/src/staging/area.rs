@@ -3,16 +3,24 @@
 //! It is there only while a driver works, or after one was killed: so a driver that finds none knows
 //! with one system call that there is nothing to sweep, however many images the datastore holds.
 
+use crate::sys;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Its name.
 pub(super) const NAME: &str = ".ferrostore-work";
 
 /// So often another driver may remove the empty directory before anything is made in it.
 const PATIENCE: u32 = 10_000;
+
+/// What NFS gives the names of removed files that are still open begin with.
+const REMOVED: &str = ".nfs";
+/// So often it is looked whether such files have gone, every 10 ms.
+const PARTING: u32 = 30;
 
 /// The directory in the datastore `datastore`.
 pub(super) fn of(datastore: &Path) -> PathBuf {
@@ -64,6 +72,24 @@ fn is_gone(error: &io::Error) -> bool {
 pub(super) fn leave(datastore: &Path) {
     // While others work, it isn't empty: the last one removes it.
     let _ = fs::remove_dir(of(datastore));
+}
+
+/// The same for `area` itself, in a process that ends now: what its threads still have open does not count.
+pub(super) fn leave_at_the_end(area: &Path) {
+    for _ in 0..PARTING {
+        if fs::remove_dir(area).is_ok() || !holds_removed_files(area) {
+            return;
+        }
+        if let Ok(area) = area.canonicalize() {
+            sys::close_files(&area.join(REMOVED));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn holds_removed_files(area: &Path) -> bool {
+    let names = fs::read_dir(area).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.into_iter().any(|name| name.as_bytes().starts_with(REMOVED.as_bytes()))
 }
 
 /// Where root runs a driver by hand, what it makes must still be the datastore's owner's, who could neither

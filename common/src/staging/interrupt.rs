@@ -143,12 +143,14 @@ fn abandon(state: &mut State) {
             let _ = std::fs::remove_dir_all(path);
         }
     }
+    let areas: BTreeSet<_> =
+        state.staged.iter().chain(state.locks.keys()).filter_map(|path| path.parent()).collect();
     for (path, file) in &state.locks {
         lock::let_go(file, path);
     }
-    for area in state.staged.iter().chain(state.locks.keys()).filter_map(|path| path.parent()) {
+    for area in areas {
         if area.ends_with(area::NAME) {
-            let _ = std::fs::remove_dir(area);
+            area::leave_at_the_end(area);
         }
     }
     for (_, undo) in std::mem::take(&mut state.undo) {

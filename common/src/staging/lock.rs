@@ -164,6 +164,8 @@ fn attempt(datastore: &Path, image: &OsStr, hold: Hold) -> io::Result<Attempt> {
     area::belong_to_owner(&path, datastore)?;
     // On a full disk nobody will know whom to wait for.
     let _ = file.write_all_at(format!("{:<200}\n", interrupt::whoami()).as_bytes(), 0);
+    // NFS brings to the server what was written, for other machines to see, before it locks.
+    try_hold(&file, if alone { Hold::Alone } else { Hold::Shared })?;
     if alone {
         aside::mend(datastore, image);
         if hold == Hold::Shared {

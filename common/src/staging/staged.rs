@@ -18,14 +18,21 @@ const IMAGE_MODE: u32 = 0o660;
 /// A file that is being written and has no name of its own yet. Dropped, it is gone.
 #[derive(Debug)]
 pub struct Staged {
+    // Fields drop in this order: NFS keeps a removed file in its directory for as long as it is open.
     /// Held for as long as it is open: closing it is what lets it go.
     file: File,
-    datastore: PathBuf,
+    entry: Entry,
     /// The name that a new image gets.
     name: String,
-    path: PathBuf,
     /// Whether a sweep can tell that a new image was never reported.
     recallable: bool,
+}
+
+/// The name under which a file is staged. Dropped, it is removed, unless the file has another one by then.
+#[derive(Debug)]
+struct Entry {
+    datastore: PathBuf,
+    path: PathBuf,
     published: bool,
 }
 
@@ -62,20 +69,18 @@ impl Staged {
             interrupt::stage(create, |(_, path)| path).map_err(at(step, directory))?;
         let staged = Self {
             file,
-            datastore: directory.to_owned(),
+            entry: Entry { datastore: directory.to_owned(), path, published: false },
             name,
-            path,
             recallable: session.is_some(),
-            published: false,
         };
         match try_hold(&staged.file, Hold::Alone) {
-            Ok(true) if is_named(&staged.file, &staged.path) => {
-                area::belong_to_owner(&staged.path, directory)
-                    .map_err(at("given to the datastore's owner", &staged.path))?;
+            Ok(true) if is_named(&staged.file, staged.path()) => {
+                area::belong_to_owner(staged.path(), directory)
+                    .map_err(at("given to the datastore's owner", staged.path()))?;
                 Ok(Some(staged))
             }
             Ok(_) => Ok(None),
-            Err(error) => Err(at("locked", &staged.path)(error)),
+            Err(error) => Err(at("locked", staged.path())(error)),
         }
     }
 
@@ -88,7 +93,7 @@ impl Staged {
     /// Where it lies for now, for programs that need a path.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.entry.path
     }
 
     /// Has the data on disk, so that putting the file in place takes a moment only.
@@ -96,7 +101,7 @@ impl Staged {
     /// # Errors
     /// As `fsync(2)`.
     pub fn make_durable(&self) -> Result<(), StagingError> {
-        self.file.sync_all().map_err(at("written to disk", &self.path))
+        self.file.sync_all().map_err(at("written to disk", self.path()))
     }
 
     /// Makes the file a new image of its datastore, once it is on disk; the image's name there, which is one
@@ -109,20 +114,21 @@ impl Staged {
     /// Where the data can't be made durable or the name is taken.
     pub fn publish(mut self) -> Result<String, StagingError> {
         self.make_durable()?;
-        let destination = self.datastore.join(&self.name);
-        let hold = self.file.try_clone().map_err(at("held", &self.path))?;
+        let destination = self.entry.datastore.join(&self.name);
+        let hold = self.file.try_clone().map_err(at("held", self.path()))?;
         interrupt::point_of_no_return();
-        let recallable = self.recallable && link(&self.path, &destination)?;
+        let recallable = self.recallable && link(self.path(), &destination)?;
         if !recallable {
-            rename_noreplace(&self.path, &destination).map_err(at("put in place", &destination))?;
+            rename_noreplace(self.path(), &destination)
+                .map_err(at("put in place", &destination))?;
         }
-        self.published = true;
-        interrupt::forget(&self.path);
+        self.entry.published = true;
+        interrupt::forget(self.path());
         interrupt::published(interrupt::Published {
             image: destination.clone(),
-            staged: recallable.then(|| self.path.clone()),
+            staged: recallable.then(|| self.entry.path.clone()),
             _hold: hold,
-            datastore: self.datastore.clone(),
+            datastore: self.entry.datastore.clone(),
         });
         sync_directory_of(&destination).map_err(at("written to disk", &destination))?;
         Ok(std::mem::take(&mut self.name))
@@ -138,9 +144,9 @@ impl Staged {
         self.make_durable()?;
         interrupt::point_of_no_return();
         aside.keep(destination)?;
-        fs::rename(&self.path, destination).map_err(at("put in place", destination))?;
-        self.published = true;
-        interrupt::forget(&self.path);
+        fs::rename(self.path(), destination).map_err(at("put in place", destination))?;
+        self.entry.published = true;
+        interrupt::forget(self.path());
         Ok(())
     }
 
@@ -150,21 +156,21 @@ impl Staged {
     /// Where they can't be changed.
     pub fn look_like(&self, model: &fs::Metadata) -> Result<(), StagingError> {
         use nix::libc::EPERM;
-        let own = self.file.metadata().map_err(at("examined", &self.path))?;
+        let own = self.file.metadata().map_err(at("examined", self.path()))?;
         if (own.uid(), own.gid()) != (model.uid(), model.gid()) {
             match std::os::unix::fs::fchown(&self.file, Some(model.uid()), Some(model.gid())) {
                 // Only root may give files away; whoever runs the driver can read what it makes.
                 Err(error) if error.raw_os_error() == Some(EPERM) => {
                     log::warn!("the new file belongs to the driver's user: {error}");
                 }
-                result => result.map_err(at("given its owner", &self.path))?,
+                result => result.map_err(at("given its owner", self.path()))?,
             }
         }
-        self.file.set_permissions(model.permissions()).map_err(at("given its mode", &self.path))
+        self.file.set_permissions(model.permissions()).map_err(at("given its mode", self.path()))
     }
 }
 
-impl Drop for Staged {
+impl Drop for Entry {
     fn drop(&mut self) {
         if !self.published {
             let _ = fs::remove_file(&self.path);
