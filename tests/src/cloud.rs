@@ -216,6 +216,29 @@ impl Cloud {
             .set_escaped("IMAGE/PERSISTENT", "1")
             .set_escaped("IMAGE/TARGET_SNAPSHOT", id.to_string())
     }
+
+    /// A call of each action by its name, in the order of the contract but for `rm`, which comes last: on the file
+    /// `disk`, and on the raw image `source` and its snapshot 0.
+    pub fn every_action(
+        &self,
+        disk: impl AsRef<Path>,
+        source: impl AsRef<Path>,
+    ) -> [(&'static str, Call<'_>); 10] {
+        let source = source.as_ref();
+        let snap = |action| (action, self.snap(action, source, "raw", 0));
+        [
+            ("cp", self.cp(&disk)),
+            ("mkfs", self.mkfs("raw", "1")),
+            ("clone", self.clone_of(source, "raw")),
+            ("stat", self.stat(&disk)),
+            snap("snap_revert"),
+            snap("snap_flatten"),
+            snap("snap_delete"),
+            ("monitor", self.monitor()),
+            ("export", self.export(source, "raw")),
+            ("rm", self.rm(source)),
+        ]
+    }
 }
 
 /// `/var/tmp`, or what `FERROSTORE_TEST_DIR` says: there tests run on a file system that can't be made for

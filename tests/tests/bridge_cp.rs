@@ -187,27 +187,3 @@ fn the_datastore_says_who_downloads_and_measures() {
     stat.run().succeeds().replies("2");
     assert_eq!(host.connections(), before, "stat needs no storage, so no host");
 }
-
-#[test]
-fn one_connection_serves_an_action() {
-    let cloud = Cloud::new();
-    let bridges = Bridges::of(&cloud, 1);
-    let host = bridges.host(1);
-    let disk = cloud.raw("disk.img", 2 * MIB);
-    let mut before = host.connections();
-    let mut count = |what: &str, call: Call, expected: usize| {
-        let reply = bridges.bridged(call).run().succeeds();
-        let now = host.connections();
-        assert_eq!(now - before, expected, "connections for {what}");
-        before = now;
-        reply
-    };
-    let reply = count("cp", cloud.cp(&disk), 1);
-    let source = reply.line().rsplit_once(' ').unwrap().0.to_owned();
-    count("stat", cloud.stat(&disk), 0);
-    count("mkfs", cloud.mkfs("qcow2", "3"), 1);
-    count("clone", cloud.clone_of(&source, "raw"), 1);
-    count("export", cloud.export(&source, "raw"), 1);
-    count("monitor", cloud.monitor(), 1);
-    count("rm", cloud.rm(&source), 1);
-}

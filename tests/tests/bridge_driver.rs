@@ -162,6 +162,27 @@ fn a_host_that_cannot_run_the_driver_says_why() {
     call.run().fails().naming("STAGING_DIR").saying("host1: ").saying("noexec");
 }
 
+/// The host gets a C library that lacks a version which drivers need, and the programs of the host don't: this machine's
+/// own, with another name for that version.
+#[test]
+fn a_host_whose_c_library_is_too_old_is_named() {
+    const LIBRARY: &str = "/lib/x86_64-linux-gnu/libc.so.6";
+    const VERSION: &[u8] = b"GLIBC_2.32\0";
+    let cloud = Cloud::new();
+    let bridges = Bridges::without_drivers(&cloud, 1);
+    let host = bridges.host(1);
+    let mut library = fs::read(LIBRARY).unwrap();
+    let at = library.windows(VERSION.len()).position(|name| name == VERSION).expect("its version");
+    library[at + VERSION.len() - 2] = b'x';
+    fs::create_dir(host.path("/var/tmp/old")).unwrap();
+    fs::write(host.path("/var/tmp/old/libc.so.6"), library).unwrap();
+    fs::write(bridges.home().join(".bashrc"), "export LD_LIBRARY_PATH=/var/tmp/old\n").unwrap();
+    for call in [cloud.monitor(), cloud.mkfs("raw", "1"), cloud.cp(cloud.raw("disk.img", MIB))] {
+        let failure = bridges.bridged(call).run().fails();
+        failure.saying("host1: ").saying("C library is too old").saying("GLIBC_2.32");
+    }
+}
+
 #[test]
 fn login_scripts_and_banners_do_not_disturb() {
     let cloud = Cloud::new();

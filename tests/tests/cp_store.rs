@@ -180,21 +180,15 @@ fn other_storage_is_never_served_from_here() {
     let disk = cloud.raw("disk.img", MIB);
     let source = cloud.stored(1, &disk);
     let attribute = "DATASTORE/TEMPLATE/BRIDGE_LIST";
-    for call in [
-        cloud.cp(&disk),
-        cloud.mkfs("raw", "1"),
-        cloud.clone_of(&source, "raw"),
-        cloud.rm(&source),
-        cloud.monitor(),
-        cloud.export(&source, "raw"),
-        cloud.snap("snap_revert", &source, "raw", 0),
-        cloud.snap("snap_flatten", &source, "raw", 0),
-        cloud.snap("snap_delete", &source, "raw", 0),
-    ] {
-        call.set(attribute, "host1 host2").run().fails().naming(attribute);
+    for (action, call) in cloud.every_action(&disk, &source) {
+        let call = call.set(attribute, "host1 host2");
+        // What a file of the front-end will measure takes no storage to say.
+        if action == "stat" {
+            call.run().succeeds().replies("1");
+        } else {
+            call.run().fails().naming(attribute);
+        }
     }
-    // What a file of the front-end will measure takes no storage to say.
-    assert_eq!(cloud.stat(&disk).set(attribute, "host1 host2").run().succeeds().line(), "1");
     cloud
         .cp(&disk)
         .set("DATASTORE/TEMPLATE/NFS_AUTO_ENABLE", "no")

@@ -64,27 +64,10 @@ impl StandIn {
     }
 }
 
-fn every_action(cloud: &Cloud) -> Vec<Call<'_>> {
-    let disk = cloud.raw("disk.img", MIB);
-    let source = cloud.source(1);
-    vec![
-        cloud.stat(&disk),
-        cloud.cp(&disk),
-        cloud.mkfs("raw", "1"),
-        cloud.clone_of(&source, "raw"),
-        cloud.rm(&source),
-        cloud.monitor(),
-        cloud.export(&source, "raw"),
-        cloud.snap("snap_revert", &source, "raw", 0),
-        cloud.snap("snap_flatten", &source, "raw", 0),
-        cloud.snap("snap_delete", &source, "raw", 0),
-    ]
-}
-
 #[test]
 fn an_export_that_can_t_be_mounted_is_an_error_and_nothing_is_written() {
     let cloud = Cloud::new();
-    for call in every_action(&cloud) {
+    for (_, call) in cloud.every_action(cloud.raw("disk.img", MIB), cloud.source(1)) {
         call.on_nfs().run().fails().naming("NFS_AUTO_HOST").saying("127.0.0.1:/export");
     }
     assert_eq!(Listing::of(&cloud.datastore()).names(), [""; 0]);
@@ -105,7 +88,7 @@ fn nothing_is_mounted_for_a_datastore_that_does_not_ask_for_it() {
 #[test]
 fn another_thing_that_is_mounted_there_is_left_alone() {
     let cloud = Cloud::with_datastore_on(Disk::Tmpfs(8 * MIB));
-    for call in every_action(&cloud) {
+    for (_, call) in cloud.every_action(cloud.raw("disk.img", MIB), cloud.source(1)) {
         let failure = call.on_nfs().run().fails();
         failure.naming("DATASTORE/BASE_PATH").saying("tmpfs").saying("127.0.0.1:/export");
     }
