@@ -9,6 +9,9 @@ use std::sync::Once;
 /// What the server exports; each datastore gets a folder in it.
 const EXPORTS: &str = "/srv/nfs";
 
+/// For the first that needs the server.
+static START: Once = Once::new();
+
 /// A front-end whose datastore asks for an export of the virtual machine's own server.
 #[derive(Debug)]
 pub struct NfsCloud {
@@ -26,7 +29,6 @@ impl NfsCloud {
     /// Starts the server, the first time. Nothing is mounted yet.
     pub fn new(version: &str) -> Self {
         assert!(crate::is_virtual_machine(), "the NFS server is for the virtual machine");
-        static START: Once = Once::new();
         START.call_once(|| {
             run(concat!(env!("CARGO_MANIFEST_DIR"), "/vm/nfs-server"), [""; 0]);
         });
@@ -45,9 +47,18 @@ impl NfsCloud {
         nfs
     }
 
-    /// With another option.
-    pub fn option(mut self, option: &str) -> Self {
-        self.options = format!("{},{option}", self.options);
+    /// Another front-end with the same export, which shares no cache with this one.
+    pub fn elsewhere(&self) -> Self {
+        let version = self.version.clone();
+        let options = format!("{},nosharecache", self.options);
+        let other = Self { cloud: Cloud::new(), export: self.export.clone(), version, options };
+        other.on(other.cloud.monitor()).run().succeeds();
+        other
+    }
+
+    /// With more options, a comma before each.
+    pub fn with_options(mut self, more: &str) -> Self {
+        self.options.push_str(more);
         self
     }
 

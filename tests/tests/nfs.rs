@@ -2,8 +2,11 @@
 //! ignored here are the tests. What keeps an export from being mounted is in `nfs_mount.rs`.
 
 use ferrostore_tests::layouts::{Chain, Copies, Layout};
-use ferrostore_tests::{Listing, MIB, NfsCloud, pattern, run, same_bytes, same_content};
+use ferrostore_tests::{
+    KIB, Listing, MIB, NfsCloud, Page, Web, pattern, run, same_bytes, same_content,
+};
 use std::fs::{self, File};
+use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::thread;
@@ -190,36 +193,39 @@ fn files_that_are_still_open_go_when_they_are_closed() {
     }
 }
 
+/// strace, which has a driver die, or take four seconds, at its first fsync.
+fn at_fsync(what: &str) -> Vec<String> {
+    let inject = format!("inject=fsync:{what}:when=1");
+    ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject].map(str::to_owned).into()
+}
+
+const DIES: &str = "signal=SIGKILL";
+const TAKES_TIME: &str = "delay_enter=4000000";
+
 #[test]
 #[ignore = "in the virtual machine"]
-fn what_a_killed_driver_left_is_swept_and_what_a_live_one_writes_is_not() {
+fn what_a_killed_driver_left_is_swept_by_any_front_end_and_what_a_live_one_writes_is_not() {
     for version in NfsCloud::VERSIONS {
         let nfs = NfsCloud::mounted(version);
+        let elsewhere = nfs.elsewhere();
         let disk = nfs.cloud.raw("disk.img", 2 * MIB);
-        let kill = "inject=fsync:signal=SIGKILL:when=1";
-        let killed = nfs.on(nfs.cloud.cp(&disk)).under([
-            "strace",
-            "-f",
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-e",
-            kill,
-        ]);
-        assert!(!killed.run().status.success());
-        assert!(is_being_written(&nfs), "a staged file is left");
-        nfs.on(nfs.cloud.monitor()).run().succeeds();
-        assert_eq!(on_the_server(&nfs), [""; 0]);
-
-        let slow = "inject=fsync:delay_enter=4000000:when=1";
-        let slow = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", slow];
+        for sweeper in [&nfs, &elsewhere] {
+            let killed = nfs.on(nfs.cloud.cp(&disk)).under(at_fsync(DIES)).run();
+            assert!(!killed.status.success());
+            assert!(is_being_written(&nfs), "a staged file is left");
+            sweeper.on(sweeper.cloud.monitor()).run().succeeds();
+            assert_eq!(on_the_server(&nfs), [""; 0]);
+        }
         thread::scope(|scope| {
-            let live = scope.spawn(|| nfs.on(nfs.cloud.cp(&disk)).under(slow).run());
+            let live =
+                scope.spawn(|| nfs.on(nfs.cloud.cp(&disk)).under(at_fsync(TAKES_TIME)).run());
             while !is_being_written(&nfs) {
                 thread::sleep(Duration::from_millis(20));
             }
-            assert!(nfs.on(nfs.cloud.monitor()).run().status.success());
-            assert!(is_being_written(&nfs), "the live driver's file is still there");
+            for sweeper in [&nfs, &elsewhere] {
+                assert!(sweeper.on(sweeper.cloud.monitor()).run().status.success());
+                assert!(is_being_written(&nfs), "the live driver's file is still there");
+            }
             same_bytes(&disk, live.join().unwrap().succeeds().image("raw"));
         });
     }
@@ -227,23 +233,90 @@ fn what_a_killed_driver_left_is_swept_and_what_a_live_one_writes_is_not() {
 
 #[test]
 #[ignore = "in the virtual machine"]
-fn a_server_that_is_gone_is_an_error_and_its_return_the_end_of_it() {
+fn two_front_ends_exclude_each_other_from_an_image() {
     for version in NfsCloud::VERSIONS {
         let nfs = NfsCloud::mounted(version);
-        NfsCloud::stop_server();
-        // Without the harness's own look at the datastore, which would wait for ever.
-        let failure = nfs.on(nfs.cloud.mkfs("raw", "1")).without_listing().run().fails();
-        failure.naming("NFS_AUTO_HOST").saying("does not answer");
-        NfsCloud::start_server();
-        nfs.on(nfs.cloud.mkfs("raw", "1")).run().succeeds().empty_image();
+        let elsewhere = nfs.elsewhere();
+        elsewhere.cloud.datastore_conf("LOCK_WAIT=\"0\"\n");
+        let copies = Copies::of_three(&nfs.cloud, "raw");
+        let source = format!("{}/{}", elsewhere.cloud.base_path(), copies.name());
+        let revert = nfs.on(copies.call("snap_revert", 1)).under(at_fsync(TAKES_TIME));
+        thread::scope(|scope| {
+            let live = scope.spawn(|| revert.run());
+            while !on_the_server(&nfs).iter().any(|name| name.contains("/lock.")) {
+                thread::sleep(Duration::from_millis(20));
+            }
+            let refused = elsewhere.on(elsewhere.cloud.rm(&source)).output();
+            let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+            assert!(said.contains("is in use: snap_revert (process "), "{said}");
+            live.join().unwrap().succeeds().silently();
+        });
+        copies.check_content(copies.source(), 1);
+        let removed = elsewhere.on(elsewhere.cloud.rm(&source)).output();
+        assert!(removed.status.success(), "{removed:?}");
+        assert!(!nfs.export().join(copies.name()).exists());
+    }
+}
 
-        // Nor is anything mounted from it.
+#[test]
+#[ignore = "in the virtual machine"]
+fn a_call_that_fails_or_is_told_to_stop_leaves_nothing() {
+    let web = Web::new();
+    for version in NfsCloud::VERSIONS {
+        let nfs = NfsCloud::mounted(version);
+        let cloud = &nfs.cloud;
+        let disk = cloud.raw("disk.img", 2 * MIB);
+        let stored = cloud.stored(1, &disk);
+        let mut cut = fs::read(cloud.compressed(&disk, "gzip")).unwrap();
+        cut.truncate(cut.len() / 2);
+        let cut = cloud.file("cut.gz", cut);
+        let wrong = "0".repeat(32);
+        // Each of them fails when its image is being written, or its lock is held.
+        for call in [
+            cloud.cp(&disk).driver("qcow2").set("IMAGE/TEMPLATE/MD5", &wrong),
+            cloud.cp(&cut),
+            cloud.mkfs("raw", "1").set("IMAGE/FS", "xfs"),
+            cloud.clone_of(&stored, "raw").under(at_fsync("error=EIO")),
+            cloud.snap("snap_revert", &stored, "raw", 9),
+            cloud.snap("snap_delete", &stored, "raw", 9),
+        ] {
+            nfs.on(call).run().fails();
+            assert_eq!(on_the_server(&nfs).len(), 1, "{:?}", on_the_server(&nfs));
+        }
+        let slow = web.page("slow.img", Page::of(&disk).at_rate(128 * KIB));
+        let (mut child, input) = nfs.on(cloud.cp(slow).driver("qcow2")).start();
+        child.stdin.take().unwrap().write_all(&input.unwrap()).unwrap();
+        while !is_being_written(&nfs) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        run("kill", [child.id().to_string()]);
+        let stopped = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&stopped.stderr).into_owned();
+        assert!(said.contains("stopped by SIGTERM"), "{said}");
+        assert_eq!(on_the_server(&nfs).len(), 1, "{:?}", on_the_server(&nfs));
+    }
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn a_server_that_is_gone_is_an_error_and_its_return_the_end_of_it() {
+    // Calls on a hard mount wait for the server for ever, but for the driver's patience; on a soft one they fail.
+    for (version, options, word) in
+        [("4.2", "", "does not answer"), ("3", ",soft,timeo=5,retrans=1", "can't be used")]
+    {
+        let nfs = NfsCloud::new(version).with_options(options);
+        nfs.on(nfs.cloud.monitor()).run().succeeds();
         let other = NfsCloud::new(version);
         NfsCloud::stop_server();
+        // Without the harness's own look at the datastore, which would wait as well.
+        let failure = nfs.on(nfs.cloud.mkfs("raw", "1")).without_listing().run().fails();
+        failure.naming("NFS_AUTO_HOST").saying(word);
+        // Nor is anything mounted from it.
         let failure = other.on(other.cloud.mkfs("raw", "1")).run().fails();
         failure.naming("NFS_AUTO_HOST").saying("can't be mounted");
         assert_eq!(Listing::of(&other.cloud.datastore()).names(), [""; 0]);
         NfsCloud::start_server();
+        nfs.on(nfs.cloud.mkfs("raw", "1")).run().succeeds().empty_image();
     }
 }
 
@@ -252,14 +325,15 @@ fn a_server_that_is_gone_is_an_error_and_its_return_the_end_of_it() {
 fn a_restart_of_the_server_only_takes_time() {
     for version in NfsCloud::VERSIONS {
         let nfs = NfsCloud::mounted(version);
-        let disk = nfs.cloud.raw("disk.img", 48 * MIB);
+        let disk = nfs.cloud.raw("disk.img", 4 * MIB);
+        let slow = nfs.on(nfs.cloud.cp(&disk).driver("qcow2")).under(at_fsync(TAKES_TIME));
         thread::scope(|scope| {
-            let copy = scope.spawn(|| nfs.on(nfs.cloud.cp(&disk).driver("qcow2")).run());
-            while on_the_server(&nfs).is_empty() {
+            let copy = scope.spawn(|| slow.run());
+            while !is_being_written(&nfs) {
                 thread::sleep(Duration::from_millis(5));
             }
+            // The driver has its lock, writes, and has yet to have it all on disk.
             NfsCloud::stop_server();
-            thread::sleep(Duration::from_secs(2));
             NfsCloud::start_server();
             let image = copy.join().unwrap().succeeds().image("qcow2");
             same_content(&disk, "raw", image, "qcow2");
