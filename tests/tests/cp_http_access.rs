@@ -94,11 +94,46 @@ fn http_goes_through_http_proxy() {
         println!("{name}");
         let call = cloud.cp("http://images.invalid/disk.img").environment(name, value);
         same_bytes(&disk, call.run().succeeds().image("raw"));
-        // The proxy is asked for a tunnel, and the file through that.
+        // Many proxies allow tunnels to https servers only.
         let requests = proxy.requests();
-        assert_eq!(requests[0].method, "CONNECT");
-        assert_eq!(requests[0].target, "images.invalid:80");
+        assert_eq!(requests.len(), 1);
+        assert_eq!(requests[0].method, "GET");
+        assert_eq!(requests[0].target, "http://images.invalid/disk.img");
+        assert_eq!(requests[0].header("host"), Some("images.invalid"));
+        assert_eq!(requests[0].header("proxy-authorization"), None);
     }
+}
+
+#[test]
+fn a_proxy_is_told_who_asks_and_the_server_is_not() {
+    let (cloud, proxy) = (Cloud::new(), Web::new());
+    let disk = cloud.raw("disk.img", 3 * MIB);
+    proxy.page("disk.img", Page::of(&disk).first(Fault::CutAfter(MIB)));
+    let address = format!("http://tom:s3cret@{}", proxy.address());
+    let call = cloud.cp("http://images.invalid:8080/disk.img").environment("http_proxy", address);
+    same_bytes(&disk, call.run().succeeds().image("raw"));
+    let requests = proxy.requests();
+    assert_eq!(requests.len(), 2, "the transfer broke, and went on");
+    for request in requests {
+        assert_eq!(request.target, "http://images.invalid:8080/disk.img");
+        // "tom:s3cret" in base64.
+        assert_eq!(request.header("proxy-authorization"), Some("Basic dG9tOnMzY3JldA=="));
+        assert_eq!(request.header("authorization"), None);
+    }
+}
+
+#[test]
+fn a_redirect_to_https_leaves_the_proxy_for_http() {
+    let (cloud, proxy, authority) = (Cloud::new(), Web::new(), Authority::new());
+    let secure = Web::secure(authority.good());
+    let disk = cloud.raw("disk.img", MIB);
+    proxy.page("moved.img", Page::redirect(secure.serve(&disk)));
+    let call = cloud
+        .cp("http://images.invalid/moved.img")
+        .environment("http_proxy", format!("http://{}", proxy.address()));
+    let call = call.environment("SSL_CERT_FILE", authority.file());
+    same_bytes(&disk, call.run().succeeds().image("raw"));
+    assert_eq!(proxy.requests().len(), 1, "only for the first step");
 }
 
 #[test]

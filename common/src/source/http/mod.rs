@@ -2,15 +2,18 @@
 //! small pieces of a file for measuring it.
 
 mod pieces;
+mod proxy;
 
 use super::location::without_password;
 use base64::Engine as _;
 pub use pieces::Pieces;
+use proxy::{Connect, proxy_for};
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Body, Proxy};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::{Agent, Body};
 
 /// Time to reach a server.
 const CONNECT: Duration = Duration::from_secs(15);
@@ -126,7 +129,8 @@ impl WebFile {
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .tls_config(tls.build())
-            .proxy(proxy_for(&url))
+            // Not that of the environment, but that for each URL.
+            .proxy(None)
             .timeout_connect(Some(CONNECT))
             .timeout_per_read(Some(STALL))
             .timeout_recv_response(Some(STALL))
@@ -134,8 +138,8 @@ impl WebFile {
             .accept_encoding("identity")
             .max_redirects(0)
             .max_redirects_will_error(false)
-            .build()
-            .new_agent();
+            .build();
+        let agent = Agent::with_parts(agent, Connect::default(), DefaultResolver::default());
         Self { agent, url, authorization }
     }
 
@@ -154,7 +158,7 @@ impl WebFile {
             for (name, value) in headers {
                 request = request.header(name, *value);
             }
-            let request = request.config().timeout_global(time).build();
+            let request = request.config().timeout_global(time).proxy(proxy_for(&url)).build();
             let response = request.call().map_err(|error| transport(&error))?;
             let target = text(&response, header::LOCATION);
             let (301..=303 | 307 | 308, Some(target)) = (response.status().as_u16(), target) else {
@@ -231,41 +235,6 @@ fn split_credentials(url: &str) -> (String, Option<String>) {
     let Some((user, host)) = rest[..end].rsplit_once('@') else { return (url.to_owned(), None) };
     let encoded = base64::engine::general_purpose::STANDARD.encode(percent_decoded(user));
     (format!("{scheme}://{host}{}", &rest[end..]), Some(format!("Basic {encoded}")))
-}
-
-/// The proxy that the environment names for `url`: `http_proxy` or `https_proxy`, else `all_proxy` (upper
-/// case serves too), but none for the hosts in `no_proxy`. It is asked for a tunnel (CONNECT) in either case.
-fn proxy_for(url: &str) -> Option<Proxy> {
-    let variable = |names: &[&str]| {
-        names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
-    };
-    let (scheme, rest) = url.split_once("://")?;
-    let value = if scheme.eq_ignore_ascii_case("https") {
-        variable(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
-    } else {
-        variable(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
-    }?;
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let host = match authority.strip_prefix('[') {
-        Some(address) => address.split(']').next().unwrap_or_default(),
-        None => authority.split(':').next().unwrap_or_default(),
-    };
-    let exempt = variable(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
-    let spared = exempt.split([',', ' ']).map(str::trim).any(|name| {
-        let name = name.trim_start_matches("*.").trim_start_matches('.');
-        name == "*"
-            || !name.is_empty()
-                && (host.eq_ignore_ascii_case(name)
-                    || host
-                        .to_ascii_lowercase()
-                        .ends_with(&format!(".{}", name.to_ascii_lowercase())))
-    });
-    if spared {
-        return None;
-    }
-    Proxy::new(&value)
-        .inspect_err(|error| log::warn!("the proxy of the environment can't be used: {error}"))
-        .ok()
 }
 
 fn percent_decoded(text: &str) -> Vec<u8> {

@@ -1,0 +1,145 @@
+//! The proxy that the environment names, and how it is asked: for https for a tunnel, for http for the file, as most
+//! proxies allow tunnels to https only.
+
+use base64::Engine as _;
+use std::fmt;
+use ureq::http::Uri;
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, TcpConnector, Transport,
+};
+use ureq::{Error, Proxy, ProxyProtocol};
+
+/// The proxy that the environment names for `url`: `http_proxy` or `https_proxy`, else `all_proxy` (upper
+/// case serves too), but none for the hosts in `no_proxy`.
+pub(super) fn proxy_for(url: &str) -> Option<Proxy> {
+    let variable = |names: &[&str]| {
+        names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+    };
+    let (scheme, rest) = url.split_once("://")?;
+    let value = if scheme.eq_ignore_ascii_case("https") {
+        variable(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
+    } else {
+        variable(&["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+    }?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[') {
+        Some(address) => address.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    let exempt = variable(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
+    let spared = exempt.split([',', ' ']).map(str::trim).any(|name| {
+        let name = name.trim_start_matches("*.").trim_start_matches('.');
+        name == "*"
+            || !name.is_empty()
+                && (host.eq_ignore_ascii_case(name)
+                    || host
+                        .to_ascii_lowercase()
+                        .ends_with(&format!(".{}", name.to_ascii_lowercase())))
+    });
+    if spared {
+        return None;
+    }
+    Proxy::new(&value)
+        .inspect_err(|error| log::warn!("the proxy of the environment can't be used: {error}"))
+        .ok()
+}
+
+/// Connects to servers, or to the proxy in front of them.
+#[derive(Debug, Default)]
+pub(super) struct Connect(DefaultConnector);
+
+impl Connector<()> for Connect {
+    type Out = Box<dyn Transport>;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        chained: Option<()>,
+    ) -> Result<Option<Self::Out>, Error> {
+        let proxy = details
+            .config
+            .proxy()
+            .filter(|proxy| proxy.protocol() == ProxyProtocol::Http && !details.needs_tls());
+        let Some(proxy) = proxy else { return self.0.connect(details, chained) };
+        let to_proxy = ConnectionDetails {
+            uri: proxy.uri(),
+            addrs: details.resolver.resolve(proxy.uri(), details.config, details.timeout)?,
+            config: details.config,
+            request_level: details.request_level,
+            resolver: details.resolver,
+            now: details.now,
+            timeout: details.timeout,
+            current_time: details.current_time.clone(),
+            run_connector: details.run_connector.clone(),
+            register_shutdown: details.register_shutdown.clone(),
+        };
+        let connection = TcpConnector::default().connect(&to_proxy, None::<()>)?;
+        Ok(connection.map(|connection| {
+            let (server, credentials) = (server_of(details.uri), credentials_of(proxy));
+            Box::new(Proxied { connection, server, credentials }) as Box<dyn Transport>
+        }))
+    }
+}
+
+/// Scheme, host and port, as a request to a proxy begins.
+fn server_of(uri: &Uri) -> String {
+    format!("http://{}", uri.authority().map_or("", |authority| authority.as_str()))
+}
+
+/// The header line that tells the proxy who asks.
+fn credentials_of(proxy: &Proxy) -> String {
+    let Some(user) = proxy.username() else { return String::new() };
+    let pair = format!("{user}:{}", proxy.password().unwrap_or_default());
+    let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+    format!("Proxy-Authorization: Basic {encoded}\r\n")
+}
+
+/// A connection to a proxy, whose requests name the server (RFC 9112, 3.2.2: the absolute form).
+struct Proxied<T> {
+    connection: T,
+    server: String,
+    credentials: String,
+}
+
+impl<T> fmt::Debug for Proxied<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxied").field("server", &self.server).finish_non_exhaustive()
+    }
+}
+
+impl<T: Transport> Transport for Proxied<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.connection.buffers()
+    }
+
+    /// A request without a body, which is all that is ever sent here, comes in one piece.
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), Error> {
+        const METHOD: &str = "GET ";
+        let output = self.connection.buffers().output();
+        let request = output.get(..amount).unwrap_or_default();
+        let line = request.windows(2).position(|end| end == b"\r\n").map_or(amount, |at| at + 2);
+        let mut asked = Vec::with_capacity(amount + self.server.len() + self.credentials.len());
+        if let Some(rest) = request.strip_prefix(METHOD.as_bytes()) {
+            let (path, headers) = rest.split_at(line - METHOD.len());
+            asked.extend_from_slice(METHOD.as_bytes());
+            asked.extend_from_slice(self.server.as_bytes());
+            asked.extend_from_slice(path);
+            asked.extend_from_slice(self.credentials.as_bytes());
+            asked.extend_from_slice(headers);
+        } else {
+            asked.extend_from_slice(request);
+        }
+        let room = output.get_mut(..asked.len());
+        room.ok_or_else(|| Error::Io(std::io::ErrorKind::FileTooLarge.into()))?
+            .copy_from_slice(&asked);
+        self.connection.transmit_output(asked.len(), timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, Error> {
+        self.connection.await_input(timeout)
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.connection.is_open()
+    }
+}
