@@ -10,7 +10,6 @@ use super::{area, lock};
 use crate::sys::write_error_line;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
 use nix::unistd::Pid;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,11 +19,12 @@ use std::time::Duration;
 /// What takes something back that this process has made and that is no file.
 type Undo = Box<dyn FnOnce() + Send>;
 
+/// Lists and no maps: there is one of each as a rule, and the code of maps would be in every driver.
 struct State {
-    staged: BTreeSet<PathBuf>,
-    locks: BTreeMap<PathBuf, Arc<File>>,
-    children: BTreeSet<i32>,
-    undo: BTreeMap<u64, Undo>,
+    staged: Vec<PathBuf>,
+    locks: Vec<(PathBuf, Arc<File>)>,
+    children: Vec<i32>,
+    undo: Vec<(u64, Undo)>,
     beyond_recall: bool,
     published: Option<Made>,
     /// Stops the work that another machine does.
@@ -33,10 +33,10 @@ struct State {
 }
 
 static STATE: Mutex<State> = Mutex::new(State {
-    staged: BTreeSet::new(),
-    locks: BTreeMap::new(),
-    children: BTreeSet::new(),
-    undo: BTreeMap::new(),
+    staged: Vec::new(),
+    locks: Vec::new(),
+    children: Vec::new(),
+    undo: Vec::new(),
     beyond_recall: false,
     published: None,
     delegate: None,
@@ -143,14 +143,15 @@ fn abandon(state: &mut State) {
             let _ = std::fs::remove_dir_all(path);
         }
     }
-    let areas: BTreeSet<_> =
-        state.staged.iter().chain(state.locks.keys()).filter_map(|path| path.parent()).collect();
     for (path, file) in &state.locks {
         lock::let_go(file, path);
     }
-    for area in areas {
-        if area.ends_with(area::NAME) {
+    let paths = state.staged.iter().chain(state.locks.iter().map(|(path, _)| path));
+    let mut left: Vec<&Path> = Vec::new();
+    for area in paths.filter_map(|path| path.parent()) {
+        if area.ends_with(area::NAME) && !left.contains(&area) {
             area::leave_at_the_end(area);
+            left.push(area);
         }
     }
     for (_, undo) in std::mem::take(&mut state.undo) {
@@ -167,14 +168,14 @@ pub struct Recall(u64);
 #[must_use]
 pub fn recall(undo: impl FnOnce() + Send + 'static) -> Recall {
     let mut state = state();
-    let id = state.undo.last_key_value().map_or(0, |(last, _)| last + 1);
-    state.undo.insert(id, Box::new(undo));
+    let id = state.undo.last().map_or(0, |(last, _)| last + 1);
+    state.undo.push((id, Box::new(undo)));
     Recall(id)
 }
 
 impl Drop for Recall {
     fn drop(&mut self) {
-        state().undo.remove(&self.0);
+        state().undo.retain(|(id, _)| *id != self.0);
     }
 }
 
@@ -185,13 +186,13 @@ pub(super) fn stage<T, E>(
 ) -> Result<T, E> {
     let mut state = state();
     let created = create()?;
-    state.staged.insert(path(&created).to_owned());
+    state.staged.push(path(&created).to_owned());
     Ok(created)
 }
 
 /// Forgets a staged file that has been removed or has another name now.
 pub(super) fn forget(path: &Path) {
-    state().staged.remove(path);
+    state().staged.retain(|staged| staged != path);
 }
 
 /// Runs `acquire`, which takes a lock, and remembers its file for removal, in one step. What `acquire` gave
@@ -202,13 +203,15 @@ pub(super) fn lock<T>(
     let mut state = state();
     let Some((path, file, rest)) = acquire()? else { return Ok(None) };
     let file = Arc::new(file);
-    state.locks.insert(path.clone(), Arc::clone(&file));
+    state.locks.push((path.clone(), Arc::clone(&file)));
     Ok(Some((path, file, rest)))
 }
 
 /// Lets a lock go.
 pub(super) fn unlock(path: &Path) {
-    if let Some(file) = state().locks.remove(path) {
+    let mut state = state();
+    if let Some(at) = state.locks.iter().position(|(locked, _)| locked == path) {
+        let (_, file) = state.locks.swap_remove(at);
         lock::let_go(&file, path);
     }
 }
@@ -298,11 +301,11 @@ pub fn point_of_no_return() {
 pub fn spawn(command: &mut std::process::Command) -> std::io::Result<std::process::Child> {
     let mut state = state();
     let child = command.spawn()?;
-    state.children.insert(child.id() as i32);
+    state.children.push(child.id() as i32);
     Ok(child)
 }
 
 /// Forgets a child that has ended.
 pub fn reaped(child: u32) {
-    state().children.remove(&(child as i32));
+    state().children.retain(|running| *running != child as i32);
 }
