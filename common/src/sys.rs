@@ -141,24 +141,30 @@ impl Revocable {
     }
 }
 
-/// Closes the files of this process whose real paths begin with `start`, in whoever's hands they are: who goes on
-/// using one reads nothing and writes nowhere. Only for a process that ends now, since a descriptor that another
-/// thread closes at this moment may be another file's already.
-pub(crate) fn close_files(start: &Path) {
+/// Closes the files of this process that have `part` in their real paths, in whoever's hands they are: who goes on
+/// using one reads nothing and writes nowhere. Whether there were any. Only for a process that ends now, since a
+/// descriptor that another thread closes at this moment may be another file's already.
+pub(crate) fn close_files(part: &[u8]) -> bool {
     let nowhere = File::options().read(true).write(true).open("/dev/null");
-    let (Ok(nowhere), Ok(files)) = (nowhere, std::fs::read_dir("/proc/self/fd")) else { return };
+    let (Ok(nowhere), Ok(files)) = (nowhere, std::fs::read_dir("/proc/self/fd")) else {
+        return false;
+    };
+    let mut closed = false;
     for file in files.flatten() {
         let Ok(name) = std::fs::read_link(file.path()) else { continue };
+        let name = name.as_os_str().as_bytes();
         let number = file.file_name().to_str().and_then(|number| number.parse().ok());
         if let Some(number) = number
-            && name.as_os_str().as_bytes().starts_with(start.as_os_str().as_bytes())
+            && name.windows(part.len()).any(|window| window == part)
         {
             // SAFETY: dup3(2) takes plain numbers. The second descriptor goes on belonging to whoever has it.
             unsafe {
                 nix::libc::dup3(nowhere.as_raw_fd(), number, nix::libc::O_CLOEXEC);
             }
+            closed = true;
         }
     }
+    closed
 }
 
 /// Writes a line to standard error, whole, so that it isn't mixed with those of other processes. Where it can't

@@ -6,7 +6,6 @@
 use crate::sys;
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,10 +16,8 @@ pub(super) const NAME: &str = ".ferrostore-work";
 /// So often another driver may remove the empty directory before anything is made in it.
 const PATIENCE: u32 = 10_000;
 
-/// What NFS gives the names of removed files that are still open begin with.
-const REMOVED: &str = ".nfs";
-/// So often it is looked whether such files have gone, every 10 ms.
-const PARTING: u32 = 30;
+/// With NFS, names of removed files in it that are still open begin with this.
+const REMOVED: &[u8] = b"/.ferrostore-work/.nfs";
 
 /// The directory in the datastore `datastore`.
 pub(super) fn of(datastore: &Path) -> PathBuf {
@@ -76,20 +73,12 @@ pub(super) fn leave(datastore: &Path) {
 
 /// The same for `area` itself, in a process that ends now: what its threads still have open does not count.
 pub(super) fn leave_at_the_end(area: &Path) {
-    for _ in 0..PARTING {
-        if fs::remove_dir(area).is_ok() || !holds_removed_files(area) {
-            return;
-        }
-        if let Ok(area) = area.canonicalize() {
-            sys::close_files(&area.join(REMOVED));
-        }
+    // Who is in the middle of a system call keeps its file open until that returns.
+    let mut left = if fs::remove_dir(area).is_err() && sys::close_files(REMOVED) { 30 } else { 0 };
+    while left > 0 && fs::remove_dir(area).is_err() {
         std::thread::sleep(Duration::from_millis(10));
+        left -= 1;
     }
-}
-
-fn holds_removed_files(area: &Path) -> bool {
-    let names = fs::read_dir(area).into_iter().flatten().flatten().map(|entry| entry.file_name());
-    names.into_iter().any(|name| name.as_bytes().starts_with(REMOVED.as_bytes()))
 }
 
 /// Where root runs a driver by hand, what it makes must still be the datastore's owner's, who could neither
