@@ -1,6 +1,10 @@
 //! Connections that break, and drivers that are told to stop, at any moment.
 
-use ferrostore_tests::{BridgeHost, Bridges, Call, Cloud, MIB, pattern, run, same_bytes};
+use ferrostore_tests::layouts::Copies;
+use ferrostore_tests::{
+    BridgeHost, Bridges, Call, Cloud, Contents, Listing, MIB, pattern, run, same_bytes,
+    same_content,
+};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -138,23 +142,32 @@ fn moments(whole: Duration, count: u32) -> impl Iterator<Item = Duration> {
     (0..count).map(move |number| whole * number / count + whole / (2 * count))
 }
 
-#[test]
-fn a_registration_that_is_cut_off_leaves_the_old_state_or_the_new() {
-    let cloud = Cloud::new();
-    let bridges = Bridges::of(&cloud, 1);
+/// Cuts calls that make an image off, at so many moments and in every way; `check` looks at an image that is there.
+fn make_and_cut(
+    bridges: &Bridges,
+    cloud: &Cloud,
+    action: &str,
+    call: &Call,
+    count: u32,
+    check: &dyn Fn(&Path),
+) {
     let host = bridges.host(1);
-    let disk = cloud.file("disk.img", pattern(5, 24 * MIB as usize));
-    let call = bridges.bridged(cloud.cp(&disk));
     call.clone().run().succeeds();
+    let old = host.listing();
     let start = Instant::now();
-    fs::remove_file(call.clone().run().succeeds().image("raw")).unwrap();
+    call.clone().run().succeeds();
     let whole = start.elapsed();
+    let remove_new = |old: &Listing| {
+        for name in host.listing().changed_since(old) {
+            fs::remove_file(host.datastore().join(name)).unwrap();
+        }
+    };
+    remove_new(&old);
     let mut counts = (0, 0);
     for cut in CUTS {
-        for delay in moments(whole, 6) {
-            let before = host.listing();
-            let (output, took) = cut_after(&call, "cp", host, cut, delay);
-            check_words(&output, cut, "cp");
+        for delay in moments(whole, count) {
+            let (output, took) = cut_after(call, action, host, cut, delay);
+            check_words(&output, cut, action);
             if let Cut::Here("TERM" | "INT") = cut {
                 assert!(took < Duration::from_secs(3), "{cut:?} took {took:?}");
             }
@@ -164,7 +177,7 @@ fn a_registration_that_is_cut_off_leaves_the_old_state_or_the_new() {
             bridges.bridged(cloud.monitor()).run().succeeds();
             assert_eq!(left_over(host), [""; 0], "after the next call, {cut:?} at {delay:?}");
             let after = host.listing();
-            let new = after.changed_since(&before);
+            let new = after.changed_since(&old);
             if output.status.success() {
                 counts.0 += 1;
                 assert_eq!(new.len(), 1, "a success has its image");
@@ -177,18 +190,79 @@ fn a_registration_that_is_cut_off_leaves_the_old_state_or_the_new() {
                 );
             }
             for name in new {
-                same_bytes(&disk, host.datastore().join(name));
-                fs::remove_file(host.datastore().join(name)).unwrap();
+                check(&host.datastore().join(name));
             }
+            remove_new(&old);
+            assert_eq!(host.listing(), old, "all else is as it was after {cut:?} at {delay:?}");
         }
     }
     println!(
-        "{} cuts: {} came too late, {} failed; 0 left-overs",
+        "{action}: {} cuts: {} came too late, {} failed; 0 left-overs",
         counts.0 + counts.1,
         counts.0,
         counts.1
     );
-    assert!(counts.1 >= 10, "many cuts hit");
+    assert!(counts.1 >= 2 * count, "many cuts hit: {}", counts.1);
+}
+
+#[test]
+fn a_registration_that_is_cut_off_leaves_the_old_state_or_the_new() {
+    let cloud = Cloud::new();
+    let bridges = Bridges::of(&cloud, 1);
+    let disk = cloud.file("disk.img", pattern(5, 24 * MIB as usize));
+    let call = bridges.bridged(cloud.cp(&disk));
+    make_and_cut(&bridges, &cloud, "cp", &call, 6, &|image| same_bytes(&disk, image));
+}
+
+#[test]
+fn an_empty_image_or_a_clone_that_is_cut_off_leaves_the_old_state_or_the_new() {
+    let cloud = Cloud::new();
+    let disk = cloud.file("disk.img", pattern(5, 24 * MIB as usize));
+    let source = cloud.stored(1, &disk);
+    let bridges = Bridges::of(&cloud, 1);
+    let call = bridges.bridged(cloud.clone_of(&source, "raw").driver("qcow2"));
+    make_and_cut(&bridges, &cloud, "clone", &call, 3, &|image| {
+        same_content(&disk, "raw", image, "qcow2");
+    });
+    let call = bridges.bridged(cloud.mkfs("raw", "64").set("IMAGE/FS", "ext4"));
+    make_and_cut(&bridges, &cloud, "mkfs", &call, 3, &|image| {
+        run("fsck.ext4", [Path::new("-fn"), image]);
+    });
+}
+
+#[test]
+fn a_snapshot_action_that_is_cut_off_has_happened_or_not() {
+    let cloud = Cloud::new();
+    let copies = Copies::of_three_by(&cloud, "raw", 2 * MIB);
+    let bridges = Bridges::of(&cloud, 1);
+    let host = bridges.host(1);
+    let old = Contents::of(host.datastore());
+    for action in ["snap_revert", "snap_delete", "snap_flatten"] {
+        old.restore(host.datastore());
+        let call = bridges.bridged(copies.call(action, 1));
+        call.clone().run().succeeds();
+        let new = Contents::of(host.datastore());
+        old.restore(host.datastore());
+        let start = Instant::now();
+        call.clone().run().succeeds();
+        let whole = start.elapsed();
+        let mut happened = 0;
+        for cut in CUTS {
+            for delay in moments(whole, 3) {
+                old.restore(host.datastore());
+                let (output, _) = cut_after(&call, action, host, cut, delay);
+                check_words(&output, cut, action);
+                let at = format!("{action}, {cut:?} at {delay:?}: {output:?}");
+                bridges.bridged(cloud.monitor()).run().succeeds();
+                assert_eq!(left_over(host), [""; 0], "{at}");
+                let now = Contents::of(host.datastore());
+                assert!(now == new || (now == old && !output.status.success()), "{at}");
+                happened += u32::from(now == new);
+            }
+        }
+        println!("{action}: 21 cuts: {happened} came too late; 0 left-overs");
+        assert!(happened <= 16, "many cuts hit: {happened} came too late");
+    }
 }
 
 #[test]

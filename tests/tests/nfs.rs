@@ -3,7 +3,7 @@
 
 use ferrostore_tests::layouts::{Chain, Copies, Layout};
 use ferrostore_tests::{
-    KIB, Listing, MIB, NfsCloud, Page, Web, pattern, run, same_bytes, same_content,
+    Bridges, KIB, Listing, MIB, NfsCloud, Page, Web, pattern, run, same_bytes, same_content,
 };
 use std::fs::{self, File};
 use std::io::Write;
@@ -351,6 +351,28 @@ fn an_export_that_was_made_anew_is_told_from_the_old_one() {
     failure.naming("NFS_AUTO_PATH").saying("unmount it");
     nfs.unmount();
     nfs.on(nfs.cloud.monitor()).run().succeeds();
+}
+
+#[test]
+#[ignore = "in the virtual machine"]
+fn a_bridge_host_mounts_the_export_for_itself() {
+    let nfs = NfsCloud::new("4.2");
+    let disk = nfs.cloud.raw("disk.img", MIB);
+    let bridges = Bridges::of(&nfs.cloud, 1);
+    let host = bridges.host(1);
+    let place = nfs.cloud.datastore().display().to_string();
+    let mounts = || {
+        let table = String::from_utf8(host.run("cat /proc/mounts").stdout).unwrap();
+        table.lines().filter(|line| line.split(' ').nth(1) == Some(&place)).count()
+    };
+    assert_eq!(mounts(), 0);
+    for call in [nfs.cloud.monitor(), nfs.cloud.cp(&disk), nfs.cloud.mkfs("raw", "1")] {
+        bridges.bridged(nfs.on(call)).run().succeeds();
+        assert_eq!(mounts(), 1, "on the bridge host");
+    }
+    assert_eq!(on_the_server(&nfs).len(), 2);
+    assert_eq!(nfs.mounts(), [""; 0], "nothing is mounted on the front-end");
+    assert_eq!(host.listing().names(), [""; 0], "nothing lies below the mount");
 }
 
 #[test]
