@@ -121,7 +121,8 @@ impl SshHost {
     }
 }
 
-fn neighbour(root: &Path, role: &str) -> Vec<OsString> {
+/// The program (with arguments) under which ssh finds its files below `root`.
+pub(crate) fn neighbour(root: &Path, role: &str) -> Vec<OsString> {
     let words = ["unshare", "--mount", "/bin/sh", "-c", ENTER, "sh"].map(OsString::from);
     words.into_iter().chain([root.into(), role.into()]).collect()
 }

@@ -1,6 +1,7 @@
 //! One ssh connection with the driver on a bridge host at its other end.
 
 use super::frame::{self, Tag};
+use super::lending::{Frames, Heeding, Stopper};
 use super::own::own;
 use super::{BridgeError, Role};
 use crate::command::{Session, ssh_script};
@@ -10,7 +11,7 @@ use crate::staging::interrupt;
 use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::process::{ChildStderr, ChildStdout, ExitStatus};
+use std::process::{ChildStderr, ExitStatus};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -61,7 +62,7 @@ pub(super) struct Connection {
     host: String,
     session: Session,
     out: Out,
-    frames: BufReader<ChildStdout>,
+    frames: Frames,
     errors: Errors,
 }
 
@@ -161,6 +162,7 @@ impl Connection {
         }
         let input = session.input.try_clone().map_err(BridgeError::System)?;
         let out = Out(Arc::new(Mutex::new(BufWriter::with_capacity(64 << 10, input))));
+        let frames = Frames::of(frames, out.clone());
         Ok(Self { host: host.to_owned(), session, out, frames, errors })
     }
 
@@ -188,17 +190,25 @@ impl Connection {
         &self.host
     }
 
-    /// What is sent to the other side.
-    pub(super) fn out(&self) -> Out {
-        self.out.clone()
+    /// What is sent to the other side, which is listened to meanwhile.
+    pub(super) fn out(&mut self) -> Heeding<'_> {
+        Heeding { out: self.out.clone(), frames: &mut self.frames }
     }
 
     /// Something by which another thread tells the other side that nothing more comes.
     ///
     /// # Errors
     /// As `dup(2)`.
-    pub(super) fn stopper(&self) -> io::Result<UnixStream> {
-        self.session.input.try_clone()
+    pub(super) fn stopper(&self) -> io::Result<Stopper> {
+        Ok(Stopper { input: self.session.input.try_clone()?, lending: self.frames.lending.clone() })
+    }
+
+    /// Has the other side work under the lock `name` from the beginning.
+    ///
+    /// # Errors
+    /// Where the lock can't be had.
+    pub(super) fn lend(&self, name: &str) -> Result<(), BridgeError> {
+        self.frames.lending.lend(name).map_err(BridgeError::Lock)
     }
 
     /// The next frame of the other side.
@@ -206,7 +216,7 @@ impl Connection {
     /// # Errors
     /// As [`frame::read`]; [`Self::failure`] tells more.
     pub(super) fn next(&mut self) -> io::Result<Option<(Tag, Vec<u8>)>> {
-        frame::read(&mut self.frames)
+        self.frames.next()
     }
 
     /// Waits for the reply, and tells the other side that it is here.
@@ -244,16 +254,19 @@ impl Connection {
     /// Tells the other side that nothing more comes, and waits until it has cleaned up.
     pub(super) fn part(&mut self) -> Option<ExitStatus> {
         let _ = self.out.flush();
+        self.frames.lending.lend_for_good();
         let _ = self.session.input.shutdown(Shutdown::Write);
-        let until = Instant::now() + PARTING;
-        while Instant::now() < until {
+        let until = Instant::now() + self.frames.lending.patience(PARTING);
+        let status = loop {
             match self.session.try_wait() {
-                Ok(None) => std::thread::sleep(Duration::from_millis(2)),
-                Ok(status) => return status,
-                Err(_) => return None,
+                Ok(None) if Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                status => break status.ok().flatten(),
             }
-        }
-        None
+        };
+        self.frames.lending.end();
+        status
     }
 }
 

@@ -6,10 +6,11 @@ use super::{BridgeError, Role, Sending};
 use crate::settings::{Carried, Settings};
 use crate::source::given::Given;
 use crate::staging::interrupt;
+use crate::staging::lent::{self, Held, Keeper};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{self, Write as _};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Without a word for so long, the front-end is gone: it says that it is there four times as often.
@@ -38,11 +39,103 @@ struct Line {
 struct State {
     kept: bool,
     broken: bool,
+    lock: Lock,
+    /// Whether it is lent up to the end of this process.
+    for_good: bool,
     /// Since when nothing has come, while something is waited for.
     waiting: Option<Instant>,
 }
 
+/// The front-end's lock, of which there is one at a time.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Lock {
+    #[default]
+    Free,
+    /// Lent unasked, for its first use.
+    Beforehand,
+    Asked,
+    Held,
+    Refused(String),
+}
+
+impl State {
+    fn has_no_borrower(&self) -> bool {
+        matches!(self.lock, Lock::Free | Lock::Beforehand)
+    }
+}
+
+/// What holds the front-end's lock.
+struct Borrowed(Arc<Line>);
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        self.0.give_back();
+    }
+}
+
+/// The front-end keeps the locks.
+struct FrontEnd(Arc<Line>);
+
+impl Keeper for FrontEnd {
+    fn lend(&self, name: &str) -> Result<Held, String> {
+        let line = &self.0;
+        let mut state = line.when(State::has_no_borrower);
+        if state.for_good || state.lock == Lock::Beforehand {
+            state.lock = Lock::Held;
+            return Ok(Box::new(Borrowed(Arc::clone(line))));
+        }
+        state.lock = Lock::Asked;
+        drop(state);
+        if say(Tag::Lock, name.as_bytes()).is_err() {
+            line.change(|state| state.broken = true);
+        }
+        let mut state = line.when(|state| state.lock != Lock::Asked || state.broken);
+        match std::mem::replace(&mut state.lock, Lock::Held) {
+            Lock::Held => Ok(Box::new(Borrowed(Arc::clone(line)))),
+            _ if state.for_good => Ok(Box::new(Borrowed(Arc::clone(line)))),
+            other => {
+                state.lock = Lock::Free;
+                self.0.changed.notify_all();
+                Err(match other {
+                    Lock::Refused(reason) => reason,
+                    _ => BridgeError::Lost.to_string(),
+                })
+            }
+        }
+    }
+
+    fn decline(&self) {
+        let mut state = self.0.when(State::has_no_borrower);
+        if std::mem::take(&mut state.lock) == Lock::Beforehand {
+            drop(state);
+            let _ = say(Tag::Unlock, b"");
+        }
+    }
+}
+
+/// Says something to the front-end.
+fn say(tag: Tag, payload: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    frame::write(&mut out, tag, payload).and_then(|()| out.flush())
+}
+
 impl Line {
+    /// The state, once it is as wanted.
+    fn when(&self, wanted: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while !wanted(&state) {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state
+    }
+
+    fn give_back(&self) {
+        if !self.when(|_| true).for_good {
+            let _ = say(Tag::Unlock, b"");
+        }
+        self.change(|state| state.lock = Lock::Free);
+    }
+
     fn change(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();
@@ -82,10 +175,12 @@ pub fn arrive() -> Result<Far, BridgeError> {
     let role = role.ok_or_else(no_frames)?;
     let mut given = None;
     let mut intake = None;
+    let mut lock = Lock::Free;
     if role == Role::Take {
         let first = loop {
             match next()? {
                 (Tag::Alive, _) => {}
+                (Tag::Locked, _) => lock = Lock::Beforehand,
                 (Tag::Image, payload) => break payload,
                 _ => return Err(no_frames()),
             }
@@ -95,7 +190,9 @@ pub fn arrive() -> Result<Far, BridgeError> {
         intake = Some(rest);
     }
     drop(stdin);
-    let line = Arc::new(Line::default());
+    let state = State { lock, ..State::default() };
+    let line = Arc::new(Line { state: Mutex::new(state), changed: Condvar::new() });
+    lent::kept_by(FrontEnd(Arc::clone(&line)));
     let settings = Settings::of_another_machine(Carried::of(pairs));
     listen(Arc::clone(&line), intake).map_err(BridgeError::System)?;
     Ok(Far { role, message, settings, given, line })
@@ -137,6 +234,12 @@ fn hear(line: &Line, mut intake: Option<image::Intake>) {
         line.change(|state| state.waiting = None);
         match (frame, intake.as_mut()) {
             (Ok(Some((Tag::Alive, _))), _) => {}
+            (Ok(Some((Tag::Locked, _))), _) => line.change(|state| state.lock = Lock::Held),
+            (Ok(Some((Tag::Refused, reason))), _) => {
+                let reason = String::from_utf8_lossy(&reason).into_owned();
+                line.change(|state| state.lock = Lock::Refused(reason));
+            }
+            (Ok(Some((Tag::Last, _))), _) => line.change(|state| state.for_good = true),
             (Ok(Some((Tag::Keep, _))), None) => line.change(|state| state.kept = true),
             (Ok(Some((tag, payload))), Some(image)) => match image.take(tag, payload) {
                 Ok(false) => {}
@@ -177,15 +280,11 @@ impl Far {
     /// # Errors
     /// [`BridgeError::Lost`]: what the action has made was of no use to anybody, and is gone.
     pub fn reply(&self, reply: &[u8]) -> Result<(), BridgeError> {
-        let mut out = io::stdout().lock();
-        if frame::write(&mut out, Tag::Reply, reply).and_then(|()| out.flush()).is_err() {
+        if say(Tag::Reply, reply).is_err() {
             self.line.change(|state| state.broken = true);
         }
-        let mut state = self.line.state.lock().unwrap_or_else(PoisonError::into_inner);
-        while !state.kept && !state.broken {
-            state = self.line.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let kept = self.line.when(|state| state.kept || state.broken).kept;
         // Where there is nothing to take back, the action has been done.
-        if state.kept || !interrupt::withdraw() { Ok(()) } else { Err(BridgeError::Lost) }
+        if kept || !interrupt::withdraw() { Ok(()) } else { Err(BridgeError::Lost) }
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! A frame is a tag (one byte), the length of its payload (four bytes, little-endian) and the payload.
 //! The front-end sends a preamble ([`Tag::Role`], [`Tag::Setting`]s, [`Tag::Message`]), then perhaps the bytes
-//! of an image, at last [`Tag::Keep`]. The other side sends the bytes of an image, or [`Tag::Reply`].
+//! of an image, at last [`Tag::Keep`]. The other side sends the bytes of an image, or [`Tag::Reply`]. In between it
+//! may ask for a lock ([`Tag::Lock`], [`Tag::Unlock`]); what begins with an image from the front-end has it
+//! from the beginning, since an answer would wait behind the image.
 
 use std::io::{self, Read, Write};
 
@@ -33,11 +35,21 @@ pub(super) enum Tag {
     Reply = b'y',
     /// The reply has arrived: what the action has made is wanted.
     Keep = b'k',
+    /// The other side needs a lock of the front-end's: its name.
+    Lock = b'l',
+    /// The other side has the lock.
+    Locked = b'o',
+    /// It can't have the lock: why.
+    Refused = b'x',
+    /// The other side needs the lock no more.
+    Unlock = b'u',
+    /// The other side has the lock up to its end, which is what the front-end asks for.
+    Last = b'z',
 }
 
 impl Tag {
     fn of(byte: u8) -> Option<Self> {
-        const ALL: [Tag; 10] = [
+        const ALL: [Tag; 15] = [
             Tag::Role,
             Tag::Setting,
             Tag::Message,
@@ -48,6 +60,11 @@ impl Tag {
             Tag::Alive,
             Tag::Reply,
             Tag::Keep,
+            Tag::Lock,
+            Tag::Locked,
+            Tag::Refused,
+            Tag::Unlock,
+            Tag::Last,
         ];
         ALL.into_iter().find(|&tag| tag as u8 == byte)
     }

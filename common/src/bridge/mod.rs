@@ -14,6 +14,7 @@ mod far;
 mod frame;
 mod hostpool;
 mod image;
+mod lending;
 mod own;
 mod relay;
 mod route;
@@ -148,6 +149,9 @@ pub enum BridgeError {
     /// This executable can't be read, so it can't be compared or sent.
     #[error("the driver's own executable can't be read: {0}")]
     Own(io::Error),
+    /// A lock under which a host has to work can't be had.
+    #[error("{0}")]
+    Lock(String),
     /// There is no thread, or no descriptor.
     #[error("the connection can't be served: {0}")]
     System(io::Error),

@@ -4,9 +4,10 @@ use super::connection::{Connection, Errand, Unconnected};
 use super::frame::{self, Tag};
 use super::hostpool::Host;
 use super::image::receive;
+use super::lending::Stopper;
 use super::route::{Hosts, ImageFrom, Place, pool, route};
 use super::{BridgeError, Role, Sending, Sharing, Work, own};
-use crate::datastore::DatastoreError;
+use crate::datastore::{self, DatastoreError};
 use crate::image::ImageError;
 use crate::message::Message;
 use crate::settings::{Carried, Settings};
@@ -14,7 +15,6 @@ use crate::source::given::Given;
 use crate::staging::interrupt;
 use std::error::Error;
 use std::io::{self, Write as _};
-use std::net::Shutdown;
 
 /// Where `STAGING_DIR` is not set.
 const STAGING: &str = "/var/tmp";
@@ -58,6 +58,8 @@ struct Bridge<'m> {
     id: u64,
     xml: Vec<u8>,
     settings: Carried,
+    /// The lock of this machine's that guards the storage.
+    lock: Option<String>,
 }
 
 impl<'m> Bridge<'m> {
@@ -86,6 +88,7 @@ impl<'m> Bridge<'m> {
             id: image.or(datastore.id).unwrap_or(0),
             xml: message.original(),
             settings: settings.carried(name)?,
+            lock: datastore::locks(message, settings)?,
         })
     }
 
@@ -105,15 +108,19 @@ impl<'m> Bridge<'m> {
         Err(hosts.none_left(reasons))
     }
 
-    fn call(&self, connection: &mut Connection, role: Role) {
+    fn call(&self, connection: &mut Connection, role: Role) -> Result<(), BridgeError> {
         connection.call(role, &self.xml, &self.settings);
+        match &self.lock {
+            Some(lock) if role == Role::Take => connection.lend(lock),
+            _ => Ok(()),
+        }
     }
 
     /// All of the action there.
     fn act(&self, hosts: &Hosts) -> Result<Vec<u8>, BridgeError> {
         let mut there = self.connect(hosts, None)?;
         stop_through([&there])?;
-        self.call(&mut there, Role::Act);
+        self.call(&mut there, Role::Act)?;
         there.reply()
     }
 
@@ -121,7 +128,7 @@ impl<'m> Bridge<'m> {
     fn send(&self, hosts: &Hosts, image: Box<dyn Sending>) -> Result<Vec<u8>, BridgeError> {
         let mut there = self.connect(hosts, None)?;
         stop_through([&there])?;
-        self.call(&mut there, Role::Take);
+        self.call(&mut there, Role::Take)?;
         match image.send(&mut there.out()) {
             Ok(()) => there.reply(),
             // It doesn't listen any more, and says why.
@@ -143,16 +150,18 @@ impl<'m> Bridge<'m> {
         let mut target = self.connect(targets, Some(sources))?;
         if sources.has(target.host()) {
             stop_through([&target])?;
-            self.call(&mut target, Role::Act);
+            self.call(&mut target, Role::Act)?;
             return target.reply();
         }
         let mut source = self.connect(sources, None)?;
         stop_through([&target, &source])?;
-        self.call(&mut target, Role::Take);
-        self.call(&mut source, Role::Give);
+        self.call(&mut source, Role::Give)?;
+        let mut next = source.next();
+        // Only now, since both may need the same lock.
+        self.call(&mut target, Role::Take)?;
         let mut out = target.out();
         loop {
-            let Ok(Some((tag, payload))) = source.next() else {
+            let Ok(Some((tag, payload))) = next else {
                 let failure = source.failure();
                 target.part();
                 return Err(failure);
@@ -168,6 +177,7 @@ impl<'m> Bridge<'m> {
             if tag == Tag::End {
                 break;
             }
+            next = source.next();
         }
         source.part();
         target.reply()
@@ -176,7 +186,7 @@ impl<'m> Bridge<'m> {
     /// The image that one of `hosts` has.
     fn fetch(&self, hosts: &Hosts) -> Result<Given, BridgeError> {
         let mut there = self.connect(hosts, None)?;
-        self.call(&mut there, Role::Give);
+        self.call(&mut there, Role::Give)?;
         let Ok(Some((Tag::Image, first))) = there.next() else { return Err(there.failure()) };
         let Ok((given, mut intake)) = receive(&first) else { return Err(there.failure()) };
         let pump = move || {
@@ -205,15 +215,14 @@ impl<'m> Bridge<'m> {
 fn stop_through<'c>(
     connections: impl IntoIterator<Item = &'c Connection>,
 ) -> Result<(), BridgeError> {
-    let inputs: Vec<_> = connections
+    let stoppers: Vec<_> = connections
         .into_iter()
         .map(Connection::stopper)
         .collect::<io::Result<_>>()
         .map_err(BridgeError::System)?;
     interrupt::delegate(move || {
-        for input in inputs {
-            let _ = input.shutdown(Shutdown::Write);
-        }
+        stoppers.iter().for_each(Stopper::stop);
+        stoppers.iter().for_each(Stopper::wait);
     });
     Ok(())
 }

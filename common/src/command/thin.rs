@@ -1,5 +1,5 @@
-//! What a thin pool knows of its volumes: which of their blocks it has given any space. `dmsetup` (of
-//! OpenNebula's sudoers file) has the pool take a picture of its metadata, `thin_dump` reads that.
+//! What a thin pool knows of its volumes: which of their blocks it has given any space. `dmsetup` (through
+//! sudo, where it is allowed) has the pool take a picture of its metadata, `thin_dump` reads that.
 
 use super::{CommandError, find, lvm::privileged, run};
 use crate::sys::ChildLimits;

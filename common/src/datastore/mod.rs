@@ -74,6 +74,13 @@ pub trait Datastore: Sized {
     /// is.
     const BRINGS_IN: bool = false;
 
+    /// The lock of the front-end's under which bridge hosts change the datastore with this number, where
+    /// the storage has none of its own.
+    #[must_use]
+    fn locks(_: u64) -> Option<String> {
+        None
+    }
+
     /// The datastore of `message` on this machine.
     ///
     /// # Errors
@@ -231,6 +238,13 @@ macro_rules! kinds {
             }
         }
 
+        fn kind_locks(kind: &str, datastore: u64) -> Option<String> {
+            match kind {
+                $($name => <$kind>::locks(datastore),)+
+                _ => None,
+            }
+        }
+
         /// Does something with a datastore of any kind: `with_datastore!(any, datastore => expression)`.
         macro_rules! with_datastore {
             ($any:expr, $datastore:ident => $body:expr) => {
@@ -258,6 +272,15 @@ kinds! {
 /// Where its kind can't be found out.
 pub fn brings_in(message: &Message, settings: &Settings) -> Result<bool, DatastoreError> {
     Ok(kind_brings_in(&kind_of(message, settings)?))
+}
+
+/// [`Datastore::locks`] of the datastore of a message.
+///
+/// # Errors
+/// Where its kind can't be found out.
+pub fn locks(message: &Message, settings: &Settings) -> Result<Option<String>, DatastoreError> {
+    let kind = kind_of(message, settings)?;
+    Ok(message.datastore()?.id.and_then(|id| kind_locks(&kind, id)))
 }
 
 fn kind_of(message: &Message, settings: &Settings) -> Result<String, DatastoreError> {

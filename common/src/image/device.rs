@@ -1,7 +1,7 @@
 //! Block devices as images: how large they are, what of them is known to be zero, and how they become
 //! zero.
 
-use super::{Content, Disk, Extent, ImageError};
+use super::{Content, Extent, ImageError};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::File;
@@ -49,57 +49,36 @@ pub fn zero(device: &File, size: u64) -> Result<(), ImageError> {
     Ok(())
 }
 
-/// A device that is read as a raw disk.
-#[derive(Debug)]
-pub struct DeviceDisk<'d> {
-    device: &'d File,
-    size: u64,
-    /// Where data may be, as offset and length in bytes, in ascending order.
-    ranges: Vec<(u64, u64)>,
-}
-
-impl<'d> DeviceDisk<'d> {
-    /// All of `device`. If `ranges` (offset and length, bytes) are known, the device reads as zero
-    /// outside of them.
-    ///
-    /// # Errors
-    /// Where its size can't be had.
-    pub fn open(device: &'d File, ranges: Option<Vec<(u64, u64)>>) -> io::Result<Self> {
-        let size = size_of(device)?;
-        let ranges = ranges.unwrap_or_else(|| vec![(0, size)]);
-        Ok(Self { device, size, ranges })
-    }
-}
-
-impl Disk for DeviceDisk<'_> {
-    fn virtual_size(&self) -> u64 {
-        self.size
-    }
-
-    fn extents<'a>(
-        &'a self,
-        visit: &mut dyn FnMut(Extent<'a>) -> Result<(), ImageError>,
-    ) -> Result<(), ImageError> {
-        let mut position = 0;
-        for &(offset, length) in &self.ranges {
-            let start = offset.clamp(position, self.size);
-            let end = offset.saturating_add(length).clamp(start, self.size);
-            if start > position {
-                let length = start - position;
-                visit(Extent { start: position, length, content: Content::Zero })?;
-            }
-            if end > start {
-                let content = Content::Data { file: self.device, offset: start };
-                visit(Extent { start, length: end - start, content })?;
-            }
-            position = end;
-        }
-        if position < self.size {
-            let length = self.size - position;
+/// All of a device as extents. If `ranges` (offset and length in bytes, in ascending order) are known,
+/// the device reads as zero outside of them.
+///
+/// # Errors
+/// Where its size can't be had, or `visit` fails.
+pub fn extents<'a>(
+    device: &'a File,
+    ranges: Option<&[(u64, u64)]>,
+    visit: &mut dyn FnMut(Extent<'a>) -> Result<(), ImageError>,
+) -> Result<(), ImageError> {
+    let size = size_of(device).map_err(|source| ImageError::Read { offset: 0, source })?;
+    let mut position = 0;
+    for &(offset, length) in ranges.unwrap_or(&[(0, size)]) {
+        let start = offset.clamp(position, size);
+        let end = offset.saturating_add(length).clamp(start, size);
+        if start > position {
+            let length = start - position;
             visit(Extent { start: position, length, content: Content::Zero })?;
         }
-        Ok(())
+        if end > start {
+            let content = Content::Data { file: device, offset: start };
+            visit(Extent { start, length: end - start, content })?;
+        }
+        position = end;
     }
+    if position < size {
+        let length = size - position;
+        visit(Extent { start: position, length, content: Content::Zero })?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -111,9 +90,8 @@ mod tests {
     fn what_lies_between_the_ranges_is_zero() {
         let file = tempfile::tempfile().unwrap();
         file.set_len(100).unwrap();
-        let disk = DeviceDisk::open(&file, Some(vec![(10, 20), (30, 10), (90, 50)])).unwrap();
         let mut seen = Vec::new();
-        disk.extents(&mut |extent| {
+        extents(&file, Some(&[(10, 20), (30, 10), (90, 50)]), &mut |extent| {
             let data = matches!(extent.content, Content::Data { .. });
             seen.push((extent.start, extent.length, data));
             Ok(())

@@ -17,6 +17,7 @@ mod area;
 mod aside;
 mod hold;
 pub mod interrupt;
+pub mod lent;
 mod lock;
 pub mod mark;
 mod staged;

@@ -30,6 +30,12 @@ pub enum LvmError {
         /// Who holds it.
         holder: String,
     },
+    /// The front-end does not lend its lock.
+    #[error("the front-end's lock can't be had: {reason}")]
+    FrontEnd {
+        /// Why.
+        reason: String,
+    },
     /// The journal can't be used.
     #[error("{} can't be used: {source}; BASE_PATH must be writable for the user that runs OpenNebula", path.display())]
     Journal {

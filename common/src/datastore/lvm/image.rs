@@ -4,6 +4,7 @@ use super::group::{Group, ImageName};
 use super::journal::Entry;
 use super::lock::{GroupLock, VolumeLock};
 use super::{LvmDatastore, LvmError};
+use crate::command::CommandError;
 use crate::command::lvm::{self, Volume};
 use crate::datastore::DatastoreError;
 use crate::datastore::intake::DISKS;
@@ -133,12 +134,14 @@ impl LvmDatastore {
         ))
     }
 
-    /// Makes the image's volume out of `snapshot`, once nothing can stand in the way.
+    /// Makes the image's volume out of `snapshot`, once nothing can stand in the way. Whether it will be
+    /// `alone` in its pool decides on how large that must be.
     fn make_of(
         &self,
         image: &Image,
         locked: &Locked,
         snapshot: &str,
+        alone: bool,
     ) -> Result<(), DatastoreError> {
         let Locked { group, image: name, volumes, .. } = locked;
         let pool_name = name.pool();
@@ -162,15 +165,22 @@ impl LvmDatastore {
         // The pool is as large as its volumes together, so that it never fills up.
         let current = find(volumes, &name.volume).map_or(0, |volume| volume.size);
         let coming = find(volumes, snapshot).map_or(0, |volume| volume.size);
-        let needed = pool_size(volumes, &pool_name) - current + coming;
-        let failed = |error| self.failed(error);
+        let others = if alone { 0 } else { pool_size(volumes, &pool_name) - current };
+        let needed = others + coming;
+        let failed = |error| self.failed_in_pool(locked, error);
         if find(volumes, &pool_name).is_some_and(|pool| pool.size < needed) {
             lvm::extend(&group.name, &pool_name, needed).map_err(failed)?;
         }
         interrupt::point_of_no_return();
         let entry = Entry::write(group, name, snapshot)?;
-        if find(volumes, &name.volume).is_some() {
-            lvm::remove(&group.name, &[&name.volume]).map_err(failed)?;
+        if find(volumes, &name.volume).is_some()
+            && let Err(error) = lvm::remove(&group.name, &[&name.volume])
+        {
+            let now = lvm::volumes(&group.name);
+            if now.is_ok_and(|volumes| find(&volumes, &name.volume).is_some()) {
+                entry.done();
+            }
+            return Err(failed(error));
         }
         lvm::snapshot(&group.name, snapshot, &name.volume).map_err(failed)?;
         entry.done();
@@ -180,7 +190,7 @@ impl LvmDatastore {
     /// `snap_revert`.
     pub(super) fn revert(&self, image: &Image) -> Result<(), DatastoreError> {
         let (locked, snapshot) = self.snapshot(image, "snap_revert")?;
-        self.make_of(image, &locked, &snapshot)
+        self.make_of(image, &locked, &snapshot, false)
     }
 
     /// `snap_flatten`.
@@ -193,8 +203,8 @@ impl LvmDatastore {
             .map(|volume| volume.name.as_str())
             .collect();
         self.nothing_open(image, &locked, &names)?;
-        self.make_of(image, &locked, &snapshot)?;
-        lvm::remove(&locked.group.name, &names).map_err(|error| self.failed(error))
+        self.make_of(image, &locked, &snapshot, true)?;
+        lvm::remove(&locked.group.name, &names).map_err(|error| self.failed_in_pool(&locked, error))
     }
 
     /// `snap_delete`.
@@ -208,7 +218,14 @@ impl LvmDatastore {
             ));
         }
         interrupt::point_of_no_return();
-        lvm::remove(&locked.group.name, &[&snapshot]).map_err(|error| self.failed(error))
+        lvm::remove(&locked.group.name, &[&snapshot])
+            .map_err(|error| self.failed_in_pool(&locked, error))
+    }
+
+    /// A program failed that has to activate the image's pool for its work, and may have left it so.
+    fn failed_in_pool(&self, locked: &Locked, error: CommandError) -> DatastoreError {
+        let _ = lvm::deactivate(&locked.group.name, &[&locked.image.pool()], None);
+        self.failed(error)
     }
 
     /// Checks that snapshots may go: nobody uses them, nobody outside the pool reads from them.

@@ -3,6 +3,7 @@
 
 use super::LvmError;
 use crate::message::text::shown;
+use crate::staging::lent::{self, Held};
 use nix::unistd::User;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 const DIRECTORY: &str = "/var/lock/one";
 /// OpenNebula's transfer drivers wait as long.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 /// A wait that is longer than this is worth a line in the log.
 const PATIENCE_WITHOUT_A_WORD: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
@@ -24,17 +25,31 @@ const ACTIVATED: &[u8] = b"activated";
 /// The exclusive right to change a volume group. It excludes other threads of this driver too: whoever
 /// takes things back after a signal waits for the program that is running to end.
 #[derive(Debug)]
-pub(super) struct GroupLock(#[allow(dead_code)] File);
+pub(super) struct GroupLock(#[allow(dead_code)] Held);
 
 impl GroupLock {
-    /// Waits for the lock of `group`, and says for whom if that takes a while.
+    /// Waits for the lock of `group`, and says for whom if that takes a while. On a bridge host it is the
+    /// front-end's.
     pub(super) fn take(group: &str) -> Result<Self, LvmError> {
+        match lent::borrow(group) {
+            Some(lock) => lock.map(Self).map_err(|reason| LvmError::FrontEnd { reason }),
+            None => Self::here(group, PATIENCE),
+        }
+    }
+
+    /// As [`Self::take`], on this machine.
+    pub(super) fn here(group: &str, patience: Duration) -> Result<Self, LvmError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         let name: String = group.chars().map(|c| if plain(c) { c } else { '_' }).collect();
         let path = Path::new(DIRECTORY).join(format!("tm-onelvm-{name}.lock"));
         let file = open(&path, 0o640)?;
-        wait_for(&file, &path, || file.try_lock())?;
-        Ok(Self(file))
+        wait_for(&file, &path, patience, || file.try_lock())?;
+        Ok(Self(Box::new(file)))
+    }
+
+    /// The lock, for another machine.
+    pub(super) fn into_held(self) -> Held {
+        self.0
     }
 }
 
@@ -73,7 +88,7 @@ impl VolumeLock {
         // Whoever is done removes the file: then another has to be made.
         loop {
             let file = open(&path, 0o660)?;
-            wait_for(&file, &path, || lock(&file))?;
+            wait_for(&file, &path, PATIENCE, || lock(&file))?;
             if same(&file, &path) {
                 return Ok(Self { file, path });
             }
@@ -186,6 +201,7 @@ fn open(path: &Path, mode: u32) -> Result<File, LvmError> {
 fn wait_for(
     file: &File,
     path: &Path,
+    patience: Duration,
     lock: impl Fn() -> Result<(), TryLockError>,
 ) -> Result<(), LvmError> {
     let start = Instant::now();
@@ -196,10 +212,10 @@ fn wait_for(
             Err(TryLockError::Error(source)) => return Err(at(path)(source)),
             Err(TryLockError::WouldBlock) => {}
         }
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > patience {
             return Err(LvmError::Busy {
                 path: path.to_owned(),
-                seconds: PATIENCE.as_secs(),
+                seconds: patience.as_secs(),
                 holder: holder(file),
             });
         }

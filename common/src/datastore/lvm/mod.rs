@@ -14,18 +14,24 @@ mod lock;
 mod new;
 mod source;
 
-use super::intake::{DISKS, Intake, Policy};
+use super::intake::{DISKS, Import, Intake, Policy};
 use super::{Datastore, DatastoreError, Registered, Usage};
 use crate::command::{self, CommandError, lvm};
-use crate::image::device::DeviceDisk;
 use crate::image::{Format, ImageError, convert};
 use crate::message::{Image, ImageType, Mebibytes, Message, text};
 use crate::settings::Settings;
+use crate::source::given::{Bytes, Given, Nature, Outgoing, Pending};
+use crate::staging::lent::Held;
 pub use error::LvmError;
 use group::{Group, ImageName};
+use lock::GroupLock;
 use new::NewVolume;
 use source::Source;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Types of images that are registered.
+const TYPES: [ImageType; 3] = [DISKS[0], ImageType::Cdrom, DISKS[1]];
 
 /// A pool that is as full as this, in percent, is worth a warning.
 const NEARLY_FULL: u64 = 80;
@@ -39,18 +45,25 @@ pub struct LvmDatastore {
     staging_directory: PathBuf,
 }
 
+/// The front-end's lock of a volume group, for a driver on a bridge host.
+///
+/// # Errors
+/// Why it can't be had within `patience`, or the time that OpenNebula gives it.
+pub fn lend(group: &str, patience: Option<Duration>) -> Result<Held, String> {
+    let lock = GroupLock::here(group, patience.unwrap_or(lock::PATIENCE));
+    lock.map(GroupLock::into_held).map_err(|error| error.to_string())
+}
+
 impl Datastore for LvmDatastore {
+    const BRINGS_IN: bool = true;
+
+    fn locks(datastore: u64) -> Option<String> {
+        Some(Group::of(datastore, Path::new("")).name)
+    }
+
     fn open(message: &Message, settings: &Settings) -> Result<Self, DatastoreError> {
         let intake = Intake::new(message, settings)?;
         let attributes = &intake.attributes;
-        if !attributes.bridge_list.is_empty() || !message.source_bridge_list.is_empty() {
-            let hosts = [&attributes.bridge_list, &message.source_bridge_list].map(|l| l.join(" "));
-            return Err(DatastoreError::value(
-                "DATASTORE/TEMPLATE/BRIDGE_LIST",
-                hosts.join(" ").trim(),
-                "is set, but an LVM datastore is served from the front-end only, whose lock OpenNebula's transfer drivers take too: attach the volume group there and unset it, or use the stock drivers",
-            ));
-        }
         let id = attributes.id.ok_or(crate::message::MessageError::Missing {
             attribute: "DATASTORE/ID",
             remedy: "the volume group is named after it",
@@ -68,21 +81,16 @@ impl Datastore for LvmDatastore {
     }
 
     fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        let types = [DISKS[0], ImageType::Cdrom, DISKS[1]];
-        self.intake.check_types(image, "cp", &types)?;
-        let name = new_image(image)?;
-        let policy = Policy {
-            driver: Some(Format::Raw),
-            decompress: !self.intake.attributes.no_decompress,
-            plain_file: false,
-            largest_disk: self.intake.settings.largest_disk()?,
-        };
-        let mut new = self.new_volume(&name, image);
-        self.intake
-            .register(image, policy, &mut new)
-            .and_then(|_| new.finish(None))
-            .map_err(|error| self.located(error))?;
-        Ok(Registered { source: self.source(&name), format: Format::Raw.name() })
+        self.new_image(image, "cp", |policy, new| self.intake.register(image, policy, new))
+    }
+
+    fn cp_given(&self, image: &Image, given: Given) -> Result<Registered, DatastoreError> {
+        self.new_image(image, "cp", |policy, new| self.intake.take_given(image, given, policy, new))
+    }
+
+    fn cp_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
+        self.intake.check_types(image, "cp", &TYPES)?;
+        self.intake.outgoing(image)
     }
 
     fn mkfs(&self, image: &Image) -> Result<String, DatastoreError> {
@@ -91,6 +99,23 @@ impl Datastore for LvmDatastore {
 
     fn clone(&self, image: &Image) -> Result<Registered, DatastoreError> {
         self.duplicate(image).map_err(|error| self.located(error))
+    }
+
+    fn clone_given(&self, image: &Image, given: Given) -> Result<Registered, DatastoreError> {
+        let sparse = self.intake.attributes.sparse;
+        self.new_image(image, "clone", |policy, new| {
+            Import::new(policy, image.size, sparse, new).given(given)
+        })
+    }
+
+    fn clone_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
+        self.intake.check_types(image, "clone", &TYPES)?;
+        let disk = self.open_original(image).map_err(|error| self.located(error))?;
+        Ok(Outgoing {
+            nature: Nature::Disk(Format::Raw),
+            bytes: Bytes::Disk(Box::new(disk)),
+            digests: Pending::Nothing,
+        })
     }
 
     fn rm(&self, image: &Image) -> Result<(), DatastoreError> {
@@ -154,6 +179,28 @@ fn new_image(image: &Image) -> Result<ImageName, DatastoreError> {
 }
 
 impl LvmDatastore {
+    /// Makes an image's volume, of what `fill` writes into it.
+    fn new_image(
+        &self,
+        image: &Image,
+        verb: &str,
+        fill: impl FnOnce(Policy, &mut NewVolume) -> Result<Format, DatastoreError>,
+    ) -> Result<Registered, DatastoreError> {
+        self.intake.check_types(image, verb, &TYPES)?;
+        let name = new_image(image)?;
+        let policy = Policy {
+            driver: Some(Format::Raw),
+            decompress: !self.intake.attributes.no_decompress,
+            plain_file: false,
+            largest_disk: self.intake.settings.largest_disk()?,
+        };
+        let mut new = self.new_volume(&name, image);
+        fill(policy, &mut new)
+            .and_then(|_| new.finish(None))
+            .map_err(|error| self.located(error))?;
+        Ok(Registered { source: self.source(&name), format: Format::Raw.name() })
+    }
+
     fn new_volume(&self, name: &ImageName, image: &Image) -> NewVolume<'_> {
         NewVolume::of(&self.group, name.clone(), image.persistent, &self.staging_directory)
     }
@@ -235,22 +282,22 @@ impl LvmDatastore {
 
     /// `clone`.
     fn duplicate(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        let types = [DISKS[0], ImageType::Cdrom, DISKS[1]];
-        self.intake.check_types(image, "clone", &types)?;
+        self.intake.check_types(image, "clone", &TYPES)?;
         let name = new_image(image)?;
-        let (group, original) = self.original(image)?;
-        let source = Source::open(&group, &original).map_err(|error| {
-            let path = image.path().unwrap_or_default();
-            DatastoreError::value("IMAGE/PATH", path, format_args!("can't be read: {error}"))
-        })?;
+        let source = self.open_original(image)?;
         let mut new = self.new_volume(&name, image).without_looking();
-        if let Some(file) = source.file() {
-            let reading = |source| ImageError::Read { offset: 0, source };
-            let disk = DeviceDisk::open(file, source.ranges()).map_err(reading)?;
-            new.fill_with(&disk)?;
-        }
+        new.fill_with(&source)?;
         new.finish(Some(&source))?;
         Ok(Registered { source: self.source(&name), format: Format::Raw.name() })
+    }
+
+    /// The image to clone, open.
+    fn open_original(&self, image: &Image) -> Result<Source, DatastoreError> {
+        let (group, original) = self.original(image)?;
+        Source::open(&group, &original).map_err(|error| {
+            let path = image.path().unwrap_or_default();
+            DatastoreError::value("IMAGE/PATH", path, format_args!("can't be read: {error}"))
+        })
     }
 
     /// The image to clone and its group: `IMAGE/PATH` is a SOURCE in this or another LVM datastore.
@@ -279,7 +326,7 @@ impl LvmDatastore {
         let group = &self.group.name;
         let reason = match &error {
             DatastoreError::Lvm(LvmError::Command(error)) => {
-                let remedy = if error.says("insufficient free space") {
+                let remedy = if error.says("nsufficient free space") {
                     "has no space left for this: remove images, or add a disk with vgextend"
                 } else if error.says("already exists in volume group") {
                     "holds a volume of this name already, which no driver here is making: have the administrator look at it, and rename or remove it"

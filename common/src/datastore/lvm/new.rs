@@ -12,7 +12,7 @@ use crate::image::raw::RawDisk;
 use crate::image::target::Target;
 use crate::image::{Disk as _, Format, ImageError, convert};
 use crate::staging::interrupt::{self, Recall};
-use crate::staging::{self, Staged};
+use crate::staging::{self, Staged, lent};
 use crate::sys::Revocable;
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
@@ -206,6 +206,7 @@ impl Destination for NewVolume<'_> {
     }
 
     fn stage(&self) -> Result<Staged, DatastoreError> {
+        lent::decline();
         staging::sweep(self.staging_directory);
         Staged::create(self.staging_directory).map_err(|error| {
             let directory = self.staging_directory.display().to_string();

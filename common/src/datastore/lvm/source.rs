@@ -4,10 +4,12 @@ use super::LvmError;
 use super::group::{Group, ImageName};
 use super::lock::{GroupLock, VolumeLock};
 use crate::command::{lvm, thin};
-use crate::image::device;
+use crate::datastore::intake::reading;
+use crate::image::{Disk, Extent, ImageError, device};
 use crate::staging::interrupt::{self, Recall};
 use crate::sys::Revocable;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
+use std::io;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Up to this size, bytes, reading zeroes is quicker than asking where they are.
@@ -25,7 +27,7 @@ struct Volume {
     group: Group,
     image: ImageName,
     device: Revocable,
-    /// Where in a thin volume data is; see [`Source::ranges`].
+    /// Where in a thin volume data is, as offset and length in bytes.
     ranges: OnceLock<Vec<(u64, u64)>>,
     /// Gone once the volume has been given back.
     lock: Mutex<Option<VolumeLock>>,
@@ -49,23 +51,28 @@ impl Source {
         Ok(source)
     }
 
-    /// The device.
-    pub(super) fn file(&self) -> Option<&File> {
-        self.volume.device.file()
-    }
-
-    /// Where data may be, as offset and length in bytes: outside of that it is known to be zero. `None`
-    /// where nothing is known.
-    pub(super) fn ranges(&self) -> Option<Vec<(u64, u64)>> {
-        self.volume.ranges.get().cloned()
-    }
-
     /// Stops reading. Whether nobody else goes on, so that the volume, of which this is the name, must
     /// be deactivated by the caller, under the lock that it holds.
     pub(super) fn stop(&self, group: &Group, lock: &GroupLock) -> Option<&str> {
         let volume = &self.volume;
         (volume.group.name == group.name && volume.stop(lock))
             .then_some(volume.image.volume.as_str())
+    }
+}
+
+impl Disk for Source {
+    fn virtual_size(&self) -> u64 {
+        let file = self.volume.device.file();
+        file.and_then(|file| device::size_of(file).ok()).unwrap_or(0)
+    }
+
+    fn extents<'a>(
+        &'a self,
+        visit: &mut dyn FnMut(Extent<'a>) -> Result<(), ImageError>,
+    ) -> Result<(), ImageError> {
+        let file = self.volume.device.file();
+        let file = file.ok_or_else(|| reading(io::ErrorKind::NotFound.into()))?;
+        device::extents(file, self.volume.ranges.get().map(Vec::as_slice), visit)
     }
 }
 
