@@ -1,6 +1,6 @@
 //! Volume groups, in the virtual machine.
 
-use crate::{Call, Cloud, MIB, run};
+use crate::{Call, Cloud, MIB, Outcome, run};
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::fs::{FileExt, PermissionsExt};
@@ -15,6 +15,10 @@ const PROGRAMS: [&str; 6] = ["lvcreate", "lvremove", "lvchange", "lvextend", "lv
 const IN_FRONT: &str = "/usr/local/sbin";
 const CALLS: &str = "/run/lvm-calls";
 const TRAP: &str = "/run/lvm-trap";
+/// A disk that can be made to fail: its device, its size and its place on the scratch disk in sectors.
+const FRAGILE: &str = "/dev/mapper/fragile";
+const FRAGILE_SECTORS: u64 = 1 << 21;
+const FRAGILE_START: u64 = 1 << 17;
 
 /// A volume as `lvs` shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +60,13 @@ impl Lvm {
         for program in PROGRAMS {
             let _ = fs::remove_file(format!("{IN_FRONT}/{program}"));
         }
+        let _ = fs::remove_dir_all("/var/lock/one");
+        // Making the group anew takes seconds.
+        if filled.is_none() && is_usable("vg-one-104") {
+            run("lvremove", ["-q", "-ff", "-y", "vg-one-104"]);
+            return Self { cloud: Cloud::new() };
+        }
         clear();
-        run("blkdiscard", ["-f", "/dev/vda"]);
         if let Some((marker, length)) = filled {
             let disk = File::options().write(true).open("/dev/vda").unwrap();
             let piece = vec![marker; MIB as usize];
@@ -68,6 +77,42 @@ impl Lvm {
         }
         run("vgcreate", ["-q", "-y", "vg-one-104", "/dev/vda"]);
         Self { cloud: Cloud::new() }
+    }
+
+    /// The group on a disk of 1 GiB that can be made to fail.
+    pub fn on_fragile_disk() -> Self {
+        assert!(crate::is_virtual_machine(), "volume groups are for the virtual machine");
+        clear();
+        run("dmsetup", ["create", "fragile", "--table", &fragile("linear", "")]);
+        run("vgcreate", ["-q", "-y", "vg-one-104", FRAGILE]);
+        Self { cloud: Cloud::new() }
+    }
+
+    /// Has the fragile disk fail from `offset` on.
+    pub fn fails_from(&self, offset: u64) {
+        let good = offset / 512;
+        let table = format!(
+            "0 {good} linear /dev/vda {FRAGILE_START}\n{good} {} error\n",
+            FRAGILE_SECTORS - good
+        );
+        let file = self.cloud.root().join("table");
+        fs::write(&file, table).unwrap();
+        run("dmsetup", ["reload", "fragile", file.to_str().unwrap()]);
+        run("dmsetup", ["suspend", "--noflush", "--nolockfs", "fragile"]);
+        run("dmsetup", ["resume", "fragile"]);
+    }
+
+    /// A line for [`Lvm::watch`] that has every write to the fragile disk fail.
+    pub fn taking_no_writes(&self) -> String {
+        format!(
+            "( export DM_DISABLE_UDEV=1; {} )",
+            replace(&fragile("flakey", " 0 3600 1 error_writes"))
+        )
+    }
+
+    /// Has nothing on the fragile disk fail any more.
+    pub fn is_well(&self) {
+        run("sh", ["-c", &replace(&fragile("linear", ""))]);
     }
 
     /// A call for image `id`.
@@ -183,7 +228,7 @@ impl Lvm {
         assert_eq!(self.cloud.listing().names(), [""; 0], "BASE_PATH is empty");
     }
 
-    /// Has the programs of LVM that drivers call written down, and `trap` (a line of bash that may look
+    /// Has the programs of LVM that drivers call written down, and `trap` (a line for a shell that may look
     /// at `$count`, `$program` and `$driver`) run before each.
     pub fn watch(&self, trap: &str) {
         let _ = fs::remove_file(CALLS);
@@ -191,13 +236,26 @@ impl Lvm {
         fs::create_dir_all(IN_FRONT).unwrap();
         for program in PROGRAMS {
             let script = format!(
-                "#!/bin/bash\nprogram={program} driver=$PPID\necho \"$program $*\" >>{CALLS}\n\
-                 count=$(wc -l <{CALLS})\n. {TRAP}\nexec /usr/sbin/$program \"$@\"\n"
+                "#!/bin/sh\nprogram={program} driver=$PPID count=0\necho \"$program $*\" >>{CALLS}\n\
+                 while read -r _; do count=$((count + 1)); done <{CALLS}\n\
+                 . {TRAP}\nexec /usr/sbin/$program \"$@\"\n"
             );
             let path = format!("{IN_FRONT}/{program}");
             fs::write(&path, script).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         }
+    }
+
+    /// Runs a call whose driver is killed when it starts its `step`th program of LVM, which runs to its
+    /// end; whether it lived, since it starts fewer.
+    pub fn killed_at(&self, step: usize, call: Call) -> (Outcome, bool) {
+        self.watch(&format!("[ $count != {step} ] || kill -9 $driver"));
+        let outcome = call.run();
+        self.unwatch();
+        self.settle();
+        let lived = outcome.status.code() == Some(0);
+        assert!(lived || outcome.status.code().is_none(), "{step}: {}", outcome.stderr_text());
+        (outcome, lived)
     }
 
     /// The calls since [`Lvm::watch`].
@@ -268,11 +326,39 @@ pub fn volumes(group: &str) -> Vec<Volume> {
     volumes
 }
 
-/// Removes all groups that an earlier test left.
+/// Whether an earlier test has left the group on the scratch disk, and nothing else.
+fn is_usable(group: &str) -> bool {
+    let volumes = run("pvs", ["--noheadings", "-o", "pv_name,vg_name"]).stdout;
+    let volumes = String::from_utf8(volumes).unwrap();
+    volumes.split_whitespace().eq(["/dev/vda", group])
+}
+
+/// The table of the fragile disk. It begins behind the place where LVM would look for a label.
+fn fragile(target: &str, options: &str) -> String {
+    format!("0 {FRAGILE_SECTORS} {target} /dev/vda {FRAGILE_START}{options}")
+}
+
+/// A line for a shell that gives the fragile disk another table.
+fn replace(table: &str) -> String {
+    format!(
+        "dmsetup reload fragile --table '{table}' && \
+         dmsetup suspend --noflush --nolockfs fragile && dmsetup resume fragile"
+    )
+}
+
+/// Removes all groups that an earlier test left, and the fragile disk; the scratch disk is empty then.
 fn clear() {
+    let is_fragile = fs::exists(FRAGILE).unwrap();
+    if is_fragile {
+        run("sh", ["-c", &replace(&fragile("linear", ""))]);
+    }
     let groups = run("vgs", ["--noheadings", "-o", "vg_name"]).stdout;
     for group in String::from_utf8(groups).unwrap().split_whitespace() {
         run("vgremove", ["-q", "-ff", "-y", group]);
     }
+    if is_fragile {
+        run("dmsetup", ["remove", "fragile"]);
+    }
+    run("blkdiscard", ["-f", "/dev/vda"]);
     let _ = fs::remove_dir_all("/var/lock/one");
 }

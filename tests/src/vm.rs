@@ -1,7 +1,7 @@
 //! The virtual machine of `tests/vm`, for what this machine's kernel may lack or should be spared:
 //! device-mapper, LVM, NFS.
 
-use crate::executable;
+use crate::stripped;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,15 +10,16 @@ const BED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vm");
 /// Runs the tests of this program that are ignored otherwise, in one boot of a virtual machine that
 /// sees this machine's files. Call it from a test of the program that is not ignored.
 ///
-/// `FERROSTORE_VM_TESTS` chooses among them by a part of their names.
+/// `FERROSTORE_VM_TESTS` chooses among them by parts of their names.
 #[track_caller]
 pub fn ignored_tests_in_a_virtual_machine() {
     prepare();
+    let chosen = std::env::var("FERROSTORE_VM_TESTS").unwrap_or_default();
     let program = std::env::current_exe().expect("a test program knows where it is");
     let status = command()
         .arg(program)
         .args(["--ignored", "--test-threads=1"])
-        .args(std::env::var_os("FERROSTORE_VM_TESTS"))
+        .args(chosen.split_whitespace())
         .env("FERROSTORE_BIN", drivers())
         .status()
         .expect("tests/vm/run can be started");
@@ -31,7 +32,7 @@ pub fn is_virtual_machine() -> bool {
 }
 
 /// Makes what the machine boots, where that is missing.
-fn prepare() {
+pub(crate) fn prepare() {
     let status = Command::new(Path::new(BED).join("prepare")).status();
     assert!(status.expect("tests/vm/prepare can be started").success(), "no virtual machine");
 }
@@ -43,6 +44,7 @@ fn command() -> Command {
     command
 }
 
+/// Without what only debuggers read: copies in the guest would fill its memory.
 fn drivers() -> std::path::PathBuf {
-    executable("cp").parent().expect("drivers lie in a folder").to_path_buf()
+    stripped("cp").parent().expect("drivers lie in a folder").to_path_buf()
 }
