@@ -202,8 +202,13 @@ fn a_killed_driver_takes_its_programs_with_it_and_the_next_call_sweeps() {
         left += usize::from(work(&cloud).exists());
         // Whichever action comes next.
         let next = if left % 2 == 0 { cloud.monitor() } else { cloud.stat(cloud.images()) };
-        assert!(next.output().status.success());
-        assert!(!work(&cloud).exists(), "killed after {moment} ms: something is left");
+        // A child that was about to become its program dies a moment later, and counts as alive until then.
+        let swept = (0..20).any(|_| {
+            assert!(next.output().status.success());
+            thread::sleep(Duration::from_millis(10));
+            !work(&cloud).exists()
+        });
+        assert!(swept, "killed after {moment} ms: something is left");
         start.restore(&cloud.datastore());
     }
     assert!(left >= 3, "the moments are well chosen: {left}");
