@@ -29,6 +29,9 @@ class Relay:
             except OSError:  # sshd is not up yet
                 ours.close()
                 continue
+            for end in (ours, theirs):
+                # As ssh and sshd do: else a second small packet waits 40 ms for the first to be acknowledged.
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for a, b in ((ours, theirs), (theirs, ours)):
                 threading.Thread(target=self.pump, args=(a, b), daemon=True).start()
 
