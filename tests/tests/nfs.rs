@@ -97,7 +97,10 @@ fn calls_at_once_mount_it_once() {
         thread::scope(|scope| {
             for _ in 0..5 {
                 // What each of them changes is not to be told from what the others do.
-                scope.spawn(|| assert!(nfs.on(nfs.cloud.mkfs("raw", "1")).run().status.success()));
+                scope.spawn(|| {
+                    let output = nfs.on(nfs.cloud.mkfs("raw", "1")).output();
+                    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+                });
             }
         });
         assert_eq!(nfs.mounts().len(), 1);
