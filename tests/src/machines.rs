@@ -1,12 +1,11 @@
 //! Two virtual machines with one disk between them: hosts that share a volume group, reached by ssh.
 
-use crate::ssh::neighbour;
-use crate::{Call, Cloud, run};
+use crate::ssh::{neighbour, ssh_directory, sshd_config};
+use crate::{Call, Cloud};
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -31,27 +30,11 @@ impl Machines {
         crate::vm::prepare();
         let directory = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
         let root = directory.path();
-        let ssh = root.join(".ssh");
-        fs::create_dir(&ssh).unwrap();
-        fs::set_permissions(&ssh, fs::Permissions::from_mode(0o700)).unwrap();
-        for name in ["id_ed25519", "host_key"] {
-            let path = ssh.join(name);
-            run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", path.to_str().unwrap()]);
-        }
-        fs::copy(ssh.join("id_ed25519.pub"), ssh.join("authorized_keys")).unwrap();
+        let ssh = ssh_directory(root);
         let passwd = format!("root:x:0:0:root:{}:/bin/bash\n", root.display());
         fs::write(root.join("passwd"), passwd).unwrap();
         fs::write(root.join("shadow"), "root:*:19000:0:99999:7:::\n").unwrap();
-        fs::write(
-            ssh.join("sshd_config"),
-            format!(
-                "HostKey {0}/host_key\nPidFile none\nAuthorizedKeysFile {0}/authorized_keys\n\
-                 StrictModes no\nUsePAM no\nPasswordAuthentication no\n\
-                 PermitRootLogin prohibit-password\nUseDNS no\nMaxStartups 100\n",
-                ssh.display()
-            ),
-        )
-        .unwrap();
+        fs::write(ssh.join("sshd_config"), sshd_config(&ssh)).unwrap();
         fs::File::create(root.join("disk")).unwrap().set_len(4 << 30).unwrap();
         let mut config = String::new();
         let mut machines = Vec::new();

@@ -28,6 +28,29 @@ const ENTER: &str = "mount --bind \"$1/passwd\" /etc/passwd && mount --bind \"$1
     if [ \"$2\" = sshd ]; then mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd; fi && \
     shift 2 && exec \"$@\"";
 
+/// Makes `.ssh` in the home directory `root`: a key that may log in there, and the host's own key.
+pub(crate) fn ssh_directory(root: &Path) -> PathBuf {
+    let ssh = root.join(".ssh");
+    fs::create_dir(&ssh).unwrap();
+    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o700)).unwrap();
+    for name in ["id_ed25519", "host_key"] {
+        let path = ssh.join(name);
+        run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", path.to_str().unwrap()]);
+    }
+    fs::copy(ssh.join("id_ed25519.pub"), ssh.join("authorized_keys")).unwrap();
+    ssh
+}
+
+/// The configuration of an sshd for the keys in the directory `ssh`.
+pub(crate) fn sshd_config(ssh: &Path) -> String {
+    format!(
+        "HostKey {0}/host_key\nPidFile none\nAuthorizedKeysFile {0}/authorized_keys\n\
+         StrictModes no\nUsePAM no\nPasswordAuthentication no\n\
+         PermitRootLogin prohibit-password\nUseDNS no\nMaxStartups 100\n",
+        ssh.display()
+    )
+}
+
 impl SshHost {
     /// Starts it.
     pub fn new() -> Self {
@@ -38,14 +61,7 @@ impl SshHost {
     pub fn with_shell(shell: &str) -> Self {
         let directory = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
         let root = directory.path();
-        let ssh = root.join(".ssh");
-        fs::create_dir(&ssh).unwrap();
-        fs::set_permissions(&ssh, fs::Permissions::from_mode(0o700)).unwrap();
-        for name in ["id_ed25519", "host_key"] {
-            let path = ssh.join(name);
-            run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", path.to_str().unwrap()]);
-        }
-        fs::copy(ssh.join("id_ed25519.pub"), ssh.join("authorized_keys")).unwrap();
+        let ssh = ssh_directory(root);
         let home = root.display();
         let passwd = format!(
             "root:x:0:0:root:{home}:{shell}\nsshd:x:65533:65534::/nonexistent:/usr/sbin/nologin\n"
@@ -66,12 +82,7 @@ impl SshHost {
         .unwrap();
         fs::write(
             ssh.join("sshd_config"),
-            format!(
-                "ListenAddress 127.0.0.2:{port}\nHostKey {home}/.ssh/host_key\nPidFile none\n\
-                 AuthorizedKeysFile {home}/.ssh/authorized_keys\nStrictModes no\nUsePAM no\n\
-                 PasswordAuthentication no\nPermitRootLogin prohibit-password\nUseDNS no\n\
-                 MaxStartups 100\n"
-            ),
+            format!("ListenAddress 127.0.0.2:{port}\n{}", sshd_config(&ssh)),
         )
         .unwrap();
         let mut enter = neighbour(root, "sshd");

@@ -120,9 +120,13 @@ fn say(tag: Tag, payload: &[u8]) -> io::Result<()> {
 }
 
 impl Line {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The state, once it is as wanted.
     fn when(&self, wanted: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         while !wanted(&state) {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
@@ -130,14 +134,14 @@ impl Line {
     }
 
     fn give_back(&self) {
-        if !self.when(|_| true).for_good {
+        if !self.state().for_good {
             let _ = say(Tag::Unlock, b"");
         }
         self.change(|state| state.lock = Lock::Free);
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.state());
         self.changed.notify_all();
     }
 
@@ -213,7 +217,7 @@ fn listen(line: Arc<Line>, intake: Option<image::Intake>) -> io::Result<()> {
         let mut silent = false;
         loop {
             std::thread::sleep(SILENCE / 8);
-            let since = watched.state.lock().unwrap_or_else(PoisonError::into_inner).waiting;
+            let since = watched.state().waiting;
             let late = since.is_some_and(|since| since.elapsed() > SILENCE);
             // Twice: a machine that was asleep itself wakes up to what has come meanwhile.
             if late && silent {

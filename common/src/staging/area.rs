@@ -73,11 +73,15 @@ pub(super) fn leave(datastore: &Path) {
 
 /// The same for `area` itself, in a process that ends now: what its threads still have open does not count.
 pub(super) fn leave_at_the_end(area: &Path) {
+    if fs::remove_dir(area).is_ok() || !sys::close_files(REMOVED) {
+        return;
+    }
     // Who is in the middle of a system call keeps its file open until that returns.
-    let mut left = if fs::remove_dir(area).is_err() && sys::close_files(REMOVED) { 30 } else { 0 };
-    while left > 0 && fs::remove_dir(area).is_err() {
+    for _ in 0..30 {
+        if fs::remove_dir(area).is_ok() {
+            return;
+        }
         std::thread::sleep(Duration::from_millis(10));
-        left -= 1;
     }
 }
 

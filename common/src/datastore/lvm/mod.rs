@@ -170,7 +170,7 @@ impl Datastore for LvmDatastore {
 }
 
 /// The name of an image that is not there yet.
-fn new_image(image: &Image) -> Result<ImageName, DatastoreError> {
+fn new_name(image: &Image) -> Result<ImageName, DatastoreError> {
     let id = image.id.ok_or(crate::message::MessageError::Missing {
         attribute: "IMAGE/ID",
         remedy: "the image's volume is named after it",
@@ -187,7 +187,7 @@ impl LvmDatastore {
         fill: impl FnOnce(Policy, &mut NewVolume) -> Result<Format, DatastoreError>,
     ) -> Result<Registered, DatastoreError> {
         self.intake.check_types(image, verb, &TYPES)?;
-        let name = new_image(image)?;
+        let name = new_name(image)?;
         let policy = Policy {
             driver: Some(Format::Raw),
             decompress: !self.intake.attributes.no_decompress,
@@ -234,7 +234,7 @@ impl LvmDatastore {
     /// `mkfs`.
     fn make(&self, image: &Image) -> Result<String, DatastoreError> {
         self.intake.check_types(image, "mkfs", &DISKS)?;
-        let name = new_image(image)?;
+        let name = new_name(image)?;
         let size = image.size()?;
         let bytes =
             size.bytes().filter(|&bytes| i64::try_from(bytes).is_ok()).ok_or_else(|| {
@@ -283,7 +283,7 @@ impl LvmDatastore {
     /// `clone`.
     fn duplicate(&self, image: &Image) -> Result<Registered, DatastoreError> {
         self.intake.check_types(image, "clone", &TYPES)?;
-        let name = new_image(image)?;
+        let name = new_name(image)?;
         let source = self.open_original(image)?;
         let mut new = self.new_volume(&name, image).without_looking();
         new.fill_with(&source)?;
@@ -326,7 +326,8 @@ impl LvmDatastore {
         let group = &self.group.name;
         let reason = match &error {
             DatastoreError::Lvm(LvmError::Command(error)) => {
-                let remedy = if error.says("nsufficient free space") {
+                let no_space = ["Insufficient free space", "insufficient free space"];
+                let remedy = if no_space.iter().any(|words| error.says(words)) {
                     "has no space left for this: remove images, or add a disk with vgextend"
                 } else if error.says("already exists in volume group") {
                     "holds a volume of this name already, which no driver here is making: have the administrator look at it, and rename or remove it"
