@@ -15,6 +15,10 @@ const PROGRAMS: [&str; 6] = ["lvcreate", "lvremove", "lvchange", "lvextend", "lv
 const IN_FRONT: &str = "/usr/local/sbin";
 const CALLS: &str = "/run/lvm-calls";
 const TRAP: &str = "/run/lvm-trap";
+/// The scratch disk, which can discard blocks so that they read as zero, as arrays do.
+const SCRATCH: &str = "/dev/vda";
+/// Another one, which can only be written.
+const PLAIN: &str = "/dev/vdb";
 /// A disk that can be made to fail: its device, its size and its place on the scratch disk in sectors.
 const FRAGILE: &str = "/dev/mapper/fragile";
 const FRAGILE_SECTORS: u64 = 1 << 21;
@@ -47,15 +51,20 @@ pub struct Lvm {
 impl Lvm {
     /// The group on a disk of zeroes.
     pub fn new() -> Self {
-        Self::on(None)
+        Self::on(SCRATCH, None)
     }
 
     /// The group on a disk whose first `length` bytes are all `marker`.
     pub fn on_used_disk(marker: u8, length: u64) -> Self {
-        Self::on(Some((marker, length)))
+        Self::on(SCRATCH, Some((marker, length)))
     }
 
-    fn on(filled: Option<(u8, u64)>) -> Self {
+    /// As [`Lvm::on_used_disk`], on one that can't make its blocks read as zero but by writing them.
+    pub fn on_used_plain_disk(marker: u8, length: u64) -> Self {
+        Self::on(PLAIN, Some((marker, length)))
+    }
+
+    fn on(disk: &str, filled: Option<(u8, u64)>) -> Self {
         assert!(crate::is_virtual_machine(), "volume groups are for the virtual machine");
         for program in PROGRAMS {
             let _ = fs::remove_file(format!("{IN_FRONT}/{program}"));
@@ -68,14 +77,14 @@ impl Lvm {
         }
         clear();
         if let Some((marker, length)) = filled {
-            let disk = File::options().write(true).open("/dev/vda").unwrap();
+            let file = File::options().write(true).open(disk).unwrap();
             let piece = vec![marker; MIB as usize];
             for at in (0..length).step_by(piece.len()) {
-                disk.write_all_at(&piece, at).unwrap();
+                file.write_all_at(&piece, at).unwrap();
             }
-            disk.sync_all().unwrap();
+            file.sync_all().unwrap();
         }
-        run("vgcreate", ["-q", "-y", "vg-one-104", "/dev/vda"]);
+        run("vgcreate", ["-q", "-y", "vg-one-104", disk]);
         Self { cloud: Cloud::new() }
     }
 
@@ -92,7 +101,7 @@ impl Lvm {
     pub fn fails_from(&self, offset: u64) {
         let good = offset / 512;
         let table = format!(
-            "0 {good} linear /dev/vda {FRAGILE_START}\n{good} {} error\n",
+            "0 {good} linear {SCRATCH} {FRAGILE_START}\n{good} {} error\n",
             FRAGILE_SECTORS - good
         );
         let file = self.cloud.root().join("table");
@@ -330,12 +339,12 @@ pub fn volumes(group: &str) -> Vec<Volume> {
 fn is_usable(group: &str) -> bool {
     let volumes = run("pvs", ["--noheadings", "-o", "pv_name,vg_name"]).stdout;
     let volumes = String::from_utf8(volumes).unwrap();
-    volumes.split_whitespace().eq(["/dev/vda", group])
+    volumes.split_whitespace().eq([SCRATCH, group])
 }
 
 /// The table of the fragile disk. It begins behind the place where LVM would look for a label.
 fn fragile(target: &str, options: &str) -> String {
-    format!("0 {FRAGILE_SECTORS} {target} /dev/vda {FRAGILE_START}{options}")
+    format!("0 {FRAGILE_SECTORS} {target} {SCRATCH} {FRAGILE_START}{options}")
 }
 
 /// A line for a shell that gives the fragile disk another table.
@@ -346,7 +355,8 @@ fn replace(table: &str) -> String {
     )
 }
 
-/// Removes all groups that an earlier test left, and the fragile disk; the scratch disk is empty then.
+/// Removes all groups that an earlier test left, and the fragile disk; the scratch disk is empty then, the plain one
+/// of no group.
 fn clear() {
     let is_fragile = fs::exists(FRAGILE).unwrap();
     if is_fragile {
@@ -359,6 +369,7 @@ fn clear() {
     if is_fragile {
         run("dmsetup", ["remove", "fragile"]);
     }
-    run("blkdiscard", ["-f", "/dev/vda"]);
+    run("blkdiscard", ["-f", SCRATCH]);
+    run("wipefs", ["-a", "-q", PLAIN]);
     let _ = fs::remove_dir_all("/var/lock/one");
 }

@@ -44,9 +44,13 @@ fn a_host_that_falls_silent_is_given_up_after_a_minute() {
     let underway = Underway::begin(&cloud, &bridges, &web);
     let mut servers = host.processes("sshd");
     servers.retain(|&server| Some(server) != host.listener());
-    servers.iter().for_each(|&server| signal("STOP", server));
+    for &server in &servers {
+        signal("STOP", server);
+    }
     let (output, took) = underway.end();
-    servers.iter().for_each(|&server| signal("CONT", server));
+    for &server in &servers {
+        signal("CONT", server);
+    }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     let told = said.lines().filter(|line| line.starts_with("cp: host1: Timeout"));

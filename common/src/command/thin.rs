@@ -26,9 +26,11 @@ pub fn allocated_ranges(device: &File) -> Option<Vec<(u64, u64)>> {
             return Err(CommandError::Unexpected { program: "dmsetup", output: table });
         };
         let picture = |verb: &str| privileged("dmsetup", ["message", &pool.name, "0", verb]);
-        // One that a killed driver has left shows what was then.
-        let _ = picture("release_metadata_snap");
-        picture("reserve_metadata_snap")?;
+        if picture("reserve_metadata_snap").is_err() {
+            // A killed driver may have left one, which shows what was then.
+            let _ = picture("release_metadata_snap");
+            picture("reserve_metadata_snap")?;
+        }
         let dump = find("thin_dump", "thin-provisioning-tools").and_then(|program| {
             let path = Path::new("/dev/mapper").join(&metadata.name);
             let path = path.to_string_lossy();

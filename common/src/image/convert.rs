@@ -22,7 +22,7 @@ pub fn convert(disk: &dyn Disk, mut target: Target) -> Result<(), ImageError> {
         crate::progress::advance(disk.virtual_size());
         return target.finish(size);
     }
-    let file = target.file();
+    let output = target.output();
     std::thread::scope(|scope| {
         let mut copier = Copier::new(scope, &target);
         let mut pool: Option<Pool> = None;
@@ -34,7 +34,7 @@ pub fn convert(disk: &dyn Disk, mut target: Target) -> Result<(), ImageError> {
                 }
                 Content::Compressed(cluster) => {
                     copier.finish(&mut target)?;
-                    let pool = pool.get_or_insert_with(|| Pool::start(scope, file));
+                    let pool = pool.get_or_insert_with(|| Pool::start(scope, output));
                     let mut done = 0;
                     while done < extent.length {
                         let (host, count) =

@@ -156,7 +156,10 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
         }
         let reader = match &mut self.reader {
             Some(reader) => reader,
-            none => none.insert(Reader::start(self.scope).map_err(ImageError::reading(offset))?),
+            none => {
+                let started = Reader::start(self.scope, target.write_size());
+                none.insert(started.map_err(ImageError::reading(offset))?)
+            }
         };
         let mut write = |place, bytes: &_| write(target, place, bytes);
         reader.ask(source, offset, place, length, &mut write)

@@ -1,11 +1,9 @@
 //! Decompresses qcow2 clusters on all cores, each straight to its place in the target file.
 
+use super::page_buffer::PageBuffer;
 use super::qcow2::{Compression, read_up_to};
-use super::target::non_zero_runs;
+use super::target::Output;
 use super::{CompressedCluster, Format, ImageError};
-use crate::sys;
-use std::fs::File;
-use std::os::unix::fs::FileExt as _;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -14,8 +12,6 @@ use std::thread::{Scope, ScopedJoinHandle};
 const MOST_THREADS: usize = 8;
 /// Decompressed bytes that a thread takes at once.
 const BATCH: usize = 1 << 20;
-/// Zeroes of this size are left out, bytes.
-const BLOCK: u64 = 4 << 10;
 
 /// One cluster, or a part of it, and where in the target file it goes.
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +29,7 @@ pub(super) struct Pool<'scope, 'a> {
 }
 
 impl<'scope, 'a: 'scope> Pool<'scope, 'a> {
-    pub(super) fn start(scope: &'scope Scope<'scope, '_>, target: &'a File) -> Self {
+    pub(super) fn start(scope: &'scope Scope<'scope, '_>, target: Output<'a>) -> Self {
         let count = std::thread::available_parallelism().map_or(1, |n| n.get().min(MOST_THREADS));
         let (sender, receiver) = sync_channel(count);
         let receiver = Arc::new(Mutex::new(receiver));
@@ -83,7 +79,7 @@ fn corrupt(what: impl Into<String>) -> ImageError {
     ImageError::Corrupt { format: Format::Qcow2, what: what.into() }
 }
 
-fn work(receiver: &Mutex<Receiver<Vec<Job>>>, target: &File) -> Result<(), ImageError> {
+fn work(receiver: &Mutex<Receiver<Vec<Job>>>, target: Output) -> Result<(), ImageError> {
     let mut decompressor = Decompressor::default();
     loop {
         let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
@@ -93,13 +89,11 @@ fn work(receiver: &Mutex<Receiver<Vec<Job>>>, target: &File) -> Result<(), Image
         for job in batch {
             let cluster = decompressor.decompress(&job.cluster)?;
             let bytes = &cluster[job.cluster.skip..job.cluster.skip + job.length];
-            for (host, run) in non_zero_runs(job.host, bytes, BLOCK) {
-                target.write_all_at(run, host).map_err(ImageError::writing(host))?;
-            }
+            target.write_sparsely(bytes, job.host)?;
             crate::progress::advance(job.length as u64);
             end = end.max(job.host + job.length as u64);
         }
-        sys::begin_writeback(target, first, end - first);
+        target.begin_writeback(first, end - first);
     }
 }
 
@@ -107,7 +101,7 @@ fn work(receiver: &Mutex<Receiver<Vec<Job>>>, target: &File) -> Result<(), Image
 #[derive(Default)]
 pub(super) struct Decompressor {
     compressed: Vec<u8>,
-    cluster: Vec<u8>,
+    cluster: PageBuffer,
     deflate: Option<libdeflater::Decompressor>,
 }
 
@@ -119,7 +113,7 @@ impl Decompressor {
         let read = read_up_to(cluster.file, &mut self.compressed, cluster.offset)
             .map_err(ImageError::reading(cluster.offset))?;
         let compressed = &self.compressed[..read];
-        self.cluster.resize(cluster.cluster_size, 0);
+        self.cluster.resize(cluster.cluster_size);
         let count = match cluster.compression {
             Compression::Zlib => self
                 .deflate

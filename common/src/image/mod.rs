@@ -9,6 +9,7 @@ mod copy;
 pub mod device;
 pub mod foreign;
 mod inflate;
+mod page_buffer;
 pub mod probe;
 pub mod qcow2;
 pub mod raw;

@@ -2,6 +2,7 @@
 //! came before is being written.
 
 use super::ImageError;
+use super::page_buffer::PageBuffer;
 use super::qcow2::{CLUSTER, read_up_to};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::collections::VecDeque;
@@ -11,12 +12,10 @@ use std::ops::Range;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
-/// Larger buffers only cost processor cache, bytes.
-const BUFFER: usize = 256 << 10;
 /// Buffers on their way at most: all the memory that reading takes.
 const BUFFERS: usize = 12;
-/// Buffers' worth that the kernel has been told of at most: enough to keep a disk busy.
-const PLANNED: usize = 128;
+/// So much the kernel has been told of at most, bytes: enough to keep a disk busy.
+const PLANNED: usize = 32 << 20;
 
 /// Where bytes go.
 #[derive(Debug, Clone, Copy)]
@@ -57,12 +56,12 @@ struct Piece<'a> {
 #[derive(Debug, Default)]
 struct Batch<'a> {
     pieces: Vec<Piece<'a>>,
-    buffer: Vec<u8>,
+    buffer: PageBuffer,
 }
 
 impl Batch<'_> {
-    fn read(&mut self) -> Result<(), ImageError> {
-        self.buffer.resize(BUFFER, 0);
+    fn read(&mut self, size: usize) -> Result<(), ImageError> {
+        self.buffer.resize(size);
         for piece in &mut self.pieces {
             let read =
                 read_up_to(piece.source, &mut self.buffer[piece.bytes.clone()], piece.offset)
@@ -77,6 +76,8 @@ impl Batch<'_> {
 /// A thread that reads. Dropped, it stops after the buffer that it is at.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
+    /// How much is read, and then written, at once: bytes.
+    size: usize,
     /// Takes buffers to be filled; as many as there are fit in, so this never waits.
     jobs: SyncSender<Batch<'a>>,
     results: Receiver<Result<Batch<'a>, ImageError>>,
@@ -85,16 +86,16 @@ pub(super) struct Reader<'a> {
     /// What waits for a buffer.
     planned: VecDeque<Vec<Piece<'a>>>,
     /// Buffers that wait for work.
-    free: Vec<Vec<u8>>,
+    free: Vec<PageBuffer>,
     under_way: usize,
 }
 
 impl<'a> Reader<'a> {
-    /// Starts the thread.
+    /// Starts the thread, which reads as many bytes at once as `size` says.
     ///
     /// # Errors
     /// Where there can't be another thread.
-    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>) -> io::Result<Self>
+    pub(super) fn start<'scope>(scope: &'scope Scope<'scope, '_>, size: usize) -> io::Result<Self>
     where
         'a: 'scope,
     {
@@ -102,16 +103,16 @@ impl<'a> Reader<'a> {
         let (sender, results) = sync_channel(BUFFERS);
         std::thread::Builder::new().spawn_scoped(scope, move || {
             for mut batch in asked {
-                let result = batch.read().map(|()| batch);
+                let result = batch.read(size).map(|()| batch);
                 let failed = result.is_err();
                 if sender.send(result).is_err() || failed {
                     return;
                 }
             }
         })?;
-        let free = vec![Vec::new(); BUFFERS];
+        let free = (0..BUFFERS).map(|_| PageBuffer::default()).collect();
         let (next, planned) = (Vec::new(), VecDeque::new());
-        Ok(Self { jobs, results, next, planned, free, under_way: 0 })
+        Ok(Self { size, jobs, results, next, planned, free, under_way: 0 })
     }
 
     /// Asks for `length` bytes of `source` at `offset`, which go to `place`. Whatever has come
@@ -131,7 +132,7 @@ impl<'a> Reader<'a> {
         while done < length {
             let from = self.filled();
             let place = place.plus(done);
-            let mut count = (length - done).min((BUFFER - from) as u64);
+            let mut count = (length - done).min((self.size - from) as u64);
             if count < length - done {
                 // Clusters stay in one piece, so that zeroes are seen to fill them.
                 count = count.saturating_sub((place.offset() + count) % CLUSTER);
@@ -145,7 +146,7 @@ impl<'a> Reader<'a> {
             self.next.push(Piece { source, offset: offset + done, place, bytes });
             done += count;
         }
-        if self.filled() == BUFFER { self.submit(write) } else { Ok(()) }
+        if self.filled() == self.size { self.submit(write) } else { Ok(()) }
     }
 
     fn filled(&self) -> usize {
@@ -175,7 +176,7 @@ impl<'a> Reader<'a> {
     ) -> Result<(), ImageError> {
         self.planned.push_back(std::mem::take(&mut self.next));
         self.hand_out();
-        while self.planned.len() > PLANNED {
+        while self.planned.len() * self.size > PLANNED {
             self.write_one(write)?;
         }
         Ok(())

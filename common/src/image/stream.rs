@@ -1,10 +1,9 @@
 //! Writes an image out of a stream of raw bytes, of which nobody knows the length beforehand.
 
 use super::ImageError;
+use super::page_buffer::PageBuffer;
 use super::target::Target;
 use std::io::{self, Read};
-
-const BUFFER: usize = 256 << 10;
 
 /// How many bytes a stream may hold.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +25,8 @@ pub fn write(
     limit: Option<Limit>,
 ) -> Result<u64, ImageError> {
     crate::progress::begin(0);
-    let mut buffer = vec![0; BUFFER];
+    let mut buffer = PageBuffer::default();
+    buffer.resize(target.write_size());
     let mut length = 0;
     loop {
         let count = fill(stream, &mut buffer).map_err(ImageError::reading(length))?;

@@ -1,8 +1,9 @@
 //! The file that an image is written to, raw or qcow2.
 
+use super::device::{self, Device};
 use super::qcow2::{self, CLUSTER, Writer};
 use super::raw::SECTOR;
-use super::{Format, ImageError, device};
+use super::{Format, ImageError};
 use crate::sys;
 use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::File;
@@ -30,8 +31,12 @@ enum Layout<'f> {
         sparse: bool,
     },
     Qcow2(Writer<'f>),
-    /// Guest byte n is byte n of a block device that reads as zero where nothing is written.
-    Device,
+    /// Guest byte n is byte n of a block device.
+    Device {
+        device: Device<'f>,
+        /// Up to here what the device held before is gone; `None` where it held nothing.
+        cleared: Option<u64>,
+    },
 }
 
 impl<'f> Target<'f> {
@@ -47,17 +52,14 @@ impl<'f> Target<'f> {
         Self { file, layout: Layout::Qcow2(Writer::new(file)), flushing: 0 }
     }
 
-    /// A raw image on a block device. Unless it `is_zero`, it is made so first: nothing of what its
-    /// blocks held before may show.
+    /// A raw image on a block device. Unless that `is_zero`, whatever the image leaves out is made so: nothing
+    /// of what its blocks held before may show.
     ///
     /// # Errors
     /// Where the device can't be written.
-    pub fn device(file: &'f File, is_zero: bool) -> Result<Self, ImageError> {
-        if !is_zero {
-            let size = device::size_of(file).map_err(ImageError::writing(0))?;
-            device::zero(file, size)?;
-        }
-        Ok(Self { file, layout: Layout::Device, flushing: 0 })
+    pub fn device(device: Device<'f>, is_zero: bool) -> Result<Self, ImageError> {
+        let cleared = if is_zero || device.discard()? { None } else { Some(0) };
+        Ok(Self { file: device.file(), layout: Layout::Device { device, cleared }, flushing: 0 })
     }
 
     /// An image of `format`; `None` where that is one that is not written here.
@@ -81,7 +83,7 @@ impl<'f> Target<'f> {
     #[must_use]
     pub fn disk_size(&self, length: u64) -> u64 {
         match self.layout {
-            Layout::Raw { .. } | Layout::Device => length,
+            Layout::Raw { .. } | Layout::Device { .. } => length,
             Layout::Qcow2(_) => length.next_multiple_of(SECTOR),
         }
     }
@@ -92,7 +94,7 @@ impl<'f> Target<'f> {
     /// [`ImageError::TooLarge`].
     pub fn check_size(&self, size: u64) -> Result<(), ImageError> {
         match self.layout {
-            Layout::Raw { .. } | Layout::Device => Ok(()),
+            Layout::Raw { .. } | Layout::Device { .. } => Ok(()),
             Layout::Qcow2(_) => qcow2::check_size(size),
         }
     }
@@ -102,7 +104,7 @@ impl<'f> Target<'f> {
     #[must_use]
     pub fn trial_place(&self, guest: u64) -> u64 {
         match self.layout {
-            Layout::Raw { .. } | Layout::Device => guest,
+            Layout::Raw { .. } | Layout::Device { .. } => guest,
             Layout::Qcow2(_) => 0,
         }
     }
@@ -111,9 +113,44 @@ impl<'f> Target<'f> {
     #[must_use]
     pub fn granularity(&self) -> u64 {
         match self.layout {
-            Layout::Raw { .. } | Layout::Device => BLOCK,
+            Layout::Raw { .. } | Layout::Device { cleared: None, .. } => BLOCK,
+            Layout::Device { .. } => device::WORTH_A_CALL,
             Layout::Qcow2(_) => CLUSTER,
         }
+    }
+
+    /// So much is best written at once, bytes. Through the page cache, more only costs processor cache; a device
+    /// is waited for each time.
+    #[must_use]
+    pub fn write_size(&self) -> usize {
+        match self.layout {
+            Layout::Raw { .. } | Layout::Qcow2(_) => 256 << 10,
+            Layout::Device { .. } => 1 << 20,
+        }
+    }
+
+    /// How what [`Target::place`] gave a place is written, by other threads perhaps.
+    pub(super) fn output(&self) -> Output<'f> {
+        match self.layout {
+            Layout::Raw { .. } | Layout::Qcow2(_) => Output::File(self.file),
+            Layout::Device { device, cleared } => {
+                Output::Device { device, is_zero: cleared.is_none() }
+            }
+        }
+    }
+
+    /// Has everything that is not yet written read as zero, up to the end of a device: before another program
+    /// writes the image, or when it is complete.
+    ///
+    /// # Errors
+    /// Where the device can't be written.
+    pub fn clear(&mut self) -> Result<(), ImageError> {
+        if let Layout::Device { device, cleared: Some(cleared) } = &mut self.layout {
+            let size = device.size()?;
+            device.zero(*cleared, size)?;
+            *cleared = size;
+        }
+        Ok(())
     }
 
     /// Lets the target share all blocks of `source`, with its holes, in one call: much quicker than extent
@@ -131,9 +168,15 @@ impl<'f> Target<'f> {
     /// As [`Writer::place`].
     pub fn place(&mut self, guest: u64, length: u64) -> Result<(u64, u64), ImageError> {
         match &mut self.layout {
-            Layout::Raw { .. } | Layout::Device => Ok((guest, length)),
-            Layout::Qcow2(writer) => writer.place(guest, length),
+            Layout::Qcow2(writer) => return writer.place(guest, length),
+            Layout::Device { device, cleared: Some(cleared) } if guest + length > *cleared => {
+                // What was passed over reads as zero.
+                device.zero(*cleared, guest)?;
+                *cleared = guest + length;
+            }
+            Layout::Raw { .. } | Layout::Device { .. } => {}
         }
+        Ok((guest, length))
     }
 
     /// Writes `bytes` at the guest offset `guest`, leaving out aligned zeroes.
@@ -154,9 +197,7 @@ impl<'f> Target<'f> {
     /// # Errors
     /// Where the file can't be written.
     pub fn write_placed(&mut self, host: u64, bytes: &[u8]) -> Result<(), ImageError> {
-        for (start, run) in non_zero_runs(host, bytes, BLOCK) {
-            self.file.write_all_at(run, start).map_err(ImageError::writing(start))?;
-        }
+        self.output().write_sparsely(bytes, host)?;
         self.written(host + bytes.len() as u64);
         Ok(())
     }
@@ -165,7 +206,7 @@ impl<'f> Target<'f> {
         while !bytes.is_empty() {
             let (host, length) = self.place(guest, bytes.len() as u64)?;
             let (now, later) = bytes.split_at(length as usize);
-            self.file.write_all_at(now, host).map_err(ImageError::writing(host))?;
+            self.output().write(now, host)?;
             self.written(host + length);
             guest += length;
             bytes = later;
@@ -176,7 +217,7 @@ impl<'f> Target<'f> {
     /// Has the disk work along while the image is being written, so that little is left for fsync.
     fn written(&mut self, end: u64) {
         if end.saturating_sub(self.flushing) >= WRITEBACK {
-            sys::begin_writeback(self.file, self.flushing, end - self.flushing);
+            self.output().begin_writeback(self.flushing, end - self.flushing);
             self.flushing = end;
         }
     }
@@ -185,7 +226,8 @@ impl<'f> Target<'f> {
     ///
     /// # Errors
     /// Where the file can't be written.
-    pub fn finish(self, size: u64) -> Result<(), ImageError> {
+    pub fn finish(mut self, size: u64) -> Result<(), ImageError> {
+        self.clear()?;
         match self.layout {
             Layout::Raw { sparse } => {
                 self.file.set_len(size).map_err(ImageError::writing(size))?;
@@ -195,7 +237,43 @@ impl<'f> Target<'f> {
                 allocate(self.file, size)
             }
             Layout::Qcow2(writer) => writer.finish(size, None),
-            Layout::Device => Ok(()),
+            Layout::Device { .. } => Ok(()),
+        }
+    }
+}
+
+/// A file in which parts of an image have their places.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Output<'f> {
+    File(&'f File),
+    Device {
+        device: Device<'f>,
+        /// Whether it reads as zero where nothing has been written.
+        is_zero: bool,
+    },
+}
+
+impl Output<'_> {
+    /// Writes `bytes` at `offset`, leaving out aligned zeroes where they needn't be written.
+    pub(super) fn write_sparsely(self, bytes: &[u8], offset: u64) -> Result<(), ImageError> {
+        if let Self::Device { is_zero: false, .. } = self {
+            return self.write(bytes, offset);
+        }
+        non_zero_runs(offset, bytes, BLOCK).try_for_each(|(start, run)| self.write(run, start))
+    }
+
+    fn write(self, bytes: &[u8], offset: u64) -> Result<(), ImageError> {
+        match self {
+            Self::File(file) => file.write_all_at(bytes, offset),
+            Self::Device { device, .. } => device.write(bytes, offset),
+        }
+        .map_err(ImageError::writing(offset))
+    }
+
+    /// Has the disk begin with what was written, where it does not have it yet.
+    pub(super) fn begin_writeback(self, offset: u64, length: u64) {
+        if let Self::File(file) = self {
+            sys::begin_writeback(file, offset, length);
         }
     }
 }

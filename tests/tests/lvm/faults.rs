@@ -1,6 +1,6 @@
 //! Disks that fail, by device-mapper.
 
-use ferrostore_tests::{Call, Lvm, MIB, persistent};
+use ferrostore_tests::{Lvm, MIB, persistent};
 use std::fs;
 
 /// Where disks begin to fail: behind what LVM keeps at their beginning and a few small volumes.
@@ -40,24 +40,19 @@ fn a_disk_that_takes_no_more_writes_leaves_nothing_once_it_is_well_again() {
     let disk = lvm.cloud.raw("disk.img", 8 * MIB);
     lvm.cp(1, &disk).run().succeeds();
     let before = lvm.volumes();
-    let calls = |lvm: &Lvm| -> Vec<Box<dyn Fn(&Lvm) -> Call<'_>>> {
-        let disk = lvm.cloud.images().join("disk.img");
-        let same = disk.clone();
-        vec![
-            Box::new(move |lvm| lvm.cp(2, &disk)),
-            Box::new(move |lvm| persistent(lvm.cp(2, &same))),
-            Box::new(|lvm| lvm.mkfs(2, "raw", 16).set("IMAGE/FS", "ext4")),
-            Box::new(|lvm| persistent(lvm.mkfs(2, "raw", 16)).set("IMAGE/FS", "ext4")),
-            Box::new(|lvm| persistent(lvm.clone_of(2, "vg-one-104/img-one-1"))),
-        ]
-    };
-    for call in calls(&lvm) {
+    for call in [
+        lvm.cp(2, &disk),
+        persistent(lvm.cp(2, &disk)),
+        lvm.mkfs(2, "raw", 16).set("IMAGE/FS", "ext4"),
+        persistent(lvm.mkfs(2, "raw", 16)).set("IMAGE/FS", "ext4"),
+        persistent(lvm.clone_of(2, "vg-one-104/img-one-1")),
+    ] {
         // The volume can be made, and nothing can be written to it.
         lvm.watch(&format!(
             "[ $program != lvcreate ] || {{ /usr/sbin/lvcreate \"$@\"; made=$?; {}; exit $made; }}",
             lvm.taking_no_writes()
         ));
-        call(&lvm).run().fails();
+        call.run().fails();
         lvm.unwatch();
         lvm.is_well();
         lvm.call("monitor", 0).run().succeeds();

@@ -190,7 +190,8 @@ impl<'d> Import<'d> {
     ) -> Result<Format, DatastoreError> {
         command::qemu_img()?;
         crate::progress::begin(0);
-        let begun = self.destination.begin(wanted, Some(size))?;
+        let mut begun = self.destination.begin(wanted, Some(size))?;
+        begun.target.clear()?;
         // Tables and headers of a qcow2 file come on top of its data.
         let largest = size + size / 64 + (64 << 20);
         command::qemu_img_convert(file, format.name(), begun.path, wanted.name(), largest)

@@ -8,13 +8,17 @@ use crate::command::CommandError;
 use crate::command::lvm;
 use crate::datastore::DatastoreError;
 use crate::datastore::intake::{Begun, Destination, reading};
+use crate::image::device::Device;
 use crate::image::raw::RawDisk;
 use crate::image::target::Target;
 use crate::image::{Disk as _, Format, ImageError, convert};
 use crate::staging::interrupt::{self, Recall};
 use crate::staging::{self, Staged, lent};
 use crate::sys::Revocable;
+use nix::fcntl::OFlag;
 use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// A place for one new image in a volume group.
@@ -36,12 +40,36 @@ struct Made {
     group: Group,
     image: ImageName,
     thin: bool,
-    device: Revocable,
+    device: Opened,
     path: PathBuf,
     finished: bool,
     // These go last, and in this order.
     recall: Option<Recall>,
     _lock: VolumeLock,
+}
+
+/// The volume's device. Unless all of it is closed, the volume can't be removed.
+#[derive(Debug, Clone, Default)]
+struct Opened {
+    file: Revocable,
+    /// Past the page cache.
+    direct: Revocable,
+}
+
+impl Opened {
+    fn open(&self, path: &Path) -> io::Result<()> {
+        self.file.set(OpenOptions::new().read(true).write(true).open(path)?);
+        let mut direct = OpenOptions::new();
+        if let Ok(file) = direct.write(true).custom_flags(OFlag::O_DIRECT.bits()).open(path) {
+            self.direct.set(file);
+        }
+        Ok(())
+    }
+
+    fn revoke(&self) {
+        self.file.revoke();
+        self.direct.revoke();
+    }
 }
 
 impl<'d> NewVolume<'d> {
@@ -73,7 +101,7 @@ impl<'d> NewVolume<'d> {
     fn make(&self, size: u64) -> Result<Made, LvmError> {
         let (group, image) = (self.group, &self.image);
         let lock = VolumeLock::exclusive(&group.name, &image.volume)?;
-        let device = Revocable::default();
+        let device = Opened::default();
         // Before there is anything, since a signal may come at any time.
         let recall = {
             let (group, image, device) = (group.clone(), image.clone(), device.clone());
@@ -104,12 +132,8 @@ impl<'d> NewVolume<'d> {
             result => result?,
         }
         // Still under the lock: whoever takes all this back comes before or after.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(&made.path)
-            .map_err(|source| LvmError::Device { path: made.path.clone(), source })?;
-        made.device.set(file);
+        let failed = |source| LvmError::Device { path: made.path.clone(), source };
+        made.device.open(&made.path).map_err(failed)?;
         drop(locked);
         Ok(made)
     }
@@ -146,7 +170,7 @@ impl<'d> NewVolume<'d> {
 
 impl Made {
     fn file(&self) -> Result<&File, DatastoreError> {
-        self.device.file().ok_or_else(|| reading(std::io::ErrorKind::NotFound.into()).into())
+        self.device.file.file().ok_or_else(|| reading(io::ErrorKind::NotFound.into()).into())
     }
 }
 
@@ -161,7 +185,7 @@ impl Drop for Made {
 
 /// Removes what this driver has made of an image, and whatever else is tagged as being made under its
 /// name.
-fn undo(group: &Group, image: &ImageName, device: &Revocable) {
+fn undo(group: &Group, image: &ImageName, device: &Opened) {
     let removed = group.lock().and_then(|_locked| {
         device.revoke();
         match image.tagged(&lvm::volumes(&group.name)?, &making_tag()) {
@@ -201,8 +225,8 @@ impl Destination for NewVolume<'_> {
         self.made = None;
         let made = self.make(size)?;
         let made = self.made.insert(made);
-        let file = made.file()?;
-        Ok(Begun { target: Target::device(file, made.thin)?, path: &made.path })
+        let device = Device::new(made.file()?, made.device.direct.file());
+        Ok(Begun { target: Target::device(device, made.thin)?, path: &made.path })
     }
 
     fn stage(&self) -> Result<Staged, DatastoreError> {
