@@ -67,7 +67,12 @@ impl Machines {
     fn ssh(&self, number: usize, command: &str) -> Output {
         let mut words = neighbour(self.directory.path(), "ssh");
         let host = format!("machine{number}");
-        words.extend(["ssh", "-o", "BatchMode=yes", &host, command].map(OsString::from));
+        // An emulated machine takes seconds for a connection: all that the test itself does there shares one.
+        let control = format!("ControlPath={}/{host}.control", self.directory.path().display());
+        let options = ["BatchMode=yes", "ControlMaster=auto", "ControlPersist=yes", &control];
+        words.push("ssh".into());
+        words.extend(options.iter().flat_map(|option| ["-o", option]).map(OsString::from));
+        words.extend([&host, command].map(OsString::from));
         Command::new(&words[0]).args(&words[1..]).output().expect("unshare can be started")
     }
 

@@ -195,6 +195,17 @@ impl Connection {
         Heeding { out: self.out.clone(), frames: &mut self.frames }
     }
 
+    /// What is sent to the other side, for a thread beside one that listens.
+    pub(super) fn unheeding_out(&self) -> Out {
+        self.out.clone()
+    }
+
+    /// Waits until the other side says something that is not about locks, which it gets meanwhile;
+    /// [`Self::next`] tells it.
+    pub(super) fn listen(&mut self) {
+        self.frames.listen();
+    }
+
     /// Something by which another thread tells the other side that nothing more comes.
     ///
     /// # Errors

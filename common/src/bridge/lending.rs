@@ -110,10 +110,13 @@ impl Frames {
     /// # Errors
     /// As [`frame::read`].
     pub(super) fn next(&mut self) -> Next {
-        loop {
-            if let Some(next) = self.next.take() {
-                return next;
-            }
+        self.listen();
+        self.next.take().unwrap_or(Ok(None))
+    }
+
+    /// Waits for the next frame that is not about locks, and keeps it.
+    pub(super) fn listen(&mut self) {
+        while self.next.is_none() {
             self.read();
         }
     }

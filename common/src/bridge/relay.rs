@@ -1,6 +1,6 @@
 //! The front-end's part: it finds a host, hands the action over, and brings the reply back.
 
-use super::connection::{Connection, Errand, Unconnected};
+use super::connection::{Connection, Errand, Out, Unconnected};
 use super::frame::{self, Tag};
 use super::hostpool::Host;
 use super::image::receive;
@@ -15,6 +15,7 @@ use crate::source::given::Given;
 use crate::staging::interrupt;
 use std::error::Error;
 use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Where `STAGING_DIR` is not set.
 const STAGING: &str = "/var/tmp";
@@ -156,31 +157,35 @@ impl<'m> Bridge<'m> {
         let mut source = self.connect(sources, None)?;
         stop_through([&target, &source])?;
         self.call(&mut source, Role::Give)?;
-        let mut next = source.next();
-        // Only now, since both may need the same lock.
+        // Only then, since both may need the same lock.
+        source.listen();
         self.call(&mut target, Role::Take)?;
-        let mut out = target.out();
-        loop {
-            let Ok(Some((tag, payload))) = next else {
-                let failure = source.failure();
-                target.part();
-                return Err(failure);
-            };
-            let mut sent = frame::write(&mut out, tag, &payload);
-            if tag == Tag::End {
-                sent = sent.and_then(|()| out.flush());
+        let (source_stopper, target_stopper) = (
+            source.stopper().map_err(BridgeError::System)?,
+            target.stopper().map_err(BridgeError::System)?,
+        );
+        let out = target.unheeding_out();
+        let source_failed = AtomicBool::new(false);
+        let passed = std::thread::scope(|scope| {
+            let pump = std::thread::Builder::new().spawn_scoped(scope, || {
+                pass_on(source, out).inspect_err(|_| {
+                    source_failed.store(true, Ordering::SeqCst);
+                    target_stopper.stop();
+                })
+            });
+            let pump = pump.map_err(BridgeError::System)?;
+            // The one must get its locks whatever the other waits for.
+            target.listen();
+            if source_failed.load(Ordering::SeqCst) {
+                return pump.join().unwrap_or(Ok(()));
             }
-            if sent.is_err() {
-                source.part();
-                return Err(target.failure());
-            }
-            if tag == Tag::End {
-                break;
-            }
-            next = source.next();
+            source_stopper.stop();
+            Ok(())
+        });
+        if passed.is_err() {
+            target.part();
         }
-        source.part();
-        target.reply()
+        passed.and_then(|()| target.reply())
     }
 
     /// The image that one of `hosts` has.
@@ -207,6 +212,21 @@ impl<'m> Bridge<'m> {
         };
         std::thread::Builder::new().spawn(pump).map_err(BridgeError::System)?;
         Ok(given)
+    }
+}
+
+/// Hands what `source` sends on to a target. One that takes no more says why itself.
+fn pass_on(mut source: Connection, mut out: Out) -> Result<(), BridgeError> {
+    loop {
+        let Ok(Some((tag, payload))) = source.next() else { return Err(source.failure()) };
+        let mut sent = frame::write(&mut out, tag, &payload);
+        if tag == Tag::End {
+            sent = sent.and_then(|()| out.flush());
+        }
+        if tag == Tag::End || sent.is_err() {
+            source.part();
+            return Ok(());
+        }
     }
 }
 

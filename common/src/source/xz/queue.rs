@@ -7,9 +7,9 @@ use std::io;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Compressed bytes that wait at most. The more there are, the earlier the next block can be begun.
-const MOST_INPUT: usize = 16 << 20;
+const MOST_INPUT: usize = 12 << 20;
 /// Decompressed bytes that wait at most.
-const MOST_OUTPUT: usize = 14 << 20;
+const MOST_OUTPUT: usize = 12 << 20;
 /// Pieces of the foremost block that may wait beyond that: whoever reads waits for these.
 const FOREMOST: usize = 4;
 /// Blocks under way at most, however small they are.
