@@ -139,7 +139,7 @@ fn boot(root: &Path, name: &str, port: u16) -> Child {
         .env("VM_NAME", name)
         .env("VM_DISK", root.join("disk"))
         .env("VM_FORWARD", format!("127.0.0.1:{port}"))
-        .env("VM_TIMEOUT", "900")
+        .env("VM_TIMEOUT", "1800")
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
