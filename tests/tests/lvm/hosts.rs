@@ -173,7 +173,7 @@ const CUTS: [&str; 4] = ["driver here", "driver there", "connection here", "conn
 
 fn cut_off(machines: &Machines, how: &str, action: &str, driver: u32) {
     let there = |victim: &str| {
-        machines.on(1, &format!("driver=$(pgrep -xo {action}) && kill -KILL {victim} || :"));
+        machines.on(1, &format!("driver=$(pgrep -xo '{action}-.*') && kill -KILL {victim} || :"));
     };
     let kill = |process: &str| run("kill", ["-s", "KILL", process]);
     match how {
@@ -215,7 +215,7 @@ fn cut_off_everywhere(
             let done = child.wait().unwrap().success();
             // Programs of LVM run to their end, and so do drivers that clean up.
             let start = Instant::now();
-            while !machines.on(1, &format!("pgrep -x '{action}|lv[a-z]*' || :")).is_empty() {
+            while !machines.on(1, &format!("pgrep -x '{action}-.*|lv[a-z]*' || :")).is_empty() {
                 assert!(start.elapsed() < Duration::from_secs(60), "it goes on: {at}");
                 thread::sleep(Duration::from_millis(200));
             }
