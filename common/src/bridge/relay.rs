@@ -156,14 +156,12 @@ impl<'m> Bridge<'m> {
         }
         let mut source = self.connect(sources, None)?;
         stop_through([&target, &source])?;
+        let source_stopper = source.stopper().map_err(BridgeError::System)?;
+        let target_stopper = target.stopper().map_err(BridgeError::System)?;
         self.call(&mut source, Role::Give)?;
         // Only then, since both may need the same lock.
         source.listen();
         self.call(&mut target, Role::Take)?;
-        let (source_stopper, target_stopper) = (
-            source.stopper().map_err(BridgeError::System)?,
-            target.stopper().map_err(BridgeError::System)?,
-        );
         let out = target.unheeding_out();
         let source_failed = AtomicBool::new(false);
         let passed = std::thread::scope(|scope| {
