@@ -4,6 +4,16 @@ use crate::run;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// Held by whoever attaches a device: the kernel gives one that was detached to the next who asks.
+static ATTACHING: Mutex<()> = Mutex::new(());
+
+fn nobody_else_attaches() -> MutexGuard<'static, ()> {
+    ATTACHING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A loop device, detached when dropped.
 #[derive(Debug)]
@@ -16,6 +26,7 @@ impl LoopDevice {
     /// A device of `size` bytes, a multiple of 512, that keeps its data in the new file `file`.
     pub fn new(file: &Path, size: u64) -> Self {
         File::create(file).and_then(|file| file.set_len(size)).unwrap();
+        let _alone = nobody_else_attaches();
         let output = run("losetup", ["--find", "--show", file.to_str().unwrap()]);
         let path = String::from_utf8(output.stdout).unwrap().trim().into();
         Self { path, attached: true }
@@ -26,10 +37,24 @@ impl LoopDevice {
         &self.path
     }
 
-    /// Takes the data away; the device file stays.
-    pub fn detach(&mut self) {
+    /// Takes the data away; the device file stays, and no other test gets it for as long as the result lives.
+    pub fn detach(&mut self) -> MutexGuard<'static, ()> {
+        let alone = nobody_else_attaches();
         run("losetup", ["--detach", self.path.to_str().unwrap()]);
         self.attached = false;
+        // The kernel waits for whoever still has it open.
+        let emptied = Instant::now() + Duration::from_secs(10);
+        while self.sectors() != 0 {
+            assert!(Instant::now() < emptied, "{} is still in use", self.path.display());
+            sleep(Duration::from_millis(10));
+        }
+        alone
+    }
+
+    fn sectors(&self) -> u64 {
+        let name = self.path.file_name().unwrap();
+        let size = Path::new("/sys/class/block").join(name).join("size");
+        std::fs::read_to_string(size).unwrap().trim().parse().unwrap()
     }
 }
 

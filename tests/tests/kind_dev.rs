@@ -110,7 +110,7 @@ fn deleting_the_image_leaves_the_device() {
     cloud.rm(device.path()).dev().run().succeeds().silently();
     assert_eq!(Listing::of(&cloud.outside()), before);
     assert_eq!(cloud.cp(device.path()).dev().run().succeeds().line().split(' ').count(), 2);
-    device.detach();
+    let _still_detached = device.detach();
     cloud.rm(device.path()).dev().run().succeeds().silently();
     cloud.rm("/dev/ferrostore-is-gone").dev().run().succeeds().silently();
 }
@@ -148,7 +148,7 @@ fn a_device_that_has_disappeared_is_refused() {
     let link = cloud.images().join("link");
     symlink(device.path(), &link).unwrap();
     cloud.cp(&link).dev().run().succeeds();
-    device.detach();
+    let _still_detached = device.detach();
     for call in [cloud.cp(&link), cloud.stat(&link)] {
         call.dev().run().fails().naming("IMAGE/PATH").saying("its size is 0");
     }
