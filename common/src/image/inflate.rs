@@ -3,7 +3,7 @@
 use super::page_buffer::PageBuffer;
 use super::qcow2::{Compression, read_up_to};
 use super::target::Output;
-use super::{CompressedCluster, Format, ImageError};
+use super::{CompressedCluster, Format, ImageError, strict};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -119,7 +119,8 @@ impl Decompressor {
                 .deflate
                 .get_or_insert_with(libdeflater::Decompressor::new)
                 .deflate_decompress(compressed, &mut self.cluster)
-                .ok(),
+                .ok()
+                .filter(|_| strict::has_only_known_codes(compressed)),
             Compression::Zstd => inflate_zstd(compressed, &mut self.cluster),
         };
         if count != Some(cluster.cluster_size) {

@@ -16,6 +16,7 @@ pub mod raw;
 mod reader;
 pub mod sequence;
 pub mod stream;
+mod strict;
 pub mod target;
 
 pub use convert::convert;

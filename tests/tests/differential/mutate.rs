@@ -37,13 +37,6 @@ pub(crate) struct Model {
     pub(crate) bytes: Vec<u8>,
 }
 
-impl Model {
-    /// Whether zlib compressed its clusters.
-    pub(crate) fn deflated(&self) -> bool {
-        ["v2-packed", "zlib-512", "zlib-64k"].contains(&self.name)
-    }
-}
-
 /// Names and `-o` options of the qcow2 images, and whether their clusters are compressed.
 const QCOW2: [(&str, &str, bool); 14] = [
     ("v2-512", "compat=0.10,cluster_size=512", false),
