@@ -65,6 +65,15 @@ impl Machines {
     }
 
     fn ssh(&self, number: usize, command: &str) -> Output {
+        self.ssh_command(number, command).output().expect("unshare can be started")
+    }
+
+    /// Starts a command on one of them.
+    pub fn start_on(&self, number: usize, command: &str) -> Child {
+        self.ssh_command(number, command).spawn().expect("unshare can be started")
+    }
+
+    fn ssh_command(&self, number: usize, command: &str) -> Command {
         let mut words = neighbour(self.directory.path(), "ssh");
         let host = format!("machine{number}");
         // An emulated machine takes seconds for a connection: all that the test itself does there shares one.
@@ -73,7 +82,9 @@ impl Machines {
         words.push("ssh".into());
         words.extend(options.iter().flat_map(|option| ["-o", option]).map(OsString::from));
         words.extend([&host, command].map(OsString::from));
-        Command::new(&words[0]).args(&words[1..]).output().expect("unshare can be started")
+        let mut ssh = Command::new(&words[0]);
+        ssh.args(&words[1..]);
+        ssh
     }
 
     /// Runs a command on one of them, which must succeed; what it prints.
