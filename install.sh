@@ -493,7 +493,7 @@ oned_lines() {
 
 # The programs that a kind runs as root, through sudo.
 root_programs() { # root_programs KIND
-    case $1 in lvm) printf '%s\n' lvcreate lvremove lvchange lvextend lvs vgdisplay dmsetup ;; esac
+    case $1 in lvm) printf '%s\n' lvcreate lvremove lvchange lvextend lvs vgdisplay lvrename dmsetup ;; esac
 }
 
 # The line that sudo lacks for oneadmin, as far as can be seen.

@@ -10,7 +10,8 @@ use std::thread;
 use std::time::Duration;
 
 /// Programs of LVM that drivers call.
-const PROGRAMS: [&str; 6] = ["lvcreate", "lvremove", "lvchange", "lvextend", "lvs", "vgdisplay"];
+const PROGRAMS: [&str; 7] =
+    ["lvcreate", "lvremove", "lvchange", "lvextend", "lvrename", "lvs", "vgdisplay"];
 /// Where drivers look for programs first.
 const IN_FRONT: &str = "/usr/local/sbin";
 const CALLS: &str = "/run/lvm-calls";

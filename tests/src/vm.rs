@@ -7,19 +7,33 @@ use std::process::Command;
 
 const BED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vm");
 
-/// Runs the tests of this program that are ignored otherwise, in one boot of a virtual machine that
-/// sees this machine's files. Call it from a test of the program that is not ignored.
+/// Runs the tests of this program that are ignored otherwise and are in one of `modules`, in one boot of a virtual
+/// machine that sees this machine's files. Call it from a test of the program that is not ignored.
 ///
 /// `FERROSTORE_VM_TESTS` chooses among them by parts of their names.
 #[track_caller]
-pub fn ignored_tests_in_a_virtual_machine() {
-    prepare();
-    let chosen = std::env::var("FERROSTORE_VM_TESTS").unwrap_or_default();
+pub fn ignored_tests_in_a_virtual_machine(modules: &[&str]) {
     let program = std::env::current_exe().expect("a test program knows where it is");
+    let chosen = std::env::var("FERROSTORE_VM_TESTS").unwrap_or_default();
+    let list = Command::new(&program)
+        .args(["--ignored", "--list", "--format=terse"])
+        .args(chosen.split_whitespace())
+        .output()
+        .expect("a test program lists its tests");
+    let list = String::from_utf8(list.stdout).expect("names are text");
+    let names: Vec<&str> = list
+        .lines()
+        .filter_map(|line| line.strip_suffix(": test"))
+        .filter(|name| modules.iter().any(|module| name.starts_with(module)))
+        .collect();
+    if names.is_empty() {
+        return;
+    }
+    prepare();
     let status = command()
         .arg(program)
-        .args(["--ignored", "--test-threads=1"])
-        .args(chosen.split_whitespace())
+        .args(["--ignored", "--test-threads=1", "--exact"])
+        .args(names)
         .env("FERROSTORE_BIN", drivers())
         .status()
         .expect("tests/vm/run can be started");
@@ -40,7 +54,7 @@ pub(crate) fn prepare() {
 /// `tests/vm/run`, to which a command is to be added.
 fn command() -> Command {
     let mut command = Command::new(Path::new(BED).join("run"));
-    command.env("VM_TIMEOUT", std::env::var("VM_TIMEOUT").unwrap_or_else(|_| "500".to_owned()));
+    command.env("VM_TIMEOUT", std::env::var("VM_TIMEOUT").unwrap_or_else(|_| "1200".to_owned()));
     command
 }
 

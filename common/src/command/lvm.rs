@@ -1,6 +1,6 @@
 //! The programs of LVM. Unless the driver runs as root they are run through `sudo -n`, and they are
 //! only those that OpenNebula's own sudoers file lists: lvcreate, lvremove, lvchange, lvextend, lvs,
-//! vgdisplay.
+//! vgdisplay; and lvrename, without which there is another way.
 //!
 //! A program that changes a volume group is never broken off: it runs to its end even where its driver
 //! is told to stop or is killed.
@@ -46,6 +46,13 @@ impl Volume {
     #[must_use]
     pub fn is_pool(&self) -> bool {
         self.attribute(0) == 't'
+    }
+
+    /// Whether it can be written and is as volumes of images are while nobody works on them: inactive, and skipped by
+    /// a general activation.
+    #[must_use]
+    pub fn is_image_at_rest(&self) -> bool {
+        [1, 4, 9].map(|position| self.attribute(position)) == ['w', '-', 'k']
     }
 
     /// Whether a program on this machine has it open.
@@ -209,6 +216,14 @@ pub fn snapshot(group: &str, origin: &str, name: &str) -> Result<(), CommandErro
     privileged("lvcreate", ["-s", "-an", SKIPPED, "-n", name, &origin]).map(drop)
 }
 
+/// Gives a volume another name. OpenNebula's sudoers file does not list `lvrename`.
+///
+/// # Errors
+/// Where sudo refuses it, the volume is missing or the name is taken.
+pub fn rename(group: &str, name: &str, new: &str) -> Result<(), CommandError> {
+    privileged("lvrename", [group, name, new]).map(drop)
+}
+
 /// Makes a volume as large as `size` bytes at least.
 ///
 /// # Errors
@@ -279,6 +294,7 @@ mod tests {
         let [thick, pool, snapshot] = &volumes[..] else { unreachable!() };
         assert_eq!((thick.size, &thick.pool, &thick.origin), (16 << 20, &None, &None));
         assert_eq!((thick.is_pool(), thick.is_open(), thick.tags.len()), (false, false, 0));
+        assert!(thick.is_image_at_rest() && !snapshot.is_image_at_rest());
         assert!(pool.is_pool());
         assert_eq!(pool.tags, ["a", "b.c=d"]);
         assert_eq!((pool.data_percent, pool.metadata_percent), (Some(12), Some(10)));

@@ -330,7 +330,7 @@ fn an_action_calls_lvm_no_more_often_than_it_must() {
     }
     count(lvm.snap("snap_revert", 2, 1), 3);
     count(lvm.snap("snap_delete", 2, 0), 3);
-    count(lvm.snap("snap_flatten", 2, 1), 4);
+    count(lvm.snap("snap_flatten", 2, 1), 3);
     count(lvm.on_image("rm", 1), 3);
     count(lvm.on_image("rm", 2), 3);
     count(lvm.call("monitor", 0), 3);

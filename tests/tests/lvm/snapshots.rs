@@ -99,15 +99,23 @@ fn a_driver_that_is_killed_between_two_steps_leaves_the_old_or_the_new_image() {
     let lvm = Lvm::new();
     persistent(lvm.mkfs(1, "raw", 8)).run().succeeds();
     lvm.write("img-one-1", &[0, 77], 0);
-    for action in ["snap_revert", "snap_flatten", "snap_delete"] {
+    // A snapshot that a general activation would take along can't become the image by another name.
+    for (action, flag) in [
+        ("snap_revert", "-ky"),
+        ("snap_flatten", "-ky"),
+        ("snap_flatten", "-kn"),
+        ("snap_delete", "-ky"),
+    ] {
         for step in 1.. {
             if !lvm.names().iter().any(|name| name == "img-one-1_one_s0") {
                 lvm.take_snapshot(1, 0);
+                run("lvchange", ["-q", flag, "vg-one-104/img-one-1_one_s0"]);
             }
             lvm.write("img-one-1", &[9, 77], 0);
             let (outcome, lived) = lvm.killed_at(step, lvm.snap(action, 1, 0));
             if lived {
-                assert!(step > 2, "{action} runs {step} programs: {:?}", outcome.stderr_text());
+                let least = if flag == "-kn" { 4 } else { 2 };
+                assert!(step > least, "{action} runs {step} programs: {:?}", outcome.stderr_text());
                 break;
             }
             lvm.call("monitor", 0).run().succeeds();

@@ -134,17 +134,19 @@ impl LvmDatastore {
         ))
     }
 
-    /// Makes the image's volume out of `snapshot`, once nothing can stand in the way. Whether it will be
-    /// `alone` in its pool decides on how large that must be.
-    fn make_of(
+    /// Removes the image's volume and `others`, once nothing can stand in the way of making it anew out of
+    /// `snapshot`. Whether it will be `alone` in its pool decides on how large that must be.
+    fn remove_for(
         &self,
         image: &Image,
         locked: &Locked,
         snapshot: &str,
         alone: bool,
-    ) -> Result<(), DatastoreError> {
+        others: &[&str],
+    ) -> Result<Entry, DatastoreError> {
         let Locked { group, image: name, volumes, .. } = locked;
         let pool_name = name.pool();
+        let mut going = others.to_vec();
         if let Some(volume) = find(volumes, &name.volume) {
             let wrong = |reason: String| Err(self.source_error(image, reason));
             if volume.pool.as_deref() != Some(&*pool_name) {
@@ -161,20 +163,21 @@ impl LvmDatastore {
             if !dependents.is_empty() {
                 return wrong(format!("is what {} read from", dependents.join(", ")));
             }
+            going.push(&name.volume);
         }
         // The pool is as large as its volumes together, so that it never fills up.
         let current = find(volumes, &name.volume).map_or(0, |volume| volume.size);
         let coming = find(volumes, snapshot).map_or(0, |volume| volume.size);
-        let others = if alone { 0 } else { pool_size(volumes, &pool_name) - current };
-        let needed = others + coming;
+        let staying = if alone { 0 } else { pool_size(volumes, &pool_name) - current };
+        let needed = staying + coming;
         let failed = |error| self.failed_in_pool(locked, error);
         if find(volumes, &pool_name).is_some_and(|pool| pool.size < needed) {
             lvm::extend(&group.name, &pool_name, needed).map_err(failed)?;
         }
         interrupt::point_of_no_return();
         let entry = Entry::write(group, name, snapshot)?;
-        if find(volumes, &name.volume).is_some()
-            && let Err(error) = lvm::remove(&group.name, &[&name.volume])
+        if !going.is_empty()
+            && let Err(error) = lvm::remove(&group.name, &going)
         {
             let now = lvm::volumes(&group.name);
             if now.is_ok_and(|volumes| find(&volumes, &name.volume).is_some()) {
@@ -182,7 +185,13 @@ impl LvmDatastore {
             }
             return Err(failed(error));
         }
-        lvm::snapshot(&group.name, snapshot, &name.volume).map_err(failed)?;
+        Ok(entry)
+    }
+
+    /// Makes the image's volume out of `snapshot`, which stays.
+    fn make_of(&self, locked: &Locked, snapshot: &str, entry: Entry) -> Result<(), DatastoreError> {
+        lvm::snapshot(&locked.group.name, snapshot, &locked.image.volume)
+            .map_err(|error| self.failed_in_pool(locked, error))?;
         entry.done();
         Ok(())
     }
@@ -190,21 +199,31 @@ impl LvmDatastore {
     /// `snap_revert`.
     pub(super) fn revert(&self, image: &Image) -> Result<(), DatastoreError> {
         let (locked, snapshot) = self.snapshot(image, "snap_revert")?;
-        self.make_of(image, &locked, &snapshot, false)
+        let entry = self.remove_for(image, &locked, &snapshot, false, &[])?;
+        self.make_of(&locked, &snapshot, entry)
     }
 
     /// `snap_flatten`.
     pub(super) fn flatten(&self, image: &Image) -> Result<(), DatastoreError> {
         let (locked, snapshot) = self.snapshot(image, "snap_flatten")?;
-        let names: Vec<&str> = locked
-            .volumes
+        let Locked { group, image: name, volumes, .. } = &locked;
+        let names: Vec<&str> = volumes
             .iter()
-            .filter(|volume| locked.image.has_snapshot(&volume.name))
+            .filter(|volume| name.has_snapshot(&volume.name))
             .map(|volume| volume.name.as_str())
             .collect();
         self.nothing_open(image, &locked, &names)?;
-        self.make_of(image, &locked, &snapshot, true)?;
-        lvm::remove(&locked.group.name, &names).map_err(|error| self.failed_in_pool(&locked, error))
+        let others: Vec<&str> = names.into_iter().filter(|other| *other != snapshot).collect();
+        let entry = self.remove_for(image, &locked, &snapshot, true, &others)?;
+        // Once renamed, the snapshot must be as the image's volume is.
+        if find(volumes, &snapshot).is_some_and(Volume::is_image_at_rest)
+            && lvm::rename(&group.name, &snapshot, &name.volume).is_ok()
+        {
+            entry.done();
+            return Ok(());
+        }
+        self.make_of(&locked, &snapshot, entry)?;
+        lvm::remove(&group.name, &[&snapshot]).map_err(|error| self.failed_in_pool(&locked, error))
     }
 
     /// `snap_delete`.
