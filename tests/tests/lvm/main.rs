@@ -9,14 +9,17 @@ mod stale;
 mod streams;
 mod trouble;
 
+/// Whether a test is of the first half. All others are of the second, so that none is of neither.
+fn is_first(name: &str) -> bool {
+    ["faults", "images", "stale", "streams"].iter().any(|module| name.starts_with(module))
+}
+
 #[test]
 fn images_are_volumes() {
-    let modules = ["images::", "streams::", "stale::", "faults::"];
-    ferrostore_tests::ignored_tests_in_a_virtual_machine(&modules);
+    ferrostore_tests::ignored_tests_in_a_virtual_machine(is_first);
 }
 
 #[test]
 fn volumes_survive_snapshots_and_trouble() {
-    let modules = ["pools::", "snapshots::", "trouble::"];
-    ferrostore_tests::ignored_tests_in_a_virtual_machine(&modules);
+    ferrostore_tests::ignored_tests_in_a_virtual_machine(|name| !is_first(name));
 }
