@@ -188,7 +188,7 @@ impl End {
     fn moments(self) -> &'static [f64] {
         match self {
             Self::Here => &[70.0, 90.0],
-            Self::There => &[0.3, 1.2],
+            Self::There => &[0.1, 0.5],
         }
     }
 }
@@ -240,7 +240,8 @@ fn cut_off_everywhere(
             let (mut child, input) = call.start();
             send(&mut child, input);
             if let Some(mut killer) = killer {
-                assert!(killer.wait().unwrap().success(), "the driver was gone: {at}");
+                // It finds nobody to kill where the driver was quick: that is no hit.
+                killer.wait().unwrap();
             } else {
                 thread::sleep(whole.mul_f64(moment / 100.0));
                 kill_here(how, child.id());

@@ -7,8 +7,12 @@
 
 use super::report::{self, Row};
 use super::{CommandError, find, run_unbroken};
+use crate::image::device::block_device_directory;
 use crate::image::raw::SECTOR;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 
 const PACKAGE: &str = "lvm2";
 
@@ -20,6 +24,8 @@ const SKIPPED: &str = "-ky";
 pub struct Volume {
     /// Its name in its group.
     pub name: String,
+    /// What no other volume ever has, without hyphens.
+    pub uuid: String,
     /// Size in bytes.
     pub size: u64,
     /// The thin pool that it lies in.
@@ -66,6 +72,7 @@ impl Volume {
         let percent = |key| text(key)?.split('.').next()?.parse().ok();
         Some(Self {
             name: text("lv_name")?.to_owned(),
+            uuid: text("lv_uuid")?.replace('-', ""),
             size: text("lv_size")?.parse().ok()?,
             pool: text("pool_lv").map(str::to_owned),
             origin: text("origin").map(str::to_owned),
@@ -120,7 +127,7 @@ fn unexpected(program: &'static str, output: &[u8]) -> CommandError {
 /// Where there is no such group, or the program can't be run.
 pub fn volumes(group: &str) -> Result<Vec<Volume>, CommandError> {
     const FIELDS: &str =
-        "lv_name,lv_size,pool_lv,origin,lv_tags,lv_attr,data_percent,metadata_percent";
+        "lv_name,lv_uuid,lv_size,pool_lv,origin,lv_tags,lv_attr,data_percent,metadata_percent";
     let arguments = ["--reportformat", "json", "--units", "b", "--nosuffix", "-o", FIELDS, group];
     let output = privileged("lvs", arguments)?;
     parse_volumes(&output).ok_or_else(|| unexpected("lvs", &output))
@@ -128,6 +135,18 @@ pub fn volumes(group: &str) -> Result<Vec<Volume>, CommandError> {
 
 fn parse_volumes(output: &[u8]) -> Option<Vec<Volume>> {
     report::rows(std::str::from_utf8(output).ok()?)?.iter().map(Volume::of).collect()
+}
+
+/// The UUID of the volume whose device this is, as in [`Volume::uuid`].
+///
+/// # Errors
+/// Where it is no volume's.
+pub fn uuid(device: &File) -> io::Result<String> {
+    let directory = block_device_directory(device.metadata()?.rdev());
+    let uuids = std::fs::read_to_string(directory.join("dm/uuid"))?;
+    // `LVM-`, then the UUIDs of group and volume, of 32 characters each.
+    let volume = uuids.trim().strip_prefix("LVM-").and_then(|uuids| uuids.get(32..64));
+    volume.map(str::to_owned).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The space of a group.
@@ -277,9 +296,9 @@ mod tests {
           "report": [
               {
                   "lv": [
-                      {"lv_name":"img-one-5", "lv_size":"16777216", "pool_lv":"", "origin":"", "lv_tags":"", "lv_attr":"-wi------k", "data_percent":"", "metadata_percent":""},
-                      {"lv_name":"img-one-7-pool", "lv_size":"16777216", "pool_lv":"", "origin":"", "lv_tags":"a,b.c=d", "lv_attr":"twi-aotz-k", "data_percent":"12.50", "metadata_percent":"10.94"},
-                      {"lv_name":"img-one-7_one_s1", "lv_size":"8388608", "pool_lv":"img-one-7-pool", "origin":"img-one-7", "lv_tags":"", "lv_attr":"Vwi-aotz-k", "data_percent":"0.00", "metadata_percent":""}
+                      {"lv_name":"img-one-5", "lv_uuid":"Ab0dEf-GhIj-KlMn-OpQr-StUv-WxYz-012345", "lv_size":"16777216", "pool_lv":"", "origin":"", "lv_tags":"", "lv_attr":"-wi------k", "data_percent":"", "metadata_percent":""},
+                      {"lv_name":"img-one-7-pool", "lv_uuid":"Ab0dEf-GhIj-KlMn-OpQr-StUv-WxYz-012346", "lv_size":"16777216", "pool_lv":"", "origin":"", "lv_tags":"a,b.c=d", "lv_attr":"twi-aotz-k", "data_percent":"12.50", "metadata_percent":"10.94"},
+                      {"lv_name":"img-one-7_one_s1", "lv_uuid":"Ab0dEf-GhIj-KlMn-OpQr-StUv-WxYz-012347", "lv_size":"8388608", "pool_lv":"img-one-7-pool", "origin":"img-one-7", "lv_tags":"", "lv_attr":"Vwi-aotz-k", "data_percent":"0.00", "metadata_percent":""}
                   ]
               }
           ]

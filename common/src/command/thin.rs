@@ -2,6 +2,7 @@
 //! sudo, where it is allowed) has the pool take a picture of its metadata, `thin_dump` reads that.
 
 use super::{CommandError, find, lvm::privileged, run};
+use crate::image::device::block_device_directory;
 use crate::sys::ChildLimits;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -58,8 +59,7 @@ struct Mapped {
 
 impl Mapped {
     fn of(number: u64) -> Option<Self> {
-        let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
-        Self::at(PathBuf::from(format!("/sys/dev/block/{major}:{minor}")))
+        Self::at(block_device_directory(number))
     }
 
     fn at(directory: PathBuf) -> Option<Self> {

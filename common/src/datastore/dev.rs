@@ -7,9 +7,9 @@ use super::existing::{NO_SPACE_OF_ITS_OWN, source_of};
 use super::intake::path_error;
 use super::{Datastore, DatastoreError, Registered, Usage};
 use crate::gate::path::{Kind, Located, PathRules};
+use crate::image::device::block_device_directory;
 use crate::message::{Datastore as Attributes, Image, Mebibytes, Message, text};
 use crate::settings::Settings;
-use nix::sys::stat::{major, minor};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 
@@ -82,9 +82,8 @@ impl DeviceDatastore {
 
 /// Size of a block device; `None` where the kernel has no device of that number.
 fn sectors(located: &Located) -> io::Result<Option<u64>> {
-    let number = located.metadata().rdev();
-    let file = format!("/sys/dev/block/{}:{}/size", major(number), minor(number));
-    match std::fs::read_to_string(file) {
+    let directory = block_device_directory(located.metadata().rdev());
+    match std::fs::read_to_string(directory.join("size")) {
         Ok(text) => text.trim().parse().map(Some).map_err(io::Error::other),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),

@@ -8,6 +8,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 
 /// What the page cache keeps at once, bytes.
 const PAGE: u64 = 4 << 10;
@@ -172,6 +173,12 @@ pub fn extents<'a>(
         visit(Extent { start: position, length, content: Content::Zero })?;
     }
     Ok(())
+}
+
+/// What the kernel tells of the block device with this number (`sysfs(5)`).
+pub(crate) fn block_device_directory(number: u64) -> PathBuf {
+    let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
+    PathBuf::from(format!("/sys/dev/block/{major}:{minor}"))
 }
 
 #[cfg(test)]

@@ -60,8 +60,7 @@ static ACTION: OnceLock<&str> = OnceLock::new();
 /// A new image that nobody has been told of yet.
 enum Made {
     File(Published),
-    /// One that only this removes.
-    Other(Undo),
+    Other(Box<dyn Unreported>),
 }
 
 /// A new image that is a file.
@@ -221,9 +220,21 @@ pub(super) fn published(image: Published) {
     state().published = Some(Made::File(image));
 }
 
-/// As for a file, for an image that `undo` removes.
-pub fn published_with(undo: impl FnOnce() + Send + 'static) {
-    state().published = Some(Made::Other(Box::new(undo)));
+/// A new image that is no file.
+pub trait Unreported: Send {
+    /// Removes it.
+    fn withdraw(self: Box<Self>);
+
+    /// Lets it stay.
+    ///
+    /// # Errors
+    /// As [`confirm`].
+    fn confirm(&self) -> io::Result<()>;
+}
+
+/// As for a file, for any other image.
+pub fn published_other(image: impl Unreported + 'static) {
+    state().published = Some(Made::Other(Box::new(image)));
 }
 
 /// Lets the new image that this process has made stay: its reply is given.
@@ -231,7 +242,14 @@ pub fn published_with(undo: impl FnOnce() + Send + 'static) {
 /// # Errors
 /// Where a later sweep would still take it for one that was never reported: then the call must fail.
 pub fn confirm() -> io::Result<()> {
-    let Some(Made::File(mut published)) = state().published.take() else { return Ok(()) };
+    let made = state().published.take();
+    let mut published = match made {
+        None => return Ok(()),
+        Some(Made::Other(image)) => {
+            return image.confirm().inspect_err(|_| state().published = Some(Made::Other(image)));
+        }
+        Some(Made::File(published)) => published,
+    };
     if let Some(staged) = published.staged.take() {
         // The reply is out: so much depends on this that it is tried again.
         let removed = std::fs::remove_file(&staged).or_else(|_| std::fs::remove_file(&staged));
@@ -260,7 +278,7 @@ pub fn withdraw() -> bool {
     };
     match published {
         None => return false,
-        Some(Made::Other(undo)) => undo(),
+        Some(Made::Other(image)) => image.withdraw(),
         Some(Made::File(published)) => {
             // In this order: killed in between, a sweep does the rest.
             let _ = std::fs::remove_file(&published.image);

@@ -38,6 +38,18 @@ impl ImageName {
         Self::parse(name.strip_suffix(POOL).unwrap_or(name))
     }
 
+    /// What is to be removed for the image to go: its volume, or the pool of its own that holds it.
+    pub(super) fn whole<'v>(&self, volumes: &'v [Volume]) -> Option<&'v str> {
+        let volume = volumes.iter().find(|volume| volume.name == self.volume)?;
+        let pool = self.pool();
+        Some(volume.pool.as_deref().filter(|other| *other == pool).unwrap_or(&volume.name))
+    }
+
+    /// Whether its volume is the one with this UUID.
+    fn is(&self, uuid: &str, volumes: &[Volume]) -> bool {
+        volumes.iter().any(|volume| volume.name == self.volume && volume.uuid == uuid)
+    }
+
     /// Of the image's volume and pool, what has a tag.
     pub(super) fn tagged<'v>(&self, volumes: &'v [Volume], tag: &str) -> Option<&'v str> {
         let pool = self.pool();
@@ -91,11 +103,11 @@ impl Group {
     }
 
     /// All volumes of the group, once what drivers that were killed left is gone. The caller holds the
-    /// lock of the image `mine`.
+    /// lock of the image `mine`, in which a killed driver may have left its note.
     pub(super) fn volumes(
         &self,
         lock: &GroupLock,
-        mine: Option<&ImageName>,
+        mine: Option<(&ImageName, &VolumeLock)>,
     ) -> Result<Vec<Volume>, LvmError> {
         let volumes = lvm::volumes(&self.name)?;
         let repaired = journal::repair(self, lock, &volumes)?;
@@ -110,11 +122,12 @@ impl Group {
 
     /// Removes volumes that nobody goes on making, and deactivates those that nobody reads any more;
     /// whether there were any.
-    fn sweep(&self, volumes: &[Volume], mine: Option<&ImageName>) -> bool {
+    fn sweep(&self, volumes: &[Volume], mine: Option<(&ImageName, &VolumeLock)>) -> bool {
         let there = |name: &str| volumes.iter().any(|volume| volume.name == name);
         let mut changed = false;
-        let mut unfinished: Vec<ImageName> = mine.cloned().into_iter().collect();
-        let dead = VolumeLock::of_the_dead(&self.name);
+        let mut unfinished: Vec<ImageName> = Vec::new();
+        // Held up to the end, so that nobody makes what is being removed.
+        let mut dead = VolumeLock::of_the_dead(&self.name);
         for (name, lock) in &dead {
             if lock.is_activated() && there(name) {
                 changed = true;
@@ -123,6 +136,21 @@ impl Group {
                 }
             }
             unfinished.extend(ImageName::parse(name));
+        }
+        // A volume without a tag is complete, but oned will never ask for the removal of an image that it has not
+        // heard of.
+        if let Some((image, lock)) = mine {
+            changed |= self.remove_unreported(image, lock, volumes).is_some();
+            unfinished.push(image.clone());
+        }
+        for index in (0..dead.len()).rev() {
+            let (name, lock) = &dead[index];
+            let removed = ImageName::parse(name)
+                .and_then(|image| self.remove_unreported(&image, lock, volumes));
+            changed |= removed.is_some();
+            if removed == Some(false) {
+                dead.swap_remove(index).1.leave();
+            }
         }
         // After a restart of the machine its lock files are gone, and only the tags tell.
         let tag = making_tag();
@@ -143,13 +171,31 @@ impl Group {
         changed
     }
 
-    fn remove_left_over(&self, name: &str) {
-        match lvm::remove(&self.name, &[name]) {
+    /// Removes an image that is complete and of which nobody was told; whether it is gone. `None` where it is
+    /// something else.
+    fn remove_unreported(
+        &self,
+        image: &ImageName,
+        lock: &VolumeLock,
+        volumes: &[Volume],
+    ) -> Option<bool> {
+        let uuid = lock.unreported()?;
+        let tagged = image.tagged(volumes, &making_tag()).is_some();
+        if tagged || !image.is(&uuid, volumes) {
+            return None;
+        }
+        image.whole(volumes).map(|name| self.remove_left_over(name))
+    }
+
+    fn remove_left_over(&self, name: &str) -> bool {
+        let removed = lvm::remove(&self.name, &[name]);
+        match &removed {
             Ok(()) => log::info!("removed {}/{name}, which a killed driver had left", self.name),
             Err(error) => {
                 log::warn!("a killed driver left {}/{name}, which stays: {error}", self.name);
             }
         }
+        removed.is_ok()
     }
 }
 

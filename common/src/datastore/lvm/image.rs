@@ -51,7 +51,7 @@ impl LvmDatastore {
         let lock = |group: &Group| -> Result<_, LvmError> {
             let volume_lock = VolumeLock::exclusive(&group.name, &name.volume)?;
             let group_lock = group.lock()?;
-            let volumes = group.volumes(&group_lock, Some(&name))?;
+            let volumes = group.volumes(&group_lock, Some((&name, &volume_lock)))?;
             Ok((volumes, group_lock, volume_lock))
         };
         let (volumes, group_lock, volume_lock) = lock(group)?;

@@ -22,6 +22,9 @@ const POLL: Duration = Duration::from_millis(50);
 /// deactivates it again.
 const ACTIVATED: &[u8] = b"activated";
 
+/// What whoever has made a volume notes in its lock file, before the volume's UUID, until oned has been told of it.
+const UNREPORTED: &str = "unreported ";
+
 /// The exclusive right to change a volume group. It excludes other threads of this driver too: whoever
 /// takes things back after a signal waits for the program that is running to end.
 #[derive(Debug)]
@@ -130,6 +133,30 @@ impl VolumeLock {
     /// Notes that this reader activates the volume.
     pub(super) fn note_activation(&self) -> Result<(), LvmError> {
         (&self.file).write_all(ACTIVATED).map_err(at(&self.path))
+    }
+
+    /// Notes that nobody has been told yet of the new volume with this UUID.
+    pub(super) fn note_unreported(&self, uuid: &str) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.write_all_at(format!("{UNREPORTED}{uuid}").as_bytes(), 0)
+    }
+
+    /// Takes that note away.
+    pub(super) fn report(&self) -> io::Result<()> {
+        fs::remove_file(&self.path).or_else(|_| self.file.set_len(0))
+    }
+
+    /// The UUID of the volume that a dead driver has made and that nobody was told of.
+    pub(super) fn unreported(&self) -> Option<String> {
+        let mut note = [0; 128];
+        let length = self.file.read_at(&mut note, 0).ok()?;
+        let note = std::str::from_utf8(&note[..length]).ok()?;
+        note.strip_prefix(UNREPORTED).map(str::to_owned)
+    }
+
+    /// Leaves the lock file, and the note in it, to the next driver.
+    pub(super) fn leave(self) {
+        std::mem::forget(self);
     }
 
     /// Whether nobody else reads the volume any more. Call it under the group's lock: where others do,

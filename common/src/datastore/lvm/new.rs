@@ -12,7 +12,7 @@ use crate::image::device::Device;
 use crate::image::raw::RawDisk;
 use crate::image::target::Target;
 use crate::image::{Disk as _, Format, ImageError, convert};
-use crate::staging::interrupt::{self, Recall};
+use crate::staging::interrupt::{self, Recall, Unreported};
 use crate::staging::{self, Staged, lent};
 use crate::sys::Revocable;
 use nix::fcntl::OFlag;
@@ -45,7 +45,14 @@ struct Made {
     finished: bool,
     // These go last, and in this order.
     recall: Option<Recall>,
-    _lock: VolumeLock,
+    lock: Option<VolumeLock>,
+}
+
+/// The volume, once it is complete: oned has not heard of it yet.
+struct Complete {
+    group: Group,
+    image: ImageName,
+    lock: Option<VolumeLock>,
 }
 
 /// The volume's device. Unless all of it is closed, the volume can't be removed.
@@ -118,15 +125,16 @@ impl<'d> NewVolume<'d> {
             path: group.device(&image.volume),
             finished: false,
             recall: Some(recall),
-            _lock: lock,
+            lock: Some(lock),
         };
         let locked = group.lock()?;
+        let mine = made.lock.as_ref().map(|lock| (image, lock));
         if self.look_first {
-            group.volumes(&locked, Some(image))?;
+            group.volumes(&locked, mine)?;
         }
         match self.create(size) {
             Err(error) if !self.look_first && error.says("already exists") => {
-                group.volumes(&locked, Some(image))?;
+                group.volumes(&locked, mine)?;
                 self.create(size)?;
             }
             result => result?,
@@ -146,6 +154,7 @@ impl<'d> NewVolume<'d> {
         };
         made.file()?.sync_all().map_err(|source| ImageError::Write { offset: 0, source })?;
         interrupt::point_of_no_return();
+        made.note_unreported();
         made.device.revoke();
         let locked = made.group.lock()?;
         let mut names = vec![made.image.volume.as_str()];
@@ -158,7 +167,7 @@ impl<'d> NewVolume<'d> {
         drop(locked);
         made.finished = true;
         let (group, image) = (made.group.clone(), made.image.clone());
-        interrupt::published_with(move || withdraw(&group, &image));
+        interrupt::published_other(Complete { group, image, lock: made.lock.take() });
         Ok(())
     }
 
@@ -171,6 +180,23 @@ impl<'d> NewVolume<'d> {
 impl Made {
     fn file(&self) -> Result<&File, DatastoreError> {
         self.device.file.file().ok_or_else(|| reading(io::ErrorKind::NotFound.into()).into())
+    }
+}
+
+impl Made {
+    /// Has the next driver remove the volume, should this one be killed or lose the group's lock before oned knows of
+    /// it: the tag goes with the last program.
+    fn note_unreported(&self) {
+        let noted = self
+            .device
+            .file
+            .file()
+            .zip(self.lock.as_ref())
+            .map(|(file, lock)| lock.note_unreported(&lvm::uuid(file)?));
+        if let Some(Err(error)) = noted {
+            let (group, volume) = (&self.group.name, &self.image.volume);
+            log::warn!("{group}/{volume} would be left if this driver were killed now: {error}");
+        }
     }
 }
 
@@ -198,19 +224,24 @@ fn undo(group: &Group, image: &ImageName, device: &Opened) {
     }
 }
 
-/// Removes an image that is complete.
-fn withdraw(group: &Group, image: &ImageName) {
-    let removed = group.lock().and_then(|_locked| {
-        let volumes = lvm::volumes(&group.name)?;
-        let pool = image.pool();
-        let in_own_pool = |volume: &lvm::Volume| {
-            volume.name == image.volume && volume.pool.as_deref() == Some(&*pool)
-        };
-        let name = if volumes.iter().any(in_own_pool) { &pool } else { &image.volume };
-        Ok(lvm::remove(&group.name, &[name])?)
-    });
-    if let Err(error) = removed {
-        log::warn!("{}/{} is left, and nobody knows of it: {error}", group.name, image.volume);
+impl Unreported for Complete {
+    fn withdraw(mut self: Box<Self>) {
+        let (group, image) = (&self.group, &self.image);
+        let removed = group.lock().and_then(|_locked| {
+            let volumes = lvm::volumes(&group.name)?;
+            let name = image.whole(&volumes).unwrap_or(&image.volume);
+            Ok(lvm::remove(&group.name, &[name])?)
+        });
+        if let Err(error) = removed {
+            log::warn!("{}/{} is left for the next sweep: {error}", group.name, image.volume);
+            if let Some(lock) = self.lock.take() {
+                lock.leave();
+            }
+        }
+    }
+
+    fn confirm(&self) -> io::Result<()> {
+        self.lock.as_ref().map_or(Ok(()), VolumeLock::report)
     }
 }
 
