@@ -142,6 +142,18 @@ fn an_image_that_was_never_reported_makes_room_and_a_later_one_of_its_name_stays
     );
     lvm.on_image("rm", 2).run().succeeds();
 
+    // The clone, which does without looking where there is nothing to sweep.
+    lvm.cp(1, &disk).run().succeeds();
+    lvm.killed_at(3, lvm.cp(2, &disk));
+    assert_eq!(lvm.names(), ["img-one-1", "img-one-2"]);
+    let clone = lvm.clone_of(3, "vg-one-104/img-one-1").run();
+    assert!(clone.status.success(), "{}", clone.stderr_text());
+    assert_eq!(lvm.names(), ["img-one-1", "img-one-3"]);
+    lvm.is_at_rest();
+    for id in [1, 3] {
+        lvm.on_image("rm", id).run().succeeds();
+    }
+
     killed_at_the_end();
     run("lvremove", ["-q", "-y", "vg-one-104/img-one-2"]);
     run("lvcreate", ["-q", "-an", "-ky", "-Wn", "-Zn", "-L8M", "-nimg-one-2", "vg-one-104"]);
@@ -154,6 +166,32 @@ fn an_image_that_was_never_reported_makes_room_and_a_later_one_of_its_name_stays
     lvm.cp(2, &disk).run().succeeds();
     lvm.call("monitor", 0).run().succeeds();
     assert_eq!(lvm.names(), ["img-one-2"]);
+}
+
+#[test]
+#[ignore = "runs in the virtual machine"]
+fn a_volume_that_can_not_be_deactivated_is_no_image_and_goes_once_it_can() {
+    let lvm = Lvm::new();
+    let disk = lvm.cloud.raw("disk.img", 4 * MIB);
+    let held = lvm.cloud.file("held", "");
+    let hold = format!(
+        "while [ -e {} ]; do sleep 0.1; done </dev/vg-one-104/img-one-2 >/dev/null 2>&1",
+        held.display()
+    );
+    for call in [lvm.cp(2, &disk), persistent(lvm.cp(2, &disk))] {
+        fs::write(&held, "").unwrap();
+        // Somebody looks at it when it is complete.
+        lvm.watch(&format!("[ $count != 3 ] || {{ {hold} & sleep 1; }}"));
+        let failed = call.run();
+        lvm.unwatch();
+        let said = failed.stderr_text();
+        assert!(failed.status.code() == Some(1) && said.contains("in use"), "{said}");
+        fs::remove_file(&held).unwrap();
+        thread::sleep(Duration::from_secs(1));
+        lvm.call("monitor", 0).run().succeeds();
+        assert_eq!(lvm.names(), [""; 0]);
+        lvm.is_at_rest();
+    }
 }
 
 #[test]

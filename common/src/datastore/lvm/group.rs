@@ -45,9 +45,17 @@ impl ImageName {
         Some(volume.pool.as_deref().filter(|other| *other == pool).unwrap_or(&volume.name))
     }
 
-    /// Whether its volume is the one with this UUID.
-    fn is(&self, uuid: &str, volumes: &[Volume]) -> bool {
-        volumes.iter().any(|volume| volume.name == self.volume && volume.uuid == uuid)
+    /// As [`Self::whole`], where the image is complete and its lock file says that nobody was told of it.
+    pub(super) fn unreported<'v>(
+        &self,
+        lock: &VolumeLock,
+        volumes: &'v [Volume],
+    ) -> Option<&'v str> {
+        let uuid = lock.unreported()?;
+        // Another one may have its name now.
+        let same = volumes.iter().any(|volume| volume.name == self.volume && volume.uuid == uuid);
+        let complete = self.tagged(volumes, &making_tag()).is_none();
+        (same && complete).then(|| self.whole(volumes))?
     }
 
     /// Of the image's volume and pool, what has a tag.
@@ -117,7 +125,10 @@ impl Group {
 
     /// Whether drivers that were killed on this machine have left anything.
     pub(super) fn needs_sweep(&self) -> bool {
-        !VolumeLock::of_the_dead(&self.name).is_empty()
+        let dead = VolumeLock::of_the_dead(&self.name);
+        let any = !dead.is_empty();
+        dead.into_iter().for_each(|(_, lock)| lock.leave());
+        any
     }
 
     /// Removes volumes that nobody goes on making, and deactivates those that nobody reads any more;
@@ -140,16 +151,20 @@ impl Group {
         // A volume without a tag is complete, but oned will never ask for the removal of an image that it has not
         // heard of.
         if let Some((image, lock)) = mine {
-            changed |= self.remove_unreported(image, lock, volumes).is_some();
+            if let Some(name) = image.unreported(lock, volumes) {
+                changed = true;
+                self.remove_left_over(name);
+            }
             unfinished.push(image.clone());
         }
         for index in (0..dead.len()).rev() {
             let (name, lock) = &dead[index];
-            let removed = ImageName::parse(name)
-                .and_then(|image| self.remove_unreported(&image, lock, volumes));
-            changed |= removed.is_some();
-            if removed == Some(false) {
-                dead.swap_remove(index).1.leave();
+            let image = ImageName::parse(name);
+            if let Some(name) = image.and_then(|image| image.unreported(lock, volumes)) {
+                changed = true;
+                if !self.remove_left_over(name) {
+                    dead.swap_remove(index).1.leave();
+                }
             }
         }
         // After a restart of the machine its lock files are gone, and only the tags tell.
@@ -169,22 +184,6 @@ impl Group {
             }
         }
         changed
-    }
-
-    /// Removes an image that is complete and of which nobody was told; whether it is gone. `None` where it is
-    /// something else.
-    fn remove_unreported(
-        &self,
-        image: &ImageName,
-        lock: &VolumeLock,
-        volumes: &[Volume],
-    ) -> Option<bool> {
-        let uuid = lock.unreported()?;
-        let tagged = image.tagged(volumes, &making_tag()).is_some();
-        if tagged || !image.is(&uuid, volumes) {
-            return None;
-        }
-        image.whole(volumes).map(|name| self.remove_left_over(name))
     }
 
     fn remove_left_over(&self, name: &str) -> bool {

@@ -154,8 +154,9 @@ impl VolumeLock {
         note.strip_prefix(UNREPORTED).map(str::to_owned)
     }
 
-    /// Leaves the lock file, and the note in it, to the next driver.
+    /// Lets the lock go, and leaves its file and the note in it to the next driver.
     pub(super) fn leave(self) {
+        let _ = self.file.unlock();
         std::mem::forget(self);
     }
 

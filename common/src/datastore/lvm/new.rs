@@ -113,7 +113,7 @@ impl<'d> NewVolume<'d> {
         let recall = {
             let (group, image, device) = (group.clone(), image.clone(), device.clone());
             interrupt::recall(move || {
-                undo(&group, &image, &device);
+                undo(&group, &image, &device, None);
                 VolumeLock::discard(&group.name, &image.volume);
             })
         };
@@ -202,26 +202,37 @@ impl Made {
 
 impl Drop for Made {
     fn drop(&mut self) {
-        if !self.finished {
-            undo(&self.group, &self.image, &self.device);
+        if !self.finished
+            && !undo(&self.group, &self.image, &self.device, self.lock.as_ref())
+            && let Some(lock) = self.lock.take()
+        {
+            lock.leave();
         }
         self.recall = None;
     }
 }
 
 /// Removes what this driver has made of an image, and whatever else is tagged as being made under its
-/// name.
-fn undo(group: &Group, image: &ImageName, device: &Opened) {
+/// name; whether nothing is left.
+fn undo(group: &Group, image: &ImageName, device: &Opened, lock: Option<&VolumeLock>) -> bool {
     let removed = group.lock().and_then(|_locked| {
         device.revoke();
-        match image.tagged(&lvm::volumes(&group.name)?, &making_tag()) {
+        let volumes = lvm::volumes(&group.name)?;
+        let tagged = image.tagged(&volumes, &making_tag());
+        // The program that takes the tag off may have failed to deactivate the volume.
+        match tagged.or_else(|| image.unreported(lock?, &volumes)) {
             Some(name) => Ok(lvm::remove(&group.name, &[name])?),
             None => Ok(()),
         }
     });
+    is_gone(group, image, &removed)
+}
+
+fn is_gone(group: &Group, image: &ImageName, removed: &Result<(), LvmError>) -> bool {
     if let Err(error) = removed {
         log::warn!("{}/{} is left for the next sweep: {error}", group.name, image.volume);
     }
+    removed.is_ok()
 }
 
 impl Unreported for Complete {
@@ -232,11 +243,10 @@ impl Unreported for Complete {
             let name = image.whole(&volumes).unwrap_or(&image.volume);
             Ok(lvm::remove(&group.name, &[name])?)
         });
-        if let Err(error) = removed {
-            log::warn!("{}/{} is left for the next sweep: {error}", group.name, image.volume);
-            if let Some(lock) = self.lock.take() {
-                lock.leave();
-            }
+        if !is_gone(group, image, &removed)
+            && let Some(lock) = self.lock.take()
+        {
+            lock.leave();
         }
     }
 
