@@ -173,20 +173,20 @@ fn an_image_that_was_never_reported_makes_room_and_a_later_one_of_its_name_stays
 fn a_volume_that_can_not_be_deactivated_is_no_image_and_goes_once_it_can() {
     let lvm = Lvm::new();
     let disk = lvm.cloud.raw("disk.img", 4 * MIB);
-    let held = lvm.cloud.file("held", "");
+    let interest = lvm.cloud.file("interest", "");
     let hold = format!(
         "while [ -e {} ]; do sleep 0.1; done </dev/vg-one-104/img-one-2 >/dev/null 2>&1",
-        held.display()
+        interest.display()
     );
     for call in [lvm.cp(2, &disk), persistent(lvm.cp(2, &disk))] {
-        fs::write(&held, "").unwrap();
+        fs::write(&interest, "").unwrap();
         // Somebody looks at it when it is complete.
         lvm.watch(&format!("[ $count != 3 ] || {{ {hold} & sleep 1; }}"));
         let failed = call.run();
         lvm.unwatch();
         let said = failed.stderr_text();
         assert!(failed.status.code() == Some(1) && said.contains("in use"), "{said}");
-        fs::remove_file(&held).unwrap();
+        fs::remove_file(&interest).unwrap();
         thread::sleep(Duration::from_secs(1));
         lvm.call("monitor", 0).run().succeeds();
         assert_eq!(lvm.names(), [""; 0]);

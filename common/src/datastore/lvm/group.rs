@@ -127,7 +127,9 @@ impl Group {
     pub(super) fn needs_sweep(&self) -> bool {
         let dead = VolumeLock::of_the_dead(&self.name);
         let any = !dead.is_empty();
-        dead.into_iter().for_each(|(_, lock)| lock.leave());
+        for (_, lock) in dead {
+            lock.leave();
+        }
         any
     }
 
