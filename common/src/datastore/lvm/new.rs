@@ -34,7 +34,7 @@ pub(super) struct NewVolume<'d> {
     made: Option<Made>,
 }
 
-/// The volume, while it is being filled. Dropped before it is finished, it is removed.
+/// The volume, while it is being filled. Dropped while it has its lock, it is removed.
 #[derive(Debug)]
 struct Made {
     group: Group,
@@ -42,9 +42,9 @@ struct Made {
     thin: bool,
     device: Opened,
     path: PathBuf,
-    finished: bool,
     // These go last, and in this order.
     recall: Option<Recall>,
+    /// Until it is complete.
     lock: Option<VolumeLock>,
 }
 
@@ -52,7 +52,7 @@ struct Made {
 struct Complete {
     group: Group,
     image: ImageName,
-    lock: Option<VolumeLock>,
+    lock: VolumeLock,
 }
 
 /// The volume's device. Unless all of it is closed, the volume can't be removed.
@@ -123,7 +123,6 @@ impl<'d> NewVolume<'d> {
             thin: self.thin,
             device,
             path: group.device(&image.volume),
-            finished: false,
             recall: Some(recall),
             lock: Some(lock),
         };
@@ -165,9 +164,10 @@ impl<'d> NewVolume<'d> {
         names.extend(source.and_then(|source| source.stop(&made.group, &locked)));
         lvm::deactivate(&made.group.name, &names, Some(&making_tag())).map_err(LvmError::from)?;
         drop(locked);
-        made.finished = true;
-        let (group, image) = (made.group.clone(), made.image.clone());
-        interrupt::published_other(Complete { group, image, lock: made.lock.take() });
+        if let Some(lock) = made.lock.take() {
+            let (group, image) = (made.group.clone(), made.image.clone());
+            interrupt::published_other(Complete { group, image, lock });
+        }
         Ok(())
     }
 
@@ -181,9 +181,7 @@ impl Made {
     fn file(&self) -> Result<&File, DatastoreError> {
         self.device.file.file().ok_or_else(|| reading(io::ErrorKind::NotFound.into()).into())
     }
-}
 
-impl Made {
     /// Has the next driver remove the volume, should this one be killed or lose the group's lock before oned knows of
     /// it: the tag goes with the last program.
     fn note_unreported(&self) {
@@ -202,13 +200,12 @@ impl Made {
 
 impl Drop for Made {
     fn drop(&mut self) {
-        if !self.finished
-            && !undo(&self.group, &self.image, &self.device, self.lock.as_ref())
-            && let Some(lock) = self.lock.take()
-        {
+        let Some(lock) = self.lock.take() else { return };
+        let nothing_left = undo(&self.group, &self.image, &self.device, Some(&lock));
+        self.recall = None;
+        if !nothing_left {
             lock.leave();
         }
-        self.recall = None;
     }
 }
 
@@ -236,22 +233,20 @@ fn is_gone(group: &Group, image: &ImageName, removed: &Result<(), LvmError>) -> 
 }
 
 impl Unreported for Complete {
-    fn withdraw(mut self: Box<Self>) {
-        let (group, image) = (&self.group, &self.image);
+    fn withdraw(self: Box<Self>) {
+        let Self { group, image, lock } = *self;
         let removed = group.lock().and_then(|_locked| {
             let volumes = lvm::volumes(&group.name)?;
             let name = image.whole(&volumes).unwrap_or(&image.volume);
             Ok(lvm::remove(&group.name, &[name])?)
         });
-        if !is_gone(group, image, &removed)
-            && let Some(lock) = self.lock.take()
-        {
+        if !is_gone(&group, &image, &removed) {
             lock.leave();
         }
     }
 
     fn confirm(&self) -> io::Result<()> {
-        self.lock.as_ref().map_or(Ok(()), VolumeLock::report)
+        self.lock.report()
     }
 }
 
