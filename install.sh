@@ -7,7 +7,7 @@ umask 022
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 actions=(cp mkfs clone rm stat snap_revert snap_flatten snap_delete monitor export)
 
-# The kinds of datastores that the drivers serve (the list `kinds!` of common/src/datastore/mod.rs).
+# The kinds of datastores that the drivers serve (the list `kinds!` of common/ferrostore/src/kinds/mod.rs).
 known=(fs lvm dev iscsi_libvirt virtiofs dummy)
 
 usage() {

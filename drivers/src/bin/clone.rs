@@ -1,14 +1,16 @@
 //! `clone`: copies an image of a datastore.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
-use ferrostore::datastore;
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::kinds;
 use std::process::ExitCode;
 
 const ACTION: Action = Action {
-    name: "clone",
-    about: "Copy an image of this or another datastore into the datastore, converted if need be.",
-    reads: "IMAGE/PATH FORMAT TYPE; DATASTORE/BASE_PATH TYPE TEMPLATE/{DRIVER,CONVERT,SPARSE}",
-    replies: "<path> <format>",
+    usage: Usage {
+        name: "clone",
+        about: "Copy an image of this or another datastore into the datastore, converted if need be.",
+        reads: "IMAGE/PATH FORMAT TYPE; DATASTORE/BASE_PATH TYPE TEMPLATE/{DRIVER,CONVERT,SPARSE}",
+        replies: "<path> <format>",
+    },
     sharing: Sharing::CLONE,
 };
 
@@ -18,7 +20,7 @@ fn main() -> ExitCode {
 
 fn clone(call: &Call) -> Outcome {
     let image = call.message.image()?;
-    let datastore = datastore::open(&call.message, &call.settings)?;
+    let datastore = kinds::open(&call.message, &call.settings)?;
     let new = datastore.clone(image, call.given.take())?;
     Ok(Reply::line(&format!("{} {}", new.source, new.format)))
 }

@@ -1,14 +1,16 @@
 //! `cp`: registers an image.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
-use ferrostore::datastore;
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::kinds;
 use std::process::ExitCode;
 
 const ACTION: Action = Action {
-    name: "cp",
-    about: "Register an image: copy it into the datastore, verified, decompressed and converted.",
-    reads: "IMAGE/PATH TYPE SIZE TEMPLATE/{MD5,SHA1,SHA256,SHA512}; DATASTORE/BASE_PATH TYPE TEMPLATE/{DRIVER,CONVERT,NO_DECOMPRESS,SPARSE,SAFE_DIRS,RESTRICTED_DIRS}",
-    replies: "<path> <format>",
+    usage: Usage {
+        name: "cp",
+        about: "Register an image: copy it into the datastore, verified, decompressed and converted.",
+        reads: "IMAGE/PATH TYPE SIZE TEMPLATE/{MD5,SHA1,SHA256,SHA512}; DATASTORE/BASE_PATH TYPE TEMPLATE/{DRIVER,CONVERT,NO_DECOMPRESS,SPARSE,SAFE_DIRS,RESTRICTED_DIRS}",
+        replies: "<path> <format>",
+    },
     sharing: Sharing::CP,
 };
 
@@ -18,7 +20,7 @@ fn main() -> ExitCode {
 
 fn cp(call: &Call) -> Outcome {
     let image = call.message.image()?;
-    let datastore = datastore::open(&call.message, &call.settings)?;
+    let datastore = kinds::open(&call.message, &call.settings)?;
     let new = datastore.cp(image, call.given.take())?;
     Ok(Reply::line(&format!("{} {}", new.source, new.format)))
 }

@@ -1,14 +1,16 @@
 //! `export`: tells a marketplace where to fetch an image.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
-use ferrostore::datastore;
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::kinds;
 use std::process::ExitCode;
 
 const ACTION: Action = Action {
-    name: "export",
-    about: "Tell where and how a marketplace can fetch an image.",
-    reads: "IMAGE/SOURCE FORMAT; DATASTORE/BASE_PATH",
-    replies: "<IMPORT_INFO> with IMPORT_SOURCE, MD5, SIZE (MiB), FORMAT and DISPOSE, on one line",
+    usage: Usage {
+        name: "export",
+        about: "Tell where and how a marketplace can fetch an image.",
+        reads: "IMAGE/SOURCE FORMAT; DATASTORE/BASE_PATH",
+        replies: "<IMPORT_INFO> with IMPORT_SOURCE, MD5, SIZE (MiB), FORMAT and DISPOSE, on one line",
+    },
     sharing: Sharing::Whole,
 };
 
@@ -18,7 +20,7 @@ fn main() -> ExitCode {
 
 fn export(call: &Call) -> Outcome {
     let image = call.message.image()?;
-    let datastore = datastore::open(&call.message, &call.settings)?;
+    let datastore = kinds::open(&call.message, &call.settings)?;
     let info = datastore.export(image)?;
     Ok(Reply::line(&info.to_string()))
 }

@@ -1,7 +1,7 @@
 //! `fsck`: checks a file datastore. Run by hand, not by oned.
 
 use ferrostore::call::by_hand::{self, Finding, Request};
-use ferrostore::check::{self, CheckError, Form, Known, Report};
+use ferrostore::fsck::{self, CheckError, Form, Known, Report};
 use std::io::{self, BufWriter};
 use std::process::ExitCode;
 
@@ -19,7 +19,7 @@ fn fsck(request: &Request) -> Finding {
     let output = BufWriter::new(io::stdout().lock());
     let mut report =
         Report::begin(output, form, &directory.to_string_lossy()).map_err(CheckError::Output)?;
-    let verdict = check::examine(directory, known.as_ref(), &mut |entry| report.entry(entry))?;
+    let verdict = fsck::examine(directory, known.as_ref(), &mut |entry| report.entry(entry))?;
     report.end(&verdict).map_err(CheckError::Output)?;
     Ok(verdict.worst)
 }

@@ -1,14 +1,16 @@
 //! `mkfs`: makes an empty image.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
-use ferrostore::datastore;
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::kinds;
 use std::process::ExitCode;
 
 const ACTION: Action = Action {
-    name: "mkfs",
-    about: "Make a new empty image, with a file system if wanted.",
-    reads: "IMAGE/SIZE FORMAT FS TYPE; DATASTORE/BASE_PATH TYPE TEMPLATE/SPARSE; datastore.conf: SUPPORTED_FS, FS_OPTS_<fs>",
-    replies: "<path>",
+    usage: Usage {
+        name: "mkfs",
+        about: "Make a new empty image, with a file system if wanted.",
+        reads: "IMAGE/SIZE FORMAT FS TYPE; DATASTORE/BASE_PATH TYPE TEMPLATE/SPARSE; datastore.conf: SUPPORTED_FS, FS_OPTS_<fs>",
+        replies: "<path>",
+    },
     sharing: Sharing::Whole,
 };
 
@@ -18,6 +20,6 @@ fn main() -> ExitCode {
 
 fn mkfs(call: &Call) -> Outcome {
     let image = call.message.image()?;
-    let datastore = datastore::open(&call.message, &call.settings)?;
+    let datastore = kinds::open(&call.message, &call.settings)?;
     Ok(Reply::line(&datastore.mkfs(image)?))
 }

@@ -1,14 +1,16 @@
 //! `monitor`: tells the space in a datastore.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
-use ferrostore::datastore;
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::kinds;
 use std::process::ExitCode;
 
 const ACTION: Action = Action {
-    name: "monitor",
-    about: "Tell the space in the datastore; its directory is created if it is missing.",
-    reads: "DATASTORE/BASE_PATH",
-    replies: "USED_MB=<n>, TOTAL_MB=<n>, FREE_MB=<n>, a line each",
+    usage: Usage {
+        name: "monitor",
+        about: "Tell the space in the datastore; its directory is created if it is missing.",
+        reads: "DATASTORE/BASE_PATH",
+        replies: "USED_MB=<n>, TOTAL_MB=<n>, FREE_MB=<n>, a line each",
+    },
     sharing: Sharing::Whole,
 };
 
@@ -17,7 +19,7 @@ fn main() -> ExitCode {
 }
 
 fn monitor(call: &Call) -> Outcome {
-    let usage = datastore::open(&call.message, &call.settings)?.monitor()?;
+    let usage = kinds::open(&call.message, &call.settings)?.monitor()?;
     Ok(Reply::line(&format!("USED_MB={}", usage.used))
         .and_line(&format!("TOTAL_MB={}", usage.total))
         .and_line(&format!("FREE_MB={}", usage.free)))

@@ -1,14 +1,16 @@
 //! `snap_delete`: deletes a snapshot.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
-use ferrostore::datastore;
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::kinds;
 use std::process::ExitCode;
 
 const ACTION: Action = Action {
-    name: "snap_delete",
-    about: "Delete a snapshot of an image; one that others still need is refused.",
-    reads: "IMAGE/SOURCE FORMAT TYPE TARGET_SNAPSHOT; DATASTORE/BASE_PATH",
-    replies: "nothing",
+    usage: Usage {
+        name: "snap_delete",
+        about: "Delete a snapshot of an image; one that others still need is refused.",
+        reads: "IMAGE/SOURCE FORMAT TYPE TARGET_SNAPSHOT; DATASTORE/BASE_PATH",
+        replies: "nothing",
+    },
     sharing: Sharing::Whole,
 };
 
@@ -18,7 +20,7 @@ fn main() -> ExitCode {
 
 fn snap_delete(call: &Call) -> Outcome {
     let image = call.message.image()?;
-    let datastore = datastore::open(&call.message, &call.settings)?;
+    let datastore = kinds::open(&call.message, &call.settings)?;
     datastore.snap_delete(image)?;
     Ok(Reply::nothing())
 }

@@ -1,14 +1,16 @@
 //! `snap_flatten`: makes an image of one of its snapshots.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
-use ferrostore::datastore;
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::kinds;
 use std::process::ExitCode;
 
 const ACTION: Action = Action {
-    name: "snap_flatten",
-    about: "Make an image what one of its snapshots holds, and drop all snapshots.",
-    reads: "IMAGE/SOURCE FORMAT TYPE TARGET_SNAPSHOT; DATASTORE/BASE_PATH",
-    replies: "nothing",
+    usage: Usage {
+        name: "snap_flatten",
+        about: "Make an image what one of its snapshots holds, and drop all snapshots.",
+        reads: "IMAGE/SOURCE FORMAT TYPE TARGET_SNAPSHOT; DATASTORE/BASE_PATH",
+        replies: "nothing",
+    },
     sharing: Sharing::Whole,
 };
 
@@ -18,7 +20,7 @@ fn main() -> ExitCode {
 
 fn snap_flatten(call: &Call) -> Outcome {
     let image = call.message.image()?;
-    let datastore = datastore::open(&call.message, &call.settings)?;
+    let datastore = kinds::open(&call.message, &call.settings)?;
     datastore.snap_flatten(image)?;
     Ok(Reply::nothing())
 }

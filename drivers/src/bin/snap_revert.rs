@@ -1,14 +1,16 @@
 //! `snap_revert`: takes an image back to a snapshot.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
-use ferrostore::datastore;
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::kinds;
 use std::process::ExitCode;
 
 const ACTION: Action = Action {
-    name: "snap_revert",
-    about: "Take an image back to what a snapshot holds.",
-    reads: "IMAGE/SOURCE FORMAT TYPE TARGET_SNAPSHOT; DATASTORE/BASE_PATH",
-    replies: "nothing",
+    usage: Usage {
+        name: "snap_revert",
+        about: "Take an image back to what a snapshot holds.",
+        reads: "IMAGE/SOURCE FORMAT TYPE TARGET_SNAPSHOT; DATASTORE/BASE_PATH",
+        replies: "nothing",
+    },
     sharing: Sharing::Whole,
 };
 
@@ -18,7 +20,7 @@ fn main() -> ExitCode {
 
 fn snap_revert(call: &Call) -> Outcome {
     let image = call.message.image()?;
-    let datastore = datastore::open(&call.message, &call.settings)?;
+    let datastore = kinds::open(&call.message, &call.settings)?;
     datastore.snap_revert(image)?;
     Ok(Reply::nothing())
 }

@@ -1,14 +1,16 @@
 //! `stat`: measures an image before it is registered.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing};
-use ferrostore::datastore;
+use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::kinds;
 use std::process::ExitCode;
 
 const ACTION: Action = Action {
-    name: "stat",
-    about: "Tell the size that an image will have once it is registered.",
-    reads: "IMAGE/PATH; DATASTORE/TYPE TEMPLATE/{NO_DECOMPRESS,SAFE_DIRS,RESTRICTED_DIRS}",
-    replies: "<size in MiB, rounded up>",
+    usage: Usage {
+        name: "stat",
+        about: "Tell the size that an image will have once it is registered.",
+        reads: "IMAGE/PATH; DATASTORE/TYPE TEMPLATE/{NO_DECOMPRESS,SAFE_DIRS,RESTRICTED_DIRS}",
+        replies: "<size in MiB, rounded up>",
+    },
     sharing: Sharing::Looking,
 };
 
@@ -18,6 +20,6 @@ fn main() -> ExitCode {
 
 fn stat(call: &Call) -> Outcome {
     let image = call.message.image()?;
-    let datastore = datastore::open(&call.message, &call.settings)?;
+    let datastore = kinds::open(&call.message, &call.settings)?;
     Ok(Reply::line(&datastore.stat(image)?.to_string()))
 }

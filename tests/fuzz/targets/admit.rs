@@ -2,10 +2,10 @@
 
 #![no_main]
 
-use ferrostore::gate::image::{Admission, admit};
-use ferrostore::image::Format;
-use ferrostore::image::probe::HEAD;
-use ferrostore::image::qcow2::{Encryption, Header};
+use disk_image::admission::{Admission, admit};
+use disk_image::Format;
+use disk_image::probe::HEAD;
+use disk_image::qcow2::{Encryption, Header};
 use ferrostore_fuzz::Sparse;
 use libfuzzer_sys::fuzz_target;
 

@@ -4,7 +4,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use ferrostore::message;
+use one_protocol::message;
 // For its limit on memory.
 use ferrostore_fuzz as _;
 use libfuzzer_sys::fuzz_target;

@@ -4,8 +4,8 @@
 
 #![no_main]
 
-use ferrostore::image::Format;
-use ferrostore::image::foreign;
+use disk_image::Format;
+use disk_image::foreign;
 use ferrostore_fuzz::Sparse;
 use libfuzzer_sys::fuzz_target;
 

@@ -2,7 +2,8 @@
 
 #![no_main]
 
-use ferrostore::message::{self, text};
+use one_protocol::message;
+use runtime::text;
 // For its limit on memory.
 use ferrostore_fuzz as _;
 use libfuzzer_sys::fuzz_target;

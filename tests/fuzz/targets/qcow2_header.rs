@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use ferrostore::image::ImageError;
-use ferrostore::image::qcow2::{Header, LARGEST_DISK};
+use disk_image::ImageError;
+use disk_image::qcow2::{Header, LARGEST_DISK};
 // For its limit on memory.
 use ferrostore_fuzz as _;
 use libfuzzer_sys::fuzz_target;

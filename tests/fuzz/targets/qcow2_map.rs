@@ -5,10 +5,10 @@
 
 #![no_main]
 
-use ferrostore::image::qcow2::{Chain, Layer};
-use ferrostore::image::raw::RawDisk;
-use ferrostore::image::target::Target;
-use ferrostore::image::{Disk as _, convert};
+use disk_image::qcow2::{Chain, Layer};
+use disk_image::raw::RawDisk;
+use disk_image::target::Target;
+use disk_image::{Disk as _, convert};
 use libfuzzer_sys::fuzz_target;
 
 /// Larger disks are walked but not written, bytes.
@@ -58,6 +58,6 @@ fuzz_target!(|input: &[u8]| {
     }
 });
 
-fn stop(source: std::io::Error) -> ferrostore::image::ImageError {
-    ferrostore::image::ImageError::Read { offset: 0, source }
+fn stop(source: std::io::Error) -> disk_image::ImageError {
+    disk_image::ImageError::Read { offset: 0, source }
 }

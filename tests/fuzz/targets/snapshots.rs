@@ -5,9 +5,9 @@
 
 #![no_main]
 
-use ferrostore::check::{self, Form, Report};
-use ferrostore::gate::image::open_chain;
-use ferrostore::image::{Content, Disk as _};
+use ferrostore::fsck::{self, Form, Report};
+use disk_image::admission::open_chain;
+use disk_image::{Content, Disk as _};
 use ferrostore::snapshots::Snapshots;
 use libfuzzer_sys::fuzz_target;
 use std::fs;
@@ -144,7 +144,7 @@ fuzz_target!(|input: &[u8]| {
         Ok(report) => report,
         Err(_) => return,
     };
-    if let Ok(verdict) = check::examine(&datastore, None, &mut |entry| report.entry(entry)) {
+    if let Ok(verdict) = fsck::examine(&datastore, None, &mut |entry| report.entry(entry)) {
         let _ = report.end(&verdict);
     }
 });

@@ -1,0 +1,55 @@
+//! Turns one disk into another: the only loop that moves whole images.
+
+use super::copy::Copier;
+use super::inflate::{Job, Pool};
+use super::target::Target;
+use super::{Content, Disk, ImageError};
+
+/// Writes `disk` to `target`, whose size is the disk's virtual size (in whole sectors where the
+/// format has them).
+///
+/// Memory does not grow with the image: a few buffers, an L2 table, and a few clusters for each core.
+///
+/// # Errors
+/// Where the disk can't be read or the target can't be written.
+pub fn convert(disk: &dyn Disk, mut target: Target) -> Result<(), ImageError> {
+    target.check_size(disk.virtual_size())?;
+    crate::observer::begin(disk.virtual_size());
+    let size = target.disk_size(disk.virtual_size());
+    if let Some(source) = disk.whole_file()
+        && target.share_whole(source)
+    {
+        crate::observer::advance(disk.virtual_size());
+        return target.finish(size);
+    }
+    let output = target.output();
+    std::thread::scope(|scope| {
+        let mut copier = Copier::new(scope, &target);
+        let mut pool: Option<Pool> = None;
+        disk.extents(&mut |extent| {
+            match extent.content {
+                Content::Zero => crate::observer::advance(extent.length),
+                Content::Data { file, offset } => {
+                    copier.copy(file, offset, extent.start, extent.length, &mut target)?;
+                }
+                Content::Compressed(cluster) => {
+                    copier.finish(&mut target)?;
+                    let pool = pool.get_or_insert_with(|| Pool::start(scope, output));
+                    let mut done = 0;
+                    while done < extent.length {
+                        let (host, count) =
+                            target.place(extent.start + done, extent.length - done)?;
+                        let mut piece = cluster;
+                        piece.skip += done as usize;
+                        pool.submit(Job { cluster: piece, length: count as usize, host })?;
+                        done += count;
+                    }
+                }
+            }
+            Ok(())
+        })?;
+        copier.finish(&mut target)?;
+        pool.map_or(Ok(()), Pool::finish)
+    })?;
+    target.finish(size)
+}

@@ -1,0 +1,43 @@
+//! What a program may want to know of a conversion, and to say in its errors.
+//!
+//! Like the `log` crate: a program sets its [`Observer`] once; without one nothing is reported.
+
+use std::io;
+use std::sync::OnceLock;
+
+/// Follows the work of this crate.
+pub trait Observer: Sync {
+    /// Work on `total` bytes begins (0: unknown).
+    fn begin(&self, total: u64);
+
+    /// `bytes` more are done.
+    fn advance(&self, bytes: u64);
+
+    /// What to say in front of an error in writing: what to do about a full disk, say. Empty or ending with ": ".
+    fn hint(&self, _: &io::Error) -> &'static str {
+        ""
+    }
+}
+
+static OBSERVER: OnceLock<&'static dyn Observer> = OnceLock::new();
+
+/// Sets the observer of this process; the first one stays.
+pub fn set(observer: &'static dyn Observer) {
+    let _ = OBSERVER.set(observer);
+}
+
+pub(crate) fn begin(total: u64) {
+    if let Some(observer) = OBSERVER.get() {
+        observer.begin(total);
+    }
+}
+
+pub(crate) fn advance(bytes: u64) {
+    if let Some(observer) = OBSERVER.get() {
+        observer.advance(bytes);
+    }
+}
+
+pub(crate) fn hint(error: &io::Error) -> &'static str {
+    OBSERVER.get().map_or("", |observer| observer.hint(error))
+}

@@ -1,0 +1,182 @@
+//! A program that an administrator runs by hand on a datastore: its command line, and how it ends.
+
+use crate::fsck::Severity;
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use one_protocol::input::MessageSource;
+use one_protocol::message;
+use one_protocol::message::DatastoreType;
+use one_protocol::settings::Settings;
+use one_protocol::{arguments, logger};
+use runtime::text;
+use std::error::Error;
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// What is asked for.
+#[derive(Debug)]
+pub struct Request {
+    /// The datastore's directory.
+    pub directory: PathBuf,
+    /// The datastore's number, where the message, the command line or the name of its directory tells.
+    pub datastore: Option<u64>,
+    /// A list of the images that oned knows; `-`: standard input.
+    pub images: Option<PathBuf>,
+    /// Whether a program will read the report.
+    pub json: bool,
+}
+
+/// What a check comes to: the worst problem, if there is any.
+pub type Finding = Result<Option<Severity>, Box<dyn Error>>;
+
+/// Why a datastore can't be found.
+#[derive(Debug, thiserror::Error)]
+enum RequestError {
+    #[error("{0}")]
+    Arguments(String),
+    #[error(
+        "DATASTORE/DS_MAD {} is of the kind {kind}: only file datastores (fs) can be checked",
+        text::shown(name)
+    )]
+    Kind { name: String, kind: String },
+    #[error(
+        "DATASTORE/TEMPLATE/BRIDGE_LIST {} holds the datastore: run this there, on its directory",
+        text::shown(hosts)
+    )]
+    Elsewhere { hosts: String },
+    #[error("DATASTORE/TYPE is {0}: only datastores of images or files can be checked")]
+    Type(&'static str),
+}
+
+const ABOUT: &str =
+    "Check a file datastore: every image, its snapshots, what was left over. Changes nothing.";
+
+const AFTER: &str = "\
+Each entry gets a line: format, size of the disk, space with all snapshots, layout of the snapshots.
+Problems follow, each on a line of its own. The last line is the verdict: `n images, n problems`.
+
+Exit code: 0  no problem
+           1  nothing could be checked; one line on standard error says why
+           2  warnings only: left-overs, orphans, strangers, stale digests
+           3  an image or a snapshot is damaged or missing
+
+Examples:
+  fsck /var/lib/one/datastores/1
+  oneimage list -x | fsck --images - /var/lib/one/datastores/1
+  fsck --json --message tests/canned/monitor.xml";
+
+fn command() -> Command {
+    Command::new("fsck")
+        .version(concat!("(ferrostore) ", env!("CARGO_PKG_VERSION")))
+        .about(ABOUT)
+        .after_help(AFTER)
+        .override_usage(
+            "fsck [OPTIONS] <DIRECTORY>\n       fsck [OPTIONS] --message <FILE>\n       fsck [OPTIONS] < MESSAGE",
+        )
+        .arg(
+            Arg::new("directory")
+                .value_name("DIRECTORY")
+                .help("Directory of the datastore (its BASE_PATH)")
+                .value_parser(value_parser!(PathBuf))
+                .conflicts_with("message"),
+        )
+        .arg(file("message", "Take the datastore from a message, as XML or base64 ('-': standard input)"))
+        .arg(file(
+            "images",
+            "What oned knows: the output of `oneimage list -x`, or a SOURCE or file name a line ('-': standard input)",
+        ))
+        .arg(
+            Arg::new("datastore")
+                .long("datastore")
+                .value_name("ID")
+                .help("Number of the datastore in that list [default: as the message or the directory's name says]")
+                .value_parser(value_parser!(u64)),
+        )
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .help("Print one JSON document")
+                .action(ArgAction::SetTrue),
+        )
+}
+
+fn file(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).value_name("FILE").help(help).value_parser(value_parser!(PathBuf))
+}
+
+/// Runs the program: `body` does the work and says how bad things are.
+#[must_use]
+pub fn run(body: fn(&Request) -> Finding) -> ExitCode {
+    logger::install();
+    let outcome = match command().try_get_matches() {
+        Ok(matches) => request(&matches).and_then(|request| body(&request)),
+        Err(error)
+            if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
+        {
+            print!("{error}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => Err(RequestError::Arguments(arguments::why(&error)).into()),
+    };
+    match outcome {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(Severity::Warning)) => ExitCode::from(2),
+        Ok(Some(Severity::Damage)) => ExitCode::from(3),
+        Err(error) => {
+            eprintln!("fsck: {}", text::readable_line(&error.to_string()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn request(matches: &ArgMatches) -> Result<Request, Box<dyn Error>> {
+    let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
+    let images = path("images");
+    let (directory, told) = match path("directory") {
+        Some(directory) => (directory, None),
+        None => of_message(path("message"), images.as_deref())?,
+    };
+    let number = directory.file_name().and_then(|name| name.to_str()?.parse().ok());
+    Ok(Request {
+        datastore: matches.get_one("datastore").copied().or(told).or(number),
+        directory,
+        images,
+        json: matches.get_flag("json"),
+    })
+}
+
+/// Directory and number of the datastore that the message in `file`, or on standard input, is about.
+fn of_message(
+    file: Option<PathBuf>,
+    images: Option<&Path>,
+) -> Result<(PathBuf, Option<u64>), Box<dyn Error>> {
+    let from = match file {
+        Some(file) if file.as_os_str() != "-" => MessageSource::File(file),
+        _ if images.is_some_and(|images| images.as_os_str() == "-") => {
+            let why = "--images - and the message can't both come on standard input: give the directory, or one of them as a file";
+            return Err(RequestError::Arguments(why.to_owned()).into());
+        }
+        None if io::stdin().is_terminal() => {
+            let why = "the datastore's directory is missing (--help shows the usage)";
+            return Err(RequestError::Arguments(why.to_owned()).into());
+        }
+        _ => MessageSource::StandardInput,
+    };
+    let message = message::parse(&from.read()?)?;
+    let datastore = message.datastore()?;
+    let name = datastore.ds_mad()?.to_owned();
+    let kind = Settings::from_environment().kind_of(&name)?.unwrap_or_else(|| name.clone());
+    if kind != "fs" {
+        return Err(RequestError::Kind { name, kind }.into());
+    }
+    if !datastore.bridge_list.is_empty() {
+        return Err(RequestError::Elsewhere { hosts: datastore.bridge_list.join(" ") }.into());
+    }
+    match datastore.datastore_type {
+        DatastoreType::System => return Err(RequestError::Type("1 (system)").into()),
+        DatastoreType::Backup => return Err(RequestError::Type("3 (backup)").into()),
+        DatastoreType::Image | DatastoreType::File => {}
+    }
+    Ok((text::path(datastore.base_path()?), datastore.id))
+}

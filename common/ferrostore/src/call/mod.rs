@@ -1,0 +1,144 @@
+//! How oned, or a person, calls a driver, and how a driver answers.
+//!
+//! A driver's `main` is one call of [`run`]: it takes the command line and the message, runs the
+//! action, and turns the outcome into what oned expects: one reply on standard output and exit code 0,
+//! or nothing there, one plain line on standard error and exit code 1. Log lines (`INFO: ...`) go to
+//! standard error through the `log` crate.
+
+pub mod by_hand;
+
+pub use crate::bridge::Sharing;
+use crate::bridge::{self, Work, cloned, registered};
+use crate::progress;
+use crate::transfer::given::Given;
+pub use one_protocol::arguments::Usage;
+use one_protocol::input::{MessageSource, drain_standard_input};
+use one_protocol::message::{self, Message};
+pub use one_protocol::reply::Reply;
+use one_protocol::settings::Settings;
+use one_protocol::{arguments, logger};
+use runtime::sys::write_error_line;
+use runtime::{process, text};
+use std::cell::RefCell;
+use std::error::Error;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+/// What a driver is.
+#[derive(Debug)]
+pub struct Action {
+    /// Its name and its help.
+    pub usage: Usage,
+    /// What of it is done by a bridge host, where the datastore has any.
+    pub sharing: Sharing,
+}
+
+impl Sharing {
+    /// [`Sharing::Registering`], with the file at `IMAGE/PATH`.
+    pub const CP: Self = Self::Registering(registered);
+    /// [`Sharing::Cloning`], with the image at `IMAGE/PATH`.
+    pub const CLONE: Self = Self::Cloning(cloned);
+}
+
+/// A call: the message and the settings of this machine.
+#[derive(Debug)]
+pub struct Call {
+    /// The message that came with it.
+    pub message: Message,
+    /// The OpenNebula installation that the driver belongs to.
+    pub settings: Settings,
+    /// What is at `IMAGE/PATH`, where another machine sends it.
+    pub given: RefCell<Option<Given>>,
+}
+
+/// What an action comes to.
+pub type Outcome = Result<Reply, Box<dyn Error>>;
+
+/// How the message can't be had.
+#[derive(Debug, thiserror::Error)]
+enum CallError {
+    #[error("{0}")]
+    Arguments(String),
+    #[error("the reply can't be written to standard output: {0}")]
+    Output(io::Error),
+    #[error("the new image can't be kept, although its reply was given: {0}")]
+    Confirmation(io::Error),
+}
+
+/// Runs one action as a whole process.
+#[must_use]
+pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
+    logger::install();
+    progress::install();
+    process::watch(action.usage.name);
+    std::panic::set_hook(Box::new(|panic| {
+        process::clean_up_after_panic();
+        let text = text::one_line(&panic.to_string());
+        write_error_line(&format!("an error in the driver itself, please report it: {text}"));
+    }));
+    let outcome = match arguments::parse(&action.usage, std::env::args_os()) {
+        Ok(arguments::Parsed::Message(from)) => answer(action, from, body),
+        Ok(arguments::Parsed::Bridged) => answer_bridged(action, body),
+        Ok(arguments::Parsed::Help(text)) => {
+            let _ = write!(io::stdout(), "{text}");
+            return ExitCode::SUCCESS;
+        }
+        // oned would get EPIPE for a message that nobody reads.
+        Err(text) => {
+            drain_standard_input().map_err(Into::into).and(Err(CallError::Arguments(text).into()))
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            process::withdraw();
+            progress::end();
+            let text = text::readable_line(&error.to_string());
+            write_error_line(&format!("{}: {text}", action.usage.name));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer(
+    action: &'static Action,
+    from: MessageSource,
+    body: fn(&Call) -> Outcome,
+) -> Result<(), Box<dyn Error>> {
+    let message = message::parse(&from.read()?)?;
+    let settings = Settings::from_environment();
+    let run = |message, settings, given| -> Result<Vec<u8>, Box<dyn Error>> {
+        Ok(body(&Call { message, settings, given: RefCell::new(given) })?.into_bytes())
+    };
+    let reply = match bridge::work(action.usage.name, action.sharing, &message, &settings)? {
+        Work::Here(given) => run(message, settings, given)?,
+        Work::Looking => run(message, settings.without_storage(), None)?,
+        Work::Done(reply) => reply,
+    };
+    progress::end();
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(&reply).and_then(|()| stdout.flush()).map_err(CallError::Output)?;
+    process::confirm().map_err(CallError::Confirmation)?;
+    Ok(())
+}
+
+/// The call of a driver on another machine.
+fn answer_bridged(
+    action: &'static Action,
+    body: fn(&Call) -> Outcome,
+) -> Result<(), Box<dyn Error>> {
+    let mut far = bridge::arrive()?;
+    let message = message::parse(&far.message)?;
+    let settings = far.settings.clone();
+    match action.sharing {
+        Sharing::Registering(open) | Sharing::Cloning(open) if far.only_gives() => {
+            far.give(open(&message, &settings.without_storage())?)?;
+        }
+        _ => {
+            let given = RefCell::new(far.given.take());
+            far.reply(&body(&Call { message, settings, given })?.into_bytes())?;
+            process::confirm().map_err(CallError::Confirmation)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,263 @@
+//! File datastores (`fs`): an image is one file `BASE_PATH/<32 hexadecimal digits>`.
+
+mod duplicate;
+mod make;
+mod new;
+mod snapshot;
+
+use super::intake::Intake;
+use super::{Datastore, DatastoreError, Export, Registered, Usage};
+use crate::policy::open_inside;
+use crate::snapshots::{Layout, Snapshots, directory_of, with_suffix};
+use crate::transfer::digest::md5_of;
+use crate::transfer::given::{Given, Outgoing};
+use disk_image::qcow2::Header;
+use disk_image::{Format, ImageError};
+use one_protocol::message::{Image, Mebibytes, Message};
+use one_protocol::settings::Settings;
+use runtime::mount;
+use runtime::staging;
+use runtime::staging::{ImageLock, LockError, Staged};
+use runtime::text;
+use std::ffi::OsStr;
+use std::fs;
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+/// A directory that holds images as files.
+#[derive(Debug)]
+pub struct FileDatastore {
+    intake: Intake,
+    /// BASE_PATH as it came: what replies begin with.
+    base_path: String,
+    directory: PathBuf,
+}
+
+impl Datastore for FileDatastore {
+    const BRINGS_IN: bool = true;
+
+    fn open(message: &Message, settings: &Settings) -> Result<Self, DatastoreError> {
+        let intake = Intake::new(message, settings)?;
+        let attributes = &intake.attributes;
+        let base_path = attributes.base_path()?.to_owned();
+
+        let directory = text::path(&base_path);
+        if settings.has_storage() {
+            if let Some(export) = &attributes.nfs {
+                mount::ensure(export, &directory)?;
+            }
+            staging::sweep(&directory);
+        }
+        Ok(Self { intake, base_path, directory })
+    }
+
+    fn ds_mad(&self) -> &str {
+        &self.intake.attributes.ds_mad
+    }
+
+    fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
+        self.register(image).map_err(|error| self.located(error))
+    }
+
+    fn cp_given(&self, image: &Image, given: Given) -> Result<Registered, DatastoreError> {
+        self.register_given(image, given).map_err(|error| self.located(error))
+    }
+
+    fn cp_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
+        self.intake.check_types(image, "cp", &new::TYPES)?;
+        self.intake.policy(image.image_type)?;
+        self.intake.outgoing(image)
+    }
+
+    fn mkfs(&self, image: &Image) -> Result<String, DatastoreError> {
+        self.make(image).map_err(|error| self.located(error))
+    }
+
+    fn clone(&self, image: &Image) -> Result<Registered, DatastoreError> {
+        self.duplicate(image).map_err(|error| self.located(error))
+    }
+
+    fn clone_given(&self, image: &Image, given: Given) -> Result<Registered, DatastoreError> {
+        self.duplicate_given(image, given).map_err(|error| self.located(error))
+    }
+
+    fn clone_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
+        self.original(image)?.0.outgoing()
+    }
+
+    fn rm(&self, image: &Image) -> Result<(), DatastoreError> {
+        let file = self.own_image(image)?;
+        if file.metadata().is_ok_and(|metadata| metadata.is_dir()) {
+            return Err(self.source_error(image, "is a directory and no image: remove it by hand"));
+        }
+        // The image first: once it is gone, the rest means nothing.
+        let parts = [file.clone(), directory_of(&file), with_suffix(&file, ".md5sum")];
+        if parts.iter().all(|part| fs::symlink_metadata(part).is_err()) {
+            log::info!("{} was gone already", file.display());
+            return Ok(());
+        }
+        let lock = self.lock(image, &file)?;
+        staging::discard(&lock, &parts).map_err(|error| self.source_error(image, error))?;
+        Ok(())
+    }
+
+    fn stat(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
+        self.intake.measure(image)
+    }
+
+    fn snap_revert(&self, image: &Image) -> Result<(), DatastoreError> {
+        self.revert(image).map_err(|error| self.located(error))
+    }
+
+    fn snap_delete(&self, image: &Image) -> Result<(), DatastoreError> {
+        self.delete_snapshot(image).map_err(|error| self.located(error))
+    }
+
+    fn snap_flatten(&self, image: &Image) -> Result<(), DatastoreError> {
+        self.flatten(image).map_err(|error| self.located(error))
+    }
+
+    fn monitor(&self) -> Result<Usage, DatastoreError> {
+        self.ensure_directory()?;
+        let stat = nix::sys::statvfs::statvfs(&self.directory)
+            .map_err(|errno| self.base_error(&format!("can't be measured: {errno}")))?;
+        let size = |blocks: u64| Mebibytes::holding(blocks.saturating_mul(stat.fragment_size()));
+        Ok(Usage {
+            used: size(stat.blocks().saturating_sub(stat.blocks_free())),
+            total: size(stat.blocks()),
+            free: size(stat.blocks_available()),
+        })
+    }
+
+    fn export(&self, image: &Image) -> Result<Export, DatastoreError> {
+        let path = self.own_image(image)?;
+        let lock =
+            ImageLock::shared(&self.directory, name_of(&path), self.intake.settings.lock_wait());
+        let _lock = lock.map_err(|error| self.source_error(image, error))?;
+        let unreadable =
+            |error: io::Error| self.source_error(image, format_args!("can't be read: {error}"));
+        let file = open_inside(&path, &self.directory).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        let snapshots = Snapshots::read(&path, &image.format, &self.directory)?;
+        if snapshots.is_some_and(|snapshots| snapshots.layout() == Layout::Chain) {
+            return Err(self.source_error(image, "is only the base of its snapshots: flatten the image to one of them before exporting it"));
+        }
+        let size = if image.format == Format::Qcow2.name() {
+            Header::read(&file)
+                .map_err(|error| {
+                    DatastoreError::from(error)
+                        .about("IMAGE/SOURCE", image.source().unwrap_or_default())
+                })?
+                .size
+        } else {
+            metadata.len()
+        };
+        Ok(Export {
+            import_source: image.source()?.to_owned(),
+            md5: md5_of(&file).map_err(unreadable)?,
+            size: Mebibytes::holding(size),
+            format: match image.format.as_str() {
+                "" => Format::Raw.name().to_owned(),
+                format => format.to_owned(),
+            },
+        })
+    }
+}
+
+impl FileDatastore {
+    fn base_error(&self, reason: &str) -> DatastoreError {
+        DatastoreError::value("DATASTORE/BASE_PATH", &self.base_path, reason)
+    }
+
+    /// Says of errors in writing where that was.
+    fn located(&self, error: DatastoreError) -> DatastoreError {
+        match error {
+            DatastoreError::Image(error @ ImageError::Write { .. }) => {
+                self.base_error(&format!("can't take the image: {error}"))
+            }
+            DatastoreError::Staging(error) => {
+                self.base_error(&format!("can't take the image: {error}"))
+            }
+            other => other,
+        }
+    }
+
+    #[allow(clippy::unused_self)] // reads as the others
+    fn source_error(&self, image: &Image, reason: impl std::fmt::Display) -> DatastoreError {
+        DatastoreError::value("IMAGE/SOURCE", image.source().unwrap_or_default(), reason)
+    }
+
+    /// Makes BASE_PATH where it is missing.
+    fn ensure_directory(&self) -> Result<(), DatastoreError> {
+        fs::create_dir_all(&self.directory).map_err(|error| {
+            self.base_error(&format!(
+                "can't be created: {error}; create it for the user that runs OpenNebula"
+            ))
+        })
+    }
+
+    /// Keeps other actions away from the image in `file`.
+    fn lock(&self, image: &Image, file: &Path) -> Result<ImageLock, DatastoreError> {
+        let lock =
+            ImageLock::alone(&self.directory, name_of(file), self.intake.settings.lock_wait());
+        lock.map_err(|error| match error {
+            LockError::InUse { .. } => self.source_error(image, error),
+            LockError::Staging(error) => error.into(),
+        })
+    }
+
+    /// A staged file in BASE_PATH.
+    fn stage(&self) -> Result<Staged, DatastoreError> {
+        self.ensure_directory()?;
+        Ok(Staged::create(&self.directory)?)
+    }
+
+    /// SOURCE of the image named `name`.
+    fn source_of(&self, name: &str) -> String {
+        format!("{}/{name}", self.base_path.trim_end_matches('/'))
+    }
+
+    /// Puts a staged image in place; what it is recorded as.
+    fn publish(&self, staged: Staged, format: Format) -> Result<Registered, DatastoreError> {
+        let name = staged.publish()?;
+        Ok(Registered { source: self.source_of(&name), format: format.name() })
+    }
+
+    /// The path of `IMAGE/SOURCE`, which must lie directly in BASE_PATH.
+    fn own_image(&self, image: &Image) -> Result<PathBuf, DatastoreError> {
+        let source = text::path(image.source()?);
+        let astray = || {
+            self.source_error(
+                image,
+                format_args!("is not directly in DATASTORE/BASE_PATH {}: only files of the datastore itself are touched", text::shown(&self.base_path)),
+            )
+        };
+        let plain = source.is_absolute()
+            && !source.components().any(|part| part == Component::ParentDir)
+            && !source.to_string_lossy().ends_with('/');
+        let (Some(parent), Some(name)) = (source.parent(), source.file_name()) else {
+            return Err(astray());
+        };
+        // Paths compare by components, so "//" and "/./" make no difference.
+        let inside = parent == self.directory
+            || match (parent.canonicalize(), self.directory.canonicalize()) {
+                (Ok(parent), Ok(directory)) => parent == directory,
+                _ => false,
+            };
+        if !plain || !inside || staging::is_left_over(name) {
+            return Err(astray());
+        }
+        Ok(self.directory.join(name))
+    }
+}
+
+fn name_of(file: &Path) -> &OsStr {
+    file.file_name().unwrap_or_default()
+}
+
+/// Whether `path` lies in a datastore beside the one in `directory`: `<all datastores>/<id>/<name>`.
+fn in_sibling(path: &Path, directory: &Path) -> bool {
+    let grandparent = |path: &Path| path.parent().and_then(Path::parent).map(Path::to_owned);
+    let plain = !path.components().any(|part| part == Component::ParentDir);
+    plain && path.is_absolute() && grandparent(path).as_deref() == directory.parent()
+}

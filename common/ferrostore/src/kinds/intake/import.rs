@@ -1,0 +1,320 @@
+//! Writing an image into its destination, whatever it is and however it comes.
+
+use super::bytes::{stream_head, within};
+use super::{Destination, Intake, Origin, Policy, head_of, reader_of, reading};
+use crate::kinds::DatastoreError;
+use crate::transfer::Ahead;
+use crate::transfer::decompress::decompress;
+use crate::transfer::digest::Digests;
+use crate::transfer::measure::Whole;
+use crate::transfer::tail::Tail;
+use disk_image::admission::{Admission, ImageRefusal, admit, admit_whole, check_trailer, readable};
+use disk_image::probe::{self, Content};
+use disk_image::qcow2::{Chain, Layer};
+use disk_image::raw::RawDisk;
+use disk_image::stream::{self, Limit};
+use disk_image::target::Target;
+use disk_image::{Disk, Format, ImageError, convert};
+use one_protocol::message::{Image, Mebibytes};
+use runtime::command;
+use runtime::staging::Staged;
+use std::fs::File;
+use std::io::{self, Read};
+
+impl Intake {
+    /// Writes the image at `IMAGE/PATH` into `destination`; in which format that is.
+    pub(in crate::kinds) fn register(
+        &self,
+        image: &Image,
+        policy: Policy,
+        destination: &mut dyn Destination,
+    ) -> Result<Format, DatastoreError> {
+        let digests = Digests::new(&image.digests)?;
+        let origin = self.open(image)?;
+        self.take(image, origin, digests, policy, destination)
+    }
+
+    /// As [`Self::register`], for bytes that are at hand already.
+    pub(in crate::kinds) fn take(
+        &self,
+        image: &Image,
+        origin: Origin,
+        digests: Digests,
+        policy: Policy,
+        destination: &mut dyn Destination,
+    ) -> Result<Format, DatastoreError> {
+        let mut import = Import::new(policy, image.size, self.attributes.sparse, destination);
+        let located = |error: DatastoreError| error.about_path(image);
+        match origin {
+            Origin::File(file) => {
+                let verification = digests.verify_file(&file)?;
+                let format = import.file(file).map_err(located)?;
+                verification.finish()?;
+                Ok(format)
+            }
+            Origin::Stream { stream, length } => {
+                import.length = length;
+                let (stream, result) = digests.verify_stream(stream);
+                let format = import.stream(Box::new(stream)).map_err(located)?;
+                result.verify()?;
+                Ok(format)
+            }
+        }
+    }
+}
+
+/// An image on its way into a destination. What is returned is the format that it is kept in.
+pub(in crate::kinds) struct Import<'d> {
+    pub(in crate::kinds) policy: Policy,
+    /// `IMAGE/SIZE`.
+    size: Option<Mebibytes>,
+    sparse: bool,
+    /// How many bytes a stream will have, where that is known.
+    pub(super) length: Option<u64>,
+    pub(super) destination: &'d mut dyn Destination,
+}
+
+impl<'d> Import<'d> {
+    /// The way of an image of `IMAGE/SIZE` `size` into `destination`.
+    pub(in crate::kinds) fn new(
+        policy: Policy,
+        size: Option<Mebibytes>,
+        sparse: bool,
+        destination: &'d mut dyn Destination,
+    ) -> Self {
+        Self { policy, size, sparse, length: None, destination }
+    }
+
+    /// The image in `file`, perhaps compressed.
+    fn file(&mut self, file: File) -> Result<Format, DatastoreError> {
+        let head = head_of(&file)?;
+        if head.is_empty() {
+            return Err(ImageRefusal::Empty.into());
+        }
+        match Content::of(&head) {
+            Content::Compressed(compression) if self.policy.decompress => {
+                let whole = Whole { file, offset: 0 };
+                let stream = decompress(compression, whole).and_then(Ahead::of).map_err(reading)?;
+                self.plain_stream(stream)
+            }
+            Content::Compressed(_) => self.copy(file, Format::Raw),
+            _ if self.policy.plain_file => self.copy(file, Format::Raw),
+            _ => self.plain_file(file, &head),
+        }
+    }
+
+    /// A file as it is, holes included, whose bytes are an image of `format`.
+    pub(in crate::kinds) fn copy(
+        &mut self,
+        file: File,
+        format: Format,
+    ) -> Result<Format, DatastoreError> {
+        self.copied(file)?;
+        Ok(format)
+    }
+
+    /// A file as it is, and how it lies in the destination.
+    fn copied(&mut self, file: File) -> Result<&File, DatastoreError> {
+        let disk = RawDisk::open(file).map_err(reading)?;
+        let begun = self.destination.begin(Format::Raw, Some(disk.virtual_size()))?;
+        let copy = begun.target.file();
+        convert(&disk, begun.target)?;
+        Ok(copy)
+    }
+
+    /// A disk in another format.
+    pub(in crate::kinds) fn write(
+        &mut self,
+        disk: &dyn Disk,
+        format: Format,
+    ) -> Result<Format, DatastoreError> {
+        let begun = self.destination.begin(format, Some(disk.virtual_size()))?;
+        convert(disk, begun.target)?;
+        Ok(format)
+    }
+
+    /// A file whose own bytes, which begin with `head`, are the image.
+    pub(super) fn plain_file(&mut self, file: File, head: &[u8]) -> Result<Format, DatastoreError> {
+        let largest = self.policy.largest_disk;
+        let (admission, _) = admit(head, &reader_of(&file), largest)?;
+        let format = admission.format();
+        let wanted = match admission {
+            Admission::Luks => Format::Raw,
+            Admission::Disk(format) => self.policy.driver.unwrap_or(format),
+        };
+        match format {
+            _ if format == wanted => self.keep(file, format),
+            Format::Raw => {
+                admit_whole(&file, format, largest)?;
+                self.write(&RawDisk::open(file).map_err(reading)?, wanted)
+            }
+            Format::Qcow2 => self.convert_qcow2(file, wanted),
+            _ => {
+                let size = admit_whole(&file, format, largest)?;
+                self.convert_foreign(&file, format, wanted, size)
+            }
+        }
+    }
+
+    /// A qcow2 image that stands alone, in another format.
+    pub(in crate::kinds) fn convert_qcow2(
+        &mut self,
+        file: File,
+        wanted: Format,
+    ) -> Result<Format, DatastoreError> {
+        admit_whole(&file, Format::Qcow2, self.policy.largest_disk)?;
+        let layer = Layer::open(file)?;
+        readable(layer.header())?;
+        self.write(&Chain::new(vec![layer], None), wanted)
+    }
+
+    /// A copy of an image that stays what it is. It is judged once more as it lies in the datastore:
+    /// the file that it came from may have changed since.
+    pub(in crate::kinds) fn keep(
+        &mut self,
+        file: File,
+        format: Format,
+    ) -> Result<Format, DatastoreError> {
+        let largest = self.policy.largest_disk;
+        admit_whole(self.copied(file)?, format, largest)?;
+        Ok(format)
+    }
+
+    /// An image that only qemu-img reads, of a disk of `size` bytes.
+    pub(in crate::kinds) fn convert_foreign(
+        &mut self,
+        file: &File,
+        format: Format,
+        wanted: Format,
+        size: u64,
+    ) -> Result<Format, DatastoreError> {
+        command::qemu_img()?;
+        crate::progress::begin(0);
+        let mut begun = self.destination.begin(wanted, Some(size))?;
+        begun.target.clear()?;
+        // Tables and headers of a qcow2 file come on top of its data.
+        let largest = size + size / 64 + (64 << 20);
+        command::qemu_img_convert(file, format.name(), begun.path, wanted.name(), largest)
+            // The fence around the program holds the file for a moment longer: its space shall be free now.
+            .inspect_err(|_| drop(begun.target.file().set_len(0)))
+            .map_err(|error| match error {
+                error if error.is_out_of_space() => {
+                    let source = io::ErrorKind::StorageFull.into();
+                    ImageError::Write { offset: 0, source }.into()
+                }
+                error => DatastoreError::from(error),
+            })?;
+        if wanted == Format::Raw && !self.sparse {
+            begun.target.finish(size)?;
+        }
+        Ok(wanted)
+    }
+
+    /// A stream, perhaps compressed: everything happens in one pass, unless a conversion needs all of the
+    /// image at once.
+    pub(super) fn stream(
+        &mut self,
+        stream: Box<dyn Read + Send>,
+    ) -> Result<Format, DatastoreError> {
+        let mut stream = Ahead::of(stream).map_err(reading)?;
+        let head = stream_head(&mut stream)?;
+        let mut whole = io::Cursor::new(head.clone()).chain(stream);
+        match Content::of(&head) {
+            Content::Compressed(compression) if self.policy.decompress => {
+                self.length = None;
+                let stream = decompress(compression, whole).and_then(Ahead::of).map_err(reading)?;
+                self.plain_stream(stream)
+            }
+            Content::Compressed(_) => self.write_stream(&mut whole, Format::Raw, None),
+            _ => self.plain_stream(whole),
+        }
+    }
+
+    /// A stream whose own bytes are the image.
+    fn plain_stream(&mut self, mut stream: impl Read) -> Result<Format, DatastoreError> {
+        let head = stream_head(&mut stream)?;
+        if head.is_empty() {
+            return Err(ImageRefusal::Empty.into());
+        }
+        let mut stream = Tail::new(io::Cursor::new(head.as_slice()).chain(stream), probe::TAIL);
+        if self.policy.plain_file {
+            return self.write_stream(&mut stream, Format::Raw, Some(self.limit(0)));
+        }
+        if let Content::Disk(format) = Content::of(&head)
+            && format != Format::Raw
+        {
+            // What is converted is needed whole; what is kept can be judged whole.
+            let staged = self.staged(&mut stream, Some(self.limit(AROUND_A_DISK)))?;
+            if self.policy.driver.is_some_and(|wanted| wanted != format) {
+                let file = staged.file().try_clone().map_err(reading)?;
+                return self.plain_file(file, &head);
+            }
+            admit_whole(staged.file(), format, self.policy.largest_disk)?;
+            self.destination.adopt(staged, format)?;
+            return Ok(format);
+        }
+        let (format, limit) = match admit(&head, &within(&head), self.policy.largest_disk)?.0 {
+            Admission::Luks => (Format::Raw, self.limit(AROUND_A_DISK)),
+            Admission::Disk(format) => (self.policy.driver.unwrap_or(format), self.limit(0)),
+        };
+        let format = self.write_stream(&mut stream, format, Some(limit))?;
+        check_trailer(stream.last())?;
+        Ok(format)
+    }
+
+    /// How long the stream of an image may be whose file holds `around` bytes, and a sixteenth of its disk,
+    /// besides the disk: as long as `stat` said, and the MiB that this was rounded up by.
+    fn limit(&self, around: u64) -> Limit {
+        let stated = self.size.filter(|size| size.0 > 0).and_then(Mebibytes::bytes);
+        let table = |disk: u64| if around > 0 { disk / 16 } else { 0 };
+        match stated {
+            Some(disk) => Limit {
+                bytes: disk.saturating_add(table(disk) + around).saturating_add(1 << 20),
+                why: "which is more than IMAGE/SIZE says; register it with its real SIZE",
+            },
+            None => Limit {
+                bytes: self.policy.largest_disk.saturating_add(around),
+                why: "which is more than MAX_VIRTUAL_SIZE in datastore.conf allows; make it smaller, or have the administrator raise that",
+            },
+        }
+    }
+
+    /// Writes the bytes of a raw disk into an image of `format`.
+    pub(super) fn write_stream(
+        &mut self,
+        stream: &mut dyn Read,
+        format: Format,
+        limit: Option<Limit>,
+    ) -> Result<Format, DatastoreError> {
+        if self.destination.needs_size() {
+            // A limit is what IMAGE/SIZE comes to, which `stat` has rounded up.
+            let announced = limit.and(self.size).and_then(Mebibytes::bytes);
+            let Some(size) = self.length.or(announced) else {
+                let staged = self.staged(stream, limit)?;
+                let file = staged.file().try_clone().map_err(reading)?;
+                return self.write(&RawDisk::open(file).map_err(reading)?, format);
+            };
+            let begun = self.destination.begin(format, Some(size))?;
+            let why = "which is all that was announced; register it with its real SIZE";
+            stream::write(stream, begun.target, Some(Limit { bytes: size, why }))?;
+            return Ok(format);
+        }
+        let begun = self.destination.begin(format, None)?;
+        stream::write(stream, begun.target, limit)?;
+        Ok(format)
+    }
+
+    pub(super) fn staged(
+        &mut self,
+        stream: &mut dyn Read,
+        limit: Option<Limit>,
+    ) -> Result<Staged, DatastoreError> {
+        let staged = self.destination.stage()?;
+        let target = Target::raw(staged.file(), self.sparse);
+        stream::write(stream, target, limit)?;
+        Ok(staged)
+    }
+}
+
+/// What a file may hold besides the data of its disk, bytes: headers, keys, snapshots.
+const AROUND_A_DISK: u64 = 64 << 20;

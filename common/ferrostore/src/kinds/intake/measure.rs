@@ -1,0 +1,98 @@
+//! Measuring an image before it is registered: `stat`.
+
+use super::bytes::within;
+use super::{Intake, Policy, head_of, reader_of, reading};
+use crate::kinds::DatastoreError;
+use crate::policy::Kind;
+use crate::transfer::decompress::decompress;
+use crate::transfer::location::Location;
+use crate::transfer::measure::{Whole, decompressed_length};
+use disk_image::ImageError;
+use disk_image::admission::{Admission, admit, check_size};
+use disk_image::foreign::{self, luks_payload};
+use disk_image::probe::{self, Content};
+use one_protocol::message::{Image, Mebibytes};
+use runtime::found::disk_usage;
+use std::fs::File;
+use std::io::{self, Read as _};
+
+/// How much of a compressed image is decompressed to find its size in its header, bytes: the metadata
+/// of vhdx, which lie furthest from the start, are within.
+pub(super) const LARGEST_HEADER: usize = 4 << 20;
+
+impl Intake {
+    /// The size that the image at `IMAGE/PATH` will have: `stat`.
+    pub(in crate::kinds) fn measure(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
+        let policy = self.policy(None)?;
+        let bytes = match Location::parse(image.path()?) {
+            Location::Local(path) => {
+                let admitted = self.admit_path(image, &path, &[Kind::File, Kind::Directory])?;
+                match admitted.kind {
+                    Kind::Directory => {
+                        disk_usage(&admitted.file).map_err(|error| reading(error).into())
+                    }
+                    _ => match (measure_file(&admitted.file, policy), stated_size(image)) {
+                        (Err(error), Some(stated)) if took_too_long(&error) => Ok(stated),
+                        (measured, _) => measured,
+                    },
+                }
+            }
+            remote => self.measure_remote(image, &remote, policy),
+        };
+        bytes.map(Mebibytes::holding).map_err(|error| error.about_path(image))
+    }
+}
+
+/// The size that the message gives the image, bytes.
+pub(super) fn stated_size(image: &Image) -> Option<u64> {
+    image.size.filter(|size| size.0 > 0).and_then(Mebibytes::bytes)
+}
+
+fn took_too_long(error: &DatastoreError) -> bool {
+    matches!(error, DatastoreError::Image(ImageError::Read { source, .. })
+        if source.kind() == io::ErrorKind::TimedOut)
+}
+
+/// Size of the disk in `file`, bytes.
+fn measure_file(file: &File, policy: Policy) -> Result<u64, DatastoreError> {
+    let length = file.metadata().map_err(reading)?.len();
+    let head = head_of(file)?;
+    match Content::of(&head) {
+        Content::Compressed(compression) if policy.decompress => {
+            let whole = Whole { file: file.try_clone().map_err(reading)?, offset: 0 };
+            let mut inner = Vec::new();
+            decompress(compression, whole)
+                .map_err(reading)?
+                .take(LARGEST_HEADER as u64)
+                .read_to_end(&mut inner)
+                .map_err(reading)?;
+            let all = || decompressed_length(compression, file).map_err(|e| reading(e).into());
+            if policy.plain_file {
+                return all();
+            }
+            let head = &inner[..inner.len().min(probe::HEAD)];
+            measure_image(head, &within(&inner), all, policy.largest_disk)
+        }
+        Content::Compressed(_) => Ok(length),
+        _ if policy.plain_file && length > 0 => Ok(length),
+        _ => measure_image(&head, &reader_of(file), || Ok(length), policy.largest_disk),
+    }
+}
+
+/// Size of the disk whose file begins with `head` and has `length` bytes in all; at most `largest` bytes.
+pub(super) fn measure_image(
+    head: &[u8],
+    read_at: foreign::ReadAt,
+    length: impl Fn() -> Result<u64, DatastoreError>,
+    largest: u64,
+) -> Result<u64, DatastoreError> {
+    match admit(head, read_at, largest)? {
+        (_, Some(size)) => Ok(size),
+        (Admission::Luks, None) => Ok(luks_payload(length()?, read_at)?),
+        (Admission::Disk(_), None) => {
+            let size = length()?;
+            check_size(size, largest)?;
+            Ok(size)
+        }
+    }
+}

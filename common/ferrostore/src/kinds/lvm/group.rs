@@ -1,0 +1,237 @@
+//! A volume group and the images in it: OpenNebula's names, what may be touched, and what drivers that
+//! were killed have left.
+
+use super::lock::{GroupLock, VolumeLock};
+use super::{LvmError, journal};
+use runtime::command::lvm::{self, Volume};
+use std::path::{Path, PathBuf};
+
+/// What an image's volume is called, without its number.
+const IMAGE: &str = "img-one-";
+/// What follows the image's name in the name of its thin pool.
+const POOL: &str = "-pool";
+/// What follows the image's name in the name of a snapshot, before its number.
+const SNAPSHOT: &str = "_one_s";
+/// Tag of a volume that is being made, before the name of the host where that happens.
+const MAKING: &str = "ferrostore.making.";
+
+/// The name of an image's volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ImageName {
+    pub(super) id: u64,
+    pub(super) volume: String,
+}
+
+impl ImageName {
+    pub(super) fn of(id: u64) -> Self {
+        Self { id, volume: format!("{IMAGE}{id}") }
+    }
+
+    /// Reads a name as OpenNebula writes it.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        let image = Self::of(name.strip_prefix(IMAGE)?.parse().ok()?);
+        (image.volume == name).then_some(image)
+    }
+
+    /// The image whose volume or pool has this name.
+    fn owner_of(name: &str) -> Option<Self> {
+        Self::parse(name.strip_suffix(POOL).unwrap_or(name))
+    }
+
+    /// What is to be removed for the image to go: its volume, or the pool of its own that holds it.
+    pub(super) fn whole<'v>(&self, volumes: &'v [Volume]) -> Option<&'v str> {
+        let volume = volumes.iter().find(|volume| volume.name == self.volume)?;
+        let pool = self.pool();
+        Some(volume.pool.as_deref().filter(|other| *other == pool).unwrap_or(&volume.name))
+    }
+
+    /// As [`Self::whole`], where the image is complete and its lock file says that nobody was told of it.
+    pub(super) fn unreported<'v>(
+        &self,
+        lock: &VolumeLock,
+        volumes: &'v [Volume],
+    ) -> Option<&'v str> {
+        let uuid = lock.unreported()?;
+        // Another one may have its name now.
+        let same = volumes.iter().any(|volume| volume.name == self.volume && volume.uuid == uuid);
+        let complete = self.tagged(volumes, &making_tag()).is_none();
+        (same && complete).then(|| self.whole(volumes))?
+    }
+
+    /// Of the image's volume and pool, what has a tag.
+    pub(super) fn tagged<'v>(&self, volumes: &'v [Volume], tag: &str) -> Option<&'v str> {
+        let pool = self.pool();
+        volumes
+            .iter()
+            .find(|volume| {
+                (volume.name == pool || volume.name == self.volume)
+                    && volume.tags.iter().any(|other| other == tag)
+            })
+            .map(|volume| volume.name.as_str())
+    }
+
+    pub(super) fn pool(&self) -> String {
+        format!("{}{POOL}", self.volume)
+    }
+
+    pub(super) fn snapshot(&self, id: u32) -> String {
+        format!("{}{SNAPSHOT}{id}", self.volume)
+    }
+
+    /// Whether a volume is a snapshot of this image.
+    pub(super) fn has_snapshot(&self, name: &str) -> bool {
+        name.strip_prefix(&self.volume).and_then(|rest| rest.strip_prefix(SNAPSHOT)).is_some_and(
+            |number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()),
+        )
+    }
+}
+
+/// A volume group of OpenNebula's.
+#[derive(Debug, Clone)]
+pub(super) struct Group {
+    /// `vg-one-<datastore id>`.
+    pub(super) name: String,
+    /// BASE_PATH, where journals lie.
+    pub(super) directory: PathBuf,
+}
+
+impl Group {
+    pub(super) fn of(datastore: u64, directory: &Path) -> Self {
+        Self { name: format!("vg-one-{datastore}"), directory: directory.to_owned() }
+    }
+
+    /// The device of an active volume.
+    pub(super) fn device(&self, volume: &str) -> PathBuf {
+        Path::new("/dev").join(&self.name).join(volume)
+    }
+
+    /// The right to change the group.
+    pub(super) fn lock(&self) -> Result<GroupLock, LvmError> {
+        GroupLock::take(&self.name)
+    }
+
+    /// All volumes of the group, once what drivers that were killed left is gone. The caller holds the
+    /// lock of the image `mine`, in which a killed driver may have left its note.
+    pub(super) fn volumes(
+        &self,
+        lock: &GroupLock,
+        mine: Option<(&ImageName, &VolumeLock)>,
+    ) -> Result<Vec<Volume>, LvmError> {
+        let volumes = lvm::volumes(&self.name)?;
+        let repaired = journal::repair(self, lock, &volumes)?;
+        let swept = self.sweep(&volumes, mine);
+        if repaired || swept { Ok(lvm::volumes(&self.name)?) } else { Ok(volumes) }
+    }
+
+    /// Whether drivers that were killed on this machine have left anything.
+    pub(super) fn needs_sweep(&self) -> bool {
+        let dead = VolumeLock::of_the_dead(&self.name);
+        let any = !dead.is_empty();
+        for (_, lock) in dead {
+            lock.leave();
+        }
+        any
+    }
+
+    /// Removes volumes that nobody goes on making, and deactivates those that nobody reads any more;
+    /// whether there were any.
+    fn sweep(&self, volumes: &[Volume], mine: Option<(&ImageName, &VolumeLock)>) -> bool {
+        let there = |name: &str| volumes.iter().any(|volume| volume.name == name);
+        let mut changed = false;
+        let mut unfinished: Vec<ImageName> = Vec::new();
+        // Held up to the end, so that nobody makes what is being removed.
+        let mut dead = VolumeLock::of_the_dead(&self.name);
+        for (name, lock) in &dead {
+            if lock.is_activated() && there(name) {
+                changed = true;
+                if let Err(error) = lvm::deactivate(&self.name, &[name], None) {
+                    log::warn!("a killed driver left {}/{name} active: {error}", self.name);
+                }
+            }
+            unfinished.extend(ImageName::parse(name));
+        }
+        // A volume without a tag is complete, but oned will never ask for the removal of an image that it has not
+        // heard of.
+        if let Some((image, lock)) = mine {
+            if let Some(name) = image.unreported(lock, volumes) {
+                changed = true;
+                self.remove_left_over(name);
+            }
+            unfinished.push(image.clone());
+        }
+        for index in (0..dead.len()).rev() {
+            let (name, lock) = &dead[index];
+            let image = ImageName::parse(name);
+            if let Some(name) = image.and_then(|image| image.unreported(lock, volumes)) {
+                changed = true;
+                if !self.remove_left_over(name) {
+                    dead.swap_remove(index).1.leave();
+                }
+            }
+        }
+        // After a restart of the machine its lock files are gone, and only the tags tell.
+        let tag = making_tag();
+        let tagged = volumes.iter().filter(|volume| volume.tags.contains(&tag));
+        unfinished.extend(
+            tagged
+                .filter_map(|volume| ImageName::owner_of(&volume.name))
+                .filter(|image| !VolumeLock::is_held(&self.name, &image.volume)),
+        );
+        unfinished.sort_unstable_by_key(|image| image.id);
+        unfinished.dedup();
+        for image in unfinished {
+            if let Some(name) = image.tagged(volumes, &tag) {
+                changed = true;
+                self.remove_left_over(name);
+            }
+        }
+        changed
+    }
+
+    fn remove_left_over(&self, name: &str) -> bool {
+        let removed = lvm::remove(&self.name, &[name]);
+        match &removed {
+            Ok(()) => log::info!("removed {}/{name}, which a killed driver had left", self.name),
+            Err(error) => {
+                log::warn!("a killed driver left {}/{name}, which stays: {error}", self.name);
+            }
+        }
+        removed.is_ok()
+    }
+}
+
+/// The tag of a volume that is being made on this machine.
+pub(super) fn making_tag() -> String {
+    let host = nix::sys::utsname::uname()
+        .map(|names| names.nodename().to_string_lossy().into_owned())
+        .unwrap_or_default();
+    // What LVM lets into a tag.
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+    host.chars().fold(MAKING.to_owned(), |tag, c| tag + &if plain(c) { c } else { '_' }.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_have_the_names_that_opennebula_gives_them() {
+        let image = ImageName::of(5);
+        assert_eq!(image.volume, "img-one-5");
+        assert_eq!(image.pool(), "img-one-5-pool");
+        assert_eq!(image.snapshot(12), "img-one-5_one_s12");
+        assert_eq!(ImageName::parse("img-one-5"), Some(image));
+        for other in ["img-one-", "img-one-05", "img-one-+5", "img-one-5-pool", "vm-one-5", "5"] {
+            assert_eq!(ImageName::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn only_numbered_snapshots_are_snapshots_of_an_image() {
+        let image = ImageName::of(5);
+        assert!(image.has_snapshot("img-one-5_one_s0"));
+        for other in ["img-one-5", "img-one-5_one_s", "img-one-5_one_sx", "img-one-55_one_s0"] {
+            assert!(!image.has_snapshot(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! Locks: OpenNebula's own of a volume group, which every driver that changes the group takes, and one
+//! for each volume that a driver of this machine is at work on.
+
+use super::LvmError;
+use nix::unistd::User;
+use runtime::lock_provider::{self, Held};
+use runtime::text::shown;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const DIRECTORY: &str = "/var/lock/one";
+/// OpenNebula's transfer drivers wait as long.
+pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+/// A wait that is longer than this is worth a line in the log.
+const PATIENCE_WITHOUT_A_WORD: Duration = Duration::from_secs(2);
+const POLL: Duration = Duration::from_millis(50);
+
+/// What a reader that has activated a volume notes in its lock file: whoever is the last to read it
+/// deactivates it again.
+const ACTIVATED: &[u8] = b"activated";
+
+/// What whoever has made a volume notes in its lock file, before the volume's UUID, until oned has been told of it.
+const UNREPORTED: &str = "unreported ";
+
+/// The exclusive right to change a volume group. It excludes other threads of this driver too: whoever
+/// takes things back after a signal waits for the program that is running to end.
+#[derive(Debug)]
+pub(super) struct GroupLock(#[allow(dead_code)] Held);
+
+impl GroupLock {
+    /// Waits for the lock of `group`, and says for whom if that takes a while. On a bridge host it is the
+    /// front-end's.
+    pub(super) fn take(group: &str) -> Result<Self, LvmError> {
+        match lock_provider::borrow(group) {
+            Some(lock) => lock.map(Self).map_err(|reason| LvmError::FrontEnd { reason }),
+            None => Self::here(group, PATIENCE),
+        }
+    }
+
+    /// As [`Self::take`], on this machine.
+    pub(super) fn here(group: &str, patience: Duration) -> Result<Self, LvmError> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
+        let name: String = group.chars().map(|c| if plain(c) { c } else { '_' }).collect();
+        let path = Path::new(DIRECTORY).join(format!("tm-onelvm-{name}.lock"));
+        let file = open(&path, 0o640)?;
+        wait_for(&file, &path, patience, || file.try_lock())?;
+        Ok(Self(Box::new(file)))
+    }
+
+    /// The lock, for another machine.
+    pub(super) fn into_held(self) -> Held {
+        self.0
+    }
+}
+
+/// The right to work on one volume, of all drivers on this machine.
+#[derive(Debug)]
+pub(super) struct VolumeLock {
+    file: File,
+    path: PathBuf,
+}
+
+fn prefix(group: &str) -> String {
+    format!("ferrostore-{group}-")
+}
+
+fn path_of(group: &str, volume: &str) -> PathBuf {
+    Path::new(DIRECTORY).join(format!("{}{volume}.lock", prefix(group)))
+}
+
+impl VolumeLock {
+    /// For whoever makes or changes the volume.
+    pub(super) fn exclusive(group: &str, volume: &str) -> Result<Self, LvmError> {
+        Self::take(group, volume, File::try_lock)
+    }
+
+    /// For whoever reads it, perhaps with others.
+    pub(super) fn shared(group: &str, volume: &str) -> Result<Self, LvmError> {
+        Self::take(group, volume, File::try_lock_shared)
+    }
+
+    fn take(
+        group: &str,
+        volume: &str,
+        lock: fn(&File) -> Result<(), TryLockError>,
+    ) -> Result<Self, LvmError> {
+        let path = path_of(group, volume);
+        // Whoever is done removes the file: then another has to be made.
+        loop {
+            let file = open(&path, 0o660)?;
+            wait_for(&file, &path, PATIENCE, || lock(&file))?;
+            if same(&file, &path) {
+                return Ok(Self { file, path });
+            }
+        }
+    }
+
+    /// The volumes of `group` whose lock files drivers left that are dead, locked now.
+    pub(super) fn of_the_dead(group: &str) -> Vec<(String, Self)> {
+        let Ok(entries) = fs::read_dir(DIRECTORY) else { return Vec::new() };
+        let prefix = prefix(group);
+        let dead = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            let volume = name.strip_prefix(&prefix)?.strip_suffix(".lock")?.to_owned();
+            let path = entry.path();
+            let file = OpenOptions::new().read(true).write(true).open(&path).ok()?;
+            (file.try_lock().is_ok() && same(&file, &path)).then_some((volume, Self { file, path }))
+        };
+        entries.flatten().filter_map(dead).collect()
+    }
+
+    /// Whether a driver on this machine is at work on a volume.
+    pub(super) fn is_held(group: &str, volume: &str) -> bool {
+        let path = path_of(group, volume);
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
+    /// Takes away the lock file of a volume that this process holds alone and will not go on with.
+    pub(super) fn discard(group: &str, volume: &str) {
+        let _ = fs::remove_file(path_of(group, volume));
+    }
+
+    /// Whether a reader noted that it has activated the volume.
+    pub(super) fn is_activated(&self) -> bool {
+        let mut note = [0; ACTIVATED.len()];
+        self.file.read_exact_at(&mut note, 0).is_ok() && note == ACTIVATED
+    }
+
+    /// Notes that this reader activates the volume.
+    pub(super) fn note_activation(&self) -> Result<(), LvmError> {
+        (&self.file).write_all(ACTIVATED).map_err(at(&self.path))
+    }
+
+    /// Notes that nobody has been told yet of the new volume with this UUID.
+    pub(super) fn note_unreported(&self, uuid: &str) -> io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.write_all_at(format!("{UNREPORTED}{uuid}").as_bytes(), 0)
+    }
+
+    /// Takes that note away.
+    pub(super) fn report(&self) -> io::Result<()> {
+        fs::remove_file(&self.path).or_else(|_| self.file.set_len(0))
+    }
+
+    /// The UUID of the volume that a dead driver has made and that nobody was told of.
+    pub(super) fn unreported(&self) -> Option<String> {
+        let mut note = [0; 128];
+        let length = self.file.read_at(&mut note, 0).ok()?;
+        let note = std::str::from_utf8(&note[..length]).ok()?;
+        note.strip_prefix(UNREPORTED).map(str::to_owned)
+    }
+
+    /// Lets the lock go, and leaves its file and the note in it to the next driver.
+    pub(super) fn leave(self) {
+        let _ = self.file.unlock();
+        std::mem::forget(self);
+    }
+
+    /// Whether nobody else reads the volume any more. Call it under the group's lock: where others do,
+    /// the own lock may be gone.
+    pub(super) fn is_last(&self) -> bool {
+        self.file.try_lock().is_ok()
+    }
+}
+
+impl Drop for VolumeLock {
+    fn drop(&mut self) {
+        // Only who holds it alone may take the file away.
+        if self.file.try_lock().is_ok() && same(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+fn same(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
+        _ => false,
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> LvmError {
+    move |source| LvmError::Lock { path: path.to_owned(), source }
+}
+
+/// Opens a lock file. Where root makes it, it belongs to OpenNebula's user, who must be able to use it
+/// too.
+fn open(path: &Path, mode: u32) -> Result<File, LvmError> {
+    let owner = || {
+        let root = nix::unistd::geteuid().is_root();
+        root.then(|| User::from_name("oneadmin").ok().flatten()).flatten()
+    };
+    let directory = Path::new(DIRECTORY);
+    if !directory.is_dir() {
+        fs::create_dir_all(directory).map_err(at(directory))?;
+        if let Some(owner) = owner() {
+            let ids = (Some(owner.uid.as_raw()), Some(owner.gid.as_raw()));
+            std::os::unix::fs::chown(directory, ids.0, ids.1).map_err(at(directory))?;
+        }
+    }
+    let open = |create: bool| {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(create)
+            .mode(mode)
+            .custom_flags(nix::libc::O_NOFOLLOW)
+            .open(path)
+    };
+    let existing = open(false);
+    let file = match existing {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let file = open(true).map_err(at(path))?;
+            if let Some(owner) = owner() {
+                let ids = (Some(owner.uid.as_raw()), Some(owner.gid.as_raw()));
+                std::os::unix::fs::fchown(&file, ids.0, ids.1).map_err(at(path))?;
+            }
+            file
+        }
+        result => result.map_err(at(path))?,
+    };
+    Ok(file)
+}
+
+fn wait_for(
+    file: &File,
+    path: &Path,
+    patience: Duration,
+    lock: impl Fn() -> Result<(), TryLockError>,
+) -> Result<(), LvmError> {
+    let start = Instant::now();
+    let mut said = false;
+    loop {
+        match lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::Error(source)) => return Err(at(path)(source)),
+            Err(TryLockError::WouldBlock) => {}
+        }
+        if start.elapsed() > patience {
+            return Err(LvmError::Busy {
+                path: path.to_owned(),
+                seconds: patience.as_secs(),
+                holder: holder(file),
+            });
+        }
+        if !said && start.elapsed() > PATIENCE_WITHOUT_A_WORD {
+            log::info!("waiting for the lock {}, held by {}", path.display(), holder(file));
+            said = true;
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+/// Who holds a lock on `file`, as far as the kernel tells (`proc_locks(5)`).
+fn holder(file: &File) -> String {
+    let unknown = || "a process of another machine or user".to_owned();
+    let (Ok(metadata), Ok(mut table)) = (file.metadata(), File::open("/proc/locks")) else {
+        return unknown();
+    };
+    let mut locks = String::new();
+    if table.read_to_string(&mut locks).is_err() {
+        return unknown();
+    }
+    let inode = format!(":{}", metadata.ino());
+    let holders: Vec<String> = locks
+        .lines()
+        .filter(|line| !line.contains("->"))
+        .filter_map(|line| {
+            let fields: Vec<_> = line.split_whitespace().collect();
+            (fields.get(1) == Some(&"FLOCK") && fields.get(5)?.ends_with(&inode))
+                .then(|| fields.get(4).map(|&process| described(process)))?
+        })
+        .collect();
+    if holders.is_empty() { unknown() } else { holders.join(", ") }
+}
+
+fn described(process: &str) -> String {
+    match fs::read(format!("/proc/{process}/cmdline")) {
+        Ok(line) if !line.is_empty() => {
+            let words: Vec<_> =
+                line.split(|&byte| byte == 0).map(String::from_utf8_lossy).take(2).collect();
+            format!("process {process} ({})", shown(words.join(" ").trim()))
+        }
+        _ => format!("process {process}"),
+    }
+}

@@ -1,0 +1,14 @@
+//! The library of the drivers. Each executable in `drivers/` parses its call, opens the datastore, runs one action
+//! and replies.
+//!
+//! Below this crate are `one-protocol` (what OpenNebula's daemon says), `disk-image` (what an image is) and `runtime`
+//! (what the system does).
+
+pub mod bridge;
+pub mod call;
+pub mod fsck;
+pub mod kinds;
+pub mod policy;
+pub mod progress;
+pub mod snapshots;
+pub mod transfer;

@@ -1,0 +1,213 @@
+//! Digests of an image's bytes as they come, before decompression.
+
+use digest::{Digest as _, DynDigest};
+use runtime::text::shown;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// What is wrong with a digest.
+#[derive(Debug, thiserror::Error)]
+pub enum DigestError {
+    /// It can't be one.
+    #[error(
+        "IMAGE/TEMPLATE/{name} {} is not valid: it must be {digits} hexadecimal digits",
+        shown(value)
+    )]
+    Invalid {
+        /// `MD5`, `SHA1`, `SHA256` or `SHA512`.
+        name: &'static str,
+        /// The value.
+        value: String,
+        /// How many digits it must have.
+        digits: usize,
+    },
+    /// The image has another.
+    #[error(
+        "IMAGE/TEMPLATE/{name} {} does not match: the image has {actual}; correct the digest, or fetch the image again",
+        shown(value)
+    )]
+    Mismatch {
+        /// `MD5`, `SHA1`, `SHA256` or `SHA512`.
+        name: &'static str,
+        /// The value that was given.
+        value: String,
+        /// The image's own.
+        actual: String,
+    },
+    /// The image can't be read.
+    #[error("the image can't be read for its digests: {0}")]
+    Unreadable(#[from] io::Error),
+}
+
+struct Wanted {
+    name: &'static str,
+    value: String,
+    hasher: Box<dyn DynDigest + Send>,
+}
+
+/// Digests to verify.
+pub struct Digests(Vec<Wanted>);
+
+fn hasher(name: &str) -> Box<dyn DynDigest + Send> {
+    match name {
+        "MD5" => Box::new(md5::Md5::new()),
+        "SHA1" => Box::new(sha1::Sha1::new()),
+        "SHA256" => Box::new(sha2::Sha256::new()),
+        _ => Box::new(sha2::Sha512::new()),
+    }
+}
+
+impl Digests {
+    /// The digests that a message gives, as `(name, value)`.
+    ///
+    /// # Errors
+    /// [`DigestError::Invalid`].
+    pub fn new(given: &[(&'static str, String)]) -> Result<Self, DigestError> {
+        given
+            .iter()
+            .map(|(name, value)| {
+                let hasher = hasher(name);
+                let digits = hasher.output_size() * 2;
+                if value.len() != digits || !value.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                    return Err(DigestError::Invalid { name, value: value.clone(), digits });
+                }
+                Ok(Wanted { name, value: value.clone(), hasher })
+            })
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes the next bytes of the image.
+    pub fn update(&mut self, bytes: &[u8]) {
+        for wanted in &mut self.0 {
+            wanted.hasher.update(bytes);
+        }
+    }
+
+    /// Compares, once all bytes have been taken.
+    ///
+    /// # Errors
+    /// [`DigestError::Mismatch`].
+    pub fn verify(self) -> Result<(), DigestError> {
+        for Wanted { name, value, hasher } in self.0 {
+            let actual = hexadecimal(&hasher.finalize());
+            if !actual.eq_ignore_ascii_case(&value) {
+                return Err(DigestError::Mismatch { name, value, actual });
+            }
+        }
+        Ok(())
+    }
+
+    /// Digests what is read from `stream`.
+    pub fn verify_stream<R: Read>(self, stream: R) -> (Digesting<R>, StreamDigests) {
+        let digests = Arc::new(Mutex::new(self));
+        (Digesting { stream, digests: Arc::clone(&digests) }, StreamDigests(digests))
+    }
+
+    /// Begins verifying the whole of `file` on a thread of its own, while others read it too: the
+    /// page cache serves both, so the disk is read once.
+    ///
+    /// # Errors
+    /// Where the file can't be shared with a thread.
+    pub fn verify_file(self, file: &File) -> Result<Verification, DigestError> {
+        if self.is_empty() {
+            return Ok(Verification(None));
+        }
+        let file = file.try_clone()?;
+        let verify = move || {
+            let mut digests = self;
+            read_whole(&file, |bytes| digests.update(bytes))?;
+            digests.verify()
+        };
+        Ok(Verification(Some(std::thread::Builder::new().spawn(verify)?)))
+    }
+}
+
+/// A stream whose bytes are digested as they pass.
+pub struct Digesting<R> {
+    stream: R,
+    digests: Arc<Mutex<Digests>>,
+}
+
+impl<R: Read> Read for Digesting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner).update(&buffer[..count]);
+        Ok(count)
+    }
+}
+
+/// The digests of a stream that has been read to its end.
+pub struct StreamDigests(Arc<Mutex<Digests>>);
+
+impl StreamDigests {
+    /// Compares.
+    ///
+    /// # Errors
+    /// As [`Digests::verify`].
+    pub fn verify(self) -> Result<(), DigestError> {
+        let mut digests = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Digests(std::mem::take(&mut digests.0)).verify()
+    }
+}
+
+/// A verification that is under way.
+#[derive(Debug)]
+pub struct Verification(Option<JoinHandle<Result<(), DigestError>>>);
+
+impl Verification {
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// As [`Digests::verify`], or where the file can't be read.
+    pub fn finish(self) -> Result<(), DigestError> {
+        match self.0.map(JoinHandle::join) {
+            None => Ok(()),
+            Some(Ok(result)) => result,
+            Some(Err(_)) => Err(io::Error::other("the thread broke off").into()),
+        }
+    }
+}
+
+fn read_whole(file: &File, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = vec![0; super::PIECE];
+    let mut offset = 0;
+    loop {
+        match file.read_at(&mut buffer, offset) {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
+                take(&buffer[..count]);
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The MD5 digest of a file, in lower-case hexadecimal digits.
+///
+/// # Errors
+/// Where it can't be read.
+pub fn md5_of(file: &File) -> io::Result<String> {
+    let mut hasher = md5::Md5::new();
+    read_whole(file, |bytes| digest::Digest::update(&mut hasher, bytes))?;
+    Ok(hexadecimal(&hasher.finalize()))
+}

@@ -1,0 +1,440 @@
+//! Images from `http://` and `https://`: a download as one stream that survives broken connections, and
+//! small pieces of a file for measuring it.
+
+mod pieces;
+mod proxy;
+
+use super::location::without_password;
+use base64::Engine as _;
+pub use pieces::Pieces;
+use proxy::{Connect, proxy_for};
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+use ureq::http::{Response, StatusCode, header};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::{Agent, Body};
+
+/// Time to reach a server.
+const CONNECT: Duration = Duration::from_secs(15);
+/// A server that sends nothing for so long has stalled.
+const STALL: Duration = Duration::from_secs(60);
+/// Attempts after the first one.
+const RETRIES: u32 = 3;
+/// Waiting time before the first retry; it doubles each time.
+const BACK_OFF: Duration = Duration::from_millis(500);
+/// So much has to come for a broken connection not to count with those before it, bytes.
+const PROGRESS: u64 = 1 << 20;
+/// Redirects that are followed.
+const REDIRECTS: u32 = 10;
+
+/// Why a URL could not be fetched. The text goes on after the URL.
+#[derive(Debug, thiserror::Error)]
+pub enum HttpError {
+    /// The server refuses.
+    #[error("can't be fetched: the server says {status}; {}", remedy(*status))]
+    Status {
+        /// What it says.
+        status: StatusCode,
+    },
+    /// No connection, or not this far.
+    #[error("can't be fetched: {0}")]
+    Transport(String),
+    /// The server closed the connection without an answer.
+    #[error("can't be fetched: the server hangs up without an answer; try again later")]
+    HungUp,
+    /// The connection broke and the download can't go on.
+    #[error("can't be fetched: the connection broke after {position} bytes ({reason}), and {why}")]
+    Broken {
+        /// Bytes that had come.
+        position: u64,
+        /// How it broke.
+        reason: String,
+        /// Why it can't go on.
+        why: &'static str,
+    },
+    /// The server doesn't tell what is needed.
+    #[error("can't be measured: {0}; give the image a SIZE (MiB)")]
+    Unmeasurable(&'static str),
+}
+
+impl HttpError {
+    /// Whether trying again may help.
+    fn may_pass(&self) -> bool {
+        match self {
+            Self::Status { status } => status.is_server_error() || status.as_u16() == 429,
+            Self::HungUp => true,
+            _ => false,
+        }
+    }
+}
+
+fn remedy(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 | 403 => "check the user and the password in the URL, or the file's permissions there",
+        404 | 410 => "check the URL",
+        429 | 500.. => "try again later",
+        _ => "check the URL and the server",
+    }
+}
+
+impl From<HttpError> for io::Error {
+    fn from(error: HttpError) -> Self {
+        Self::other(error)
+    }
+}
+
+fn transport(error: &ureq::Error) -> HttpError {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    let text = error.to_string();
+    if let ureq::Error::Io(error) = error
+        && (matches!(
+            error.kind(),
+            BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+        ) || text.contains("disconnected"))
+    {
+        return HttpError::HungUp;
+    }
+    HttpError::Transport(match error {
+        ureq::Error::HostNotFound => "its host name is not known; check the URL".to_owned(),
+        ureq::Error::Timeout(_) => {
+            format!("{text}; check that the server can be reached, or try again later")
+        }
+        _ if text.to_lowercase().contains("certificate") => format!(
+            "its TLS certificate is not trusted ({text}); install the authority's certificate on this machine, or set TLS_VERIFY=no in the datastore's template"
+        ),
+        ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            "the server refuses the connection; check host and port".to_owned()
+        }
+        _ => format!("{text}; check the URL and the server"),
+    })
+}
+
+/// A file on a web server.
+#[derive(Debug)]
+pub struct WebFile {
+    agent: Agent,
+    url: String,
+    authorization: Option<String>,
+}
+
+impl WebFile {
+    /// The file at `url`. Certificates are held against the system's authorities if `verify`.
+    #[must_use]
+    pub fn new(url: &str, verify: bool) -> Self {
+        let (url, authorization) = split_credentials(url);
+        let tls = TlsConfig::builder().disable_verification(!verify);
+        // A redirect may lead from http to https.
+        let tls = if verify { tls.root_certs(system_roots()) } else { tls };
+        let agent = Agent::config_builder()
+            .http_status_as_error(false)
+            .tls_config(tls.build())
+            // Not that of the environment, but that for each URL.
+            .proxy(None)
+            .timeout_connect(Some(CONNECT))
+            .timeout_per_read(Some(STALL))
+            .timeout_recv_response(Some(STALL))
+            .user_agent(concat!("ferrostore/", env!("CARGO_PKG_VERSION")))
+            .accept_encoding("identity")
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .build();
+        let agent = Agent::with_parts(agent, Connect::default(), DefaultResolver::default());
+        Self { agent, url, authorization }
+    }
+
+    fn get(
+        &self,
+        headers: &[(header::HeaderName, &str)],
+        time: Option<Duration>,
+    ) -> Result<Response<Body>, HttpError> {
+        let mut url = self.url.clone();
+        let mut authorization = self.authorization.clone();
+        for _ in 0..=REDIRECTS {
+            let mut request = self.agent.get(&url);
+            if let Some(authorization) = &authorization {
+                request = request.header(header::AUTHORIZATION, authorization);
+            }
+            for (name, value) in headers {
+                request = request.header(name, *value);
+            }
+            let request = request.config().timeout_global(time).proxy(proxy_for(&url)).build();
+            let response = request.call().map_err(|error| transport(&error))?;
+            let target = text(&response, header::LOCATION);
+            let (301..=303 | 307 | 308, Some(target)) = (response.status().as_u16(), target) else {
+                return Ok(response);
+            };
+            let (next, own) = split_credentials(&redirected(&url, &target));
+            // A password is for the server that it was given for.
+            authorization = own.or(authorization.filter(|_| origin(&next) == origin(&url)));
+            url = next;
+        }
+        Err(HttpError::Transport("it redirects without end; check the URL".to_owned()))
+    }
+
+    /// Begins the download.
+    ///
+    /// # Errors
+    /// [`HttpError`].
+    pub fn download(self) -> Result<Download, HttpError> {
+        let mut wait = BACK_OFF;
+        let mut retries = RETRIES;
+        let response = loop {
+            let error = match self.get(&[], None) {
+                Ok(response) if response.status().is_success() => break response,
+                Ok(response) => HttpError::Status { status: response.status() },
+                Err(error) => error,
+            };
+            if !error.may_pass() || retries == 0 {
+                return Err(error);
+            }
+            log::warn!("{} {error}; trying again", without_password(&self.url));
+            std::thread::sleep(wait);
+            (wait, retries) = (wait * 2, retries - 1);
+        };
+        let length = content_length(&response);
+        let validator = Validator::of(&response);
+        let body = reader(response);
+        Ok(Download { file: self, body, position: 0, length, validator, retries: RETRIES, mark: 0 })
+    }
+
+    /// Prepares to fetch pieces of the file, all within `time`.
+    #[must_use]
+    pub fn pieces(self, time: Duration) -> Pieces {
+        Pieces::new(self, Instant::now() + time)
+    }
+}
+
+/// Scheme, host and port of a URL.
+fn origin(url: &str) -> &str {
+    let start = url.find("://").map_or(0, |at| at + 3);
+    let end = url[start..].find(['/', '?', '#']).map_or(url.len(), |at| start + at);
+    &url[..end]
+}
+
+/// Where a redirect from `url` to `target` leads (RFC 3986, 5.2, for what servers send).
+fn redirected(url: &str, target: &str) -> String {
+    let scheme = url.split(':').next().unwrap_or_default();
+    if target.contains("://") {
+        target.to_owned()
+    } else if target.starts_with("//") {
+        format!("{scheme}:{target}")
+    } else if target.starts_with('/') {
+        format!("{}{target}", origin(url))
+    } else {
+        let path = url.split(['?', '#']).next().unwrap_or_default();
+        let directory = path.rfind('/').filter(|&at| at >= origin(url).len());
+        format!("{}/{target}", directory.map_or(origin(url), |at| &path[..at]))
+    }
+}
+
+/// The URL without user and password, and the header that carries these.
+fn split_credentials(url: &str) -> (String, Option<String>) {
+    let Some((scheme, rest)) = url.split_once("://") else { return (url.to_owned(), None) };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let Some((user, host)) = rest[..end].rsplit_once('@') else { return (url.to_owned(), None) };
+    let encoded = base64::engine::general_purpose::STANDARD.encode(percent_decoded(user));
+    (format!("{scheme}://{host}{}", &rest[end..]), Some(format!("Basic {encoded}")))
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let escaped = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok()))
+            .flatten();
+        out.push(escaped.unwrap_or(bytes[at]));
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    out
+}
+
+fn system_roots() -> RootCerts {
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        log::warn!("a certificate authority of this machine can't be used: {error}");
+    }
+    let roots: Vec<_> = found
+        .certs
+        .iter()
+        .map(|certificate| Certificate::from_der(certificate).to_owned())
+        .collect();
+    RootCerts::new_with_certs(&roots)
+}
+
+fn text(response: &Response<Body>, name: header::HeaderName) -> Option<String> {
+    response.headers().get(name)?.to_str().ok().map(str::to_owned)
+}
+
+fn content_length(response: &Response<Body>) -> Option<u64> {
+    text(response, header::CONTENT_LENGTH)?.trim().parse().ok()
+}
+
+fn reader(response: Response<Body>) -> Box<dyn Read + Send> {
+    Box::new(response.into_body().into_with_config().limit(u64::MAX).reader())
+}
+
+/// What tells one version of a file from another.
+#[derive(Debug, PartialEq, Eq)]
+struct Validator {
+    etag: Option<String>,
+    modified: Option<String>,
+}
+
+impl Validator {
+    fn of(response: &Response<Body>) -> Self {
+        Self { etag: text(response, header::ETAG), modified: text(response, header::LAST_MODIFIED) }
+    }
+
+    /// Whether `other` is surely the same version.
+    fn confirms(&self, other: &Self) -> bool {
+        match (&self.etag, &other.etag) {
+            (Some(one), Some(other)) => one == other,
+            _ => self.modified.is_some() && self.modified == other.modified,
+        }
+    }
+}
+
+/// A download under way. Where the connection breaks it goes on with the rest of the file, if the server
+/// can do that and the file is still the same.
+pub struct Download {
+    file: WebFile,
+    body: Box<dyn Read + Send>,
+    position: u64,
+    length: Option<u64>,
+    validator: Validator,
+    retries: u32,
+    /// Position at the last break.
+    mark: u64,
+}
+
+impl Download {
+    fn resume(&mut self, reason: &io::Error) -> Result<(), HttpError> {
+        let position = self.position;
+        let broken = |why| HttpError::Broken {
+            position,
+            reason: runtime::text::one_line(&reason.to_string()),
+            why,
+        };
+        if self.validator.etag.is_none() && self.validator.modified.is_none() {
+            return Err(broken(
+                "the server gives neither ETag nor Last-Modified to go on by; try again",
+            ));
+        }
+        if position >= self.mark + PROGRESS {
+            self.retries = RETRIES;
+        }
+        self.mark = position;
+        let range = format!("bytes={position}-");
+        loop {
+            if self.retries == 0 {
+                return Err(broken("that happened too often; try again later"));
+            }
+            std::thread::sleep(BACK_OFF * 2_u32.pow(RETRIES - self.retries));
+            self.retries -= 1;
+            log::warn!(
+                "the connection broke after {position} bytes ({reason}); going on from there"
+            );
+            let response = match self.file.get(&[(header::RANGE, &range)], None) {
+                Ok(response) if response.status().is_server_error() => continue,
+                Ok(response) => response,
+                Err(_) => continue,
+            };
+            if response.status().is_client_error() && response.status().as_u16() != 416 {
+                return Err(HttpError::Status { status: response.status() });
+            }
+            if !self.validator.confirms(&Validator::of(&response)) {
+                return Err(broken("the file has changed on the server since; try again"));
+            }
+            match response.status().as_u16() {
+                206 => {
+                    if content_range(&response).is_none_or(|(start, _)| start != position) {
+                        return Err(broken(
+                            "the server answers with another part of the file; try again",
+                        ));
+                    }
+                    self.body = reader(response);
+                }
+                200 => {
+                    // No ranges: all of it again, of which the first part is known.
+                    if self.length.is_some() && content_length(&response) != self.length {
+                        return Err(broken(
+                            "the file has another length on the server now; try again",
+                        ));
+                    }
+                    self.body = reader(response);
+                    let skipped = io::copy(&mut (&mut self.body).take(position), &mut io::sink());
+                    if skipped.ok() != Some(position) {
+                        continue;
+                    }
+                }
+                _ => return Err(HttpError::Status { status: response.status() }),
+            }
+            return Ok(());
+        }
+    }
+}
+
+impl Download {
+    /// Length of the file in bytes, where the server says so.
+    #[must_use]
+    pub fn length(&self) -> Option<u64> {
+        self.length
+    }
+}
+
+impl Read for Download {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let broken = match self.body.read(buffer) {
+                Ok(0)
+                    if !buffer.is_empty() && self.length.is_some_and(|all| self.position < all) =>
+                {
+                    io::Error::from(io::ErrorKind::UnexpectedEof)
+                }
+                Ok(count) => {
+                    self.position += count as u64;
+                    return Ok(count);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => return Err(error),
+                Err(error) => error,
+            };
+            self.resume(&broken)?;
+        }
+    }
+}
+
+/// `Content-Range: bytes START-END/LENGTH`: start, and length where it is told.
+fn content_range(response: &Response<Body>) -> Option<(u64, Option<u64>)> {
+    let value = text(response, header::CONTENT_RANGE)?;
+    let (range, length) = value.trim().strip_prefix("bytes")?.trim().split_once('/')?;
+    let (start, _) = range.split_once('-')?;
+    Some((start.parse().ok()?, length.parse().ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_lead_where_the_server_means() {
+        for (target, leads_to) in [
+            ("https://other/x", "https://other/x"),
+            ("//other/x", "http://other/x"),
+            ("/x?y", "http://host:1/x?y"),
+            ("x", "http://host:1/a/x"),
+        ] {
+            assert_eq!(redirected("http://host:1/a/b?c=/d", target), leads_to);
+        }
+        assert_eq!(redirected("http://host", "x"), "http://host/x");
+    }
+
+    #[test]
+    fn credentials_leave_the_url() {
+        let (url, header) = split_credentials("http://tom:a%40b@host/p@q");
+        assert_eq!(url, "http://host/p@q");
+        assert_eq!(header.as_deref(), Some("Basic dG9tOmFAYg=="));
+    }
+}

@@ -1,0 +1,246 @@
+//! What `IMAGE/PATH` points to.
+
+use runtime::text;
+use std::path::PathBuf;
+
+/// Schemes that OpenNebula's downloader serves, where it is installed.
+const HELPER_SCHEMES: [&str; 13] = [
+    "s3",
+    "rbd",
+    "lxd",
+    "restic",
+    "restic+rbd",
+    "rsync",
+    "rsync+rbd",
+    "netapp",
+    "purefa",
+    "onebex",
+    "docker",
+    "dockerfile",
+    "ftp",
+];
+
+/// What a shell could take for more than a part of a name.
+const SHELL_WORDS: fn(char) -> bool =
+    |character| character.is_control() || matches!(character, '"' | '`' | '$' | '\\');
+
+/// Where an image comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A path on this machine.
+    Local(PathBuf),
+    /// `http://` or `https://`.
+    Http,
+    /// `ssh://[user@]host:path`.
+    Ssh {
+        /// `[user@]host`.
+        host: String,
+        /// Path on that host, not empty.
+        path: Vec<u8>,
+    },
+    /// Something for OpenNebula's downloader.
+    Helper {
+        /// The scheme, in lower case.
+        scheme: String,
+    },
+    /// What nobody knows, and why.
+    Unknown(String),
+}
+
+impl Location {
+    /// Reads a PATH: with `scheme://` in front it is remote, whether the scheme is known or not.
+    #[must_use]
+    pub fn parse(path: &str) -> Self {
+        let Some((scheme, rest)) = path.split_once("://") else {
+            return Self::Local(text::path(path));
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
+        if !scheme.starts_with(|c: char| c.is_ascii_alphabetic()) || !scheme.chars().all(plain) {
+            return Self::Local(text::path(path));
+        }
+        match scheme.to_ascii_lowercase().as_str() {
+            "http" | "https" => Self::Http,
+            "ssh" => ssh(rest),
+            scheme if HELPER_SCHEMES.contains(&scheme) && rest.contains(SHELL_WORDS) => {
+                Self::Unknown(format!(
+                    "has characters that OpenNebula's downloader can't be trusted with ({scheme}): leave out \", $, ` and \\"
+                ))
+            }
+            scheme
+                if HELPER_SCHEMES.contains(&scheme)
+                    && userinfo(rest).is_some_and(|user| user.contains(':')) =>
+            {
+                Self::Unknown(format!(
+                    "has a password, which OpenNebula's downloader would show to everybody in the list of processes ({scheme}): leave it out, or let the file be fetched by https or ssh"
+                ))
+            }
+            scheme if HELPER_SCHEMES.contains(&scheme) => {
+                Self::Helper { scheme: scheme.to_owned() }
+            }
+            scheme => Self::Unknown(format!(
+                "has the scheme {scheme}, which nothing here knows: give a file, or one of http, https, ssh, {}",
+                HELPER_SCHEMES.join(", ")
+            )),
+        }
+    }
+}
+
+fn ssh(rest: &str) -> Location {
+    // In brackets an IPv6 address, whose colons are not the one before the path.
+    let address = rest.split_once('@').map_or(0, |(user, _)| user.len() + 1);
+    let bracketed = rest.get(address..).is_some_and(|host| host.starts_with('['));
+    let split = if bracketed { rest.find(']').unwrap_or(0) } else { 0 };
+    let Some(colon) = rest[split..].find(':').map(|at| at + split) else {
+        return Location::Unknown("names no path: it must be ssh://[user@]host:path".to_owned());
+    };
+    let (host, path) = (&rest[..colon], &rest[colon + 1..]);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-@[]:%".contains(c);
+    let name = host.rsplit('@').next().unwrap_or_default();
+    if name.is_empty() || host.starts_with('-') || name.starts_with('-') || !host.chars().all(plain)
+    {
+        return Location::Unknown(
+            "names no usable host: it must be ssh://[user@]host:path, with letters, digits, '.', '_' and '-' in the names".to_owned(),
+        );
+    }
+    if path.is_empty() {
+        return Location::Unknown("names no path: it must be ssh://[user@]host:path".to_owned());
+    }
+    if !host.contains('@') && path.split('/').next().is_some_and(names_a_host) {
+        return Location::Unknown(
+            "has a password, and ssh takes none in a URL: let oneadmin log in there with a key"
+                .to_owned(),
+        );
+    }
+    let host = host.replace(['[', ']'], "");
+    Location::Ssh { host, path: text::original_bytes(path) }
+}
+
+/// Whether what looks like the beginning of a path is the end of a password, with a host behind it.
+fn names_a_host(start: &str) -> bool {
+    start.rsplit_once('@').is_some_and(|(_, host)| host.contains(':'))
+}
+
+/// A PATH as it may be shown: the password of a URL is left out, and so is what its query says of keys,
+/// signatures and tokens, by which who has the URL gets what it names.
+#[must_use]
+pub fn without_password(path: &str) -> String {
+    let Some((scheme, rest)) = path.split_once("://") else { return path.to_owned() };
+    let (mut shown, rest) = match userinfo(rest) {
+        Some(user) if user.contains(':') => {
+            let name = user.split(':').next().unwrap_or_default();
+            (format!("{scheme}://{name}:***"), &rest[user.len()..])
+        }
+        _ => (format!("{scheme}://"), rest),
+    };
+    let Some((resource, query)) = rest.split_once('?') else { return shown + rest };
+    shown.push_str(resource);
+    for (number, parameter) in query.split('&').enumerate() {
+        shown.push(if number == 0 { '?' } else { '&' });
+        match parameter.split_once('=') {
+            Some((name, value)) if !value.is_empty() && is_secret(name) => {
+                shown.push_str(name);
+                shown.push_str("=***");
+            }
+            _ => shown.push_str(parameter),
+        }
+    }
+    shown
+}
+
+/// What stands in front of the host in a URL, without its scheme. Where that has characters in it that
+/// belong into it only encoded, the host begins behind the last `@`.
+fn userinfo(rest: &str) -> Option<&str> {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if let Some((user, _)) = authority.rsplit_once('@') {
+        return Some(user);
+    }
+    let (_, port) = authority.split_once(':').filter(|_| !authority.starts_with('['))?;
+    let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
+    rest.rsplit_once('@').map(|(user, _)| user).filter(|_| !is_port)
+}
+
+/// Whether a parameter of a query is as good as a password, by its name.
+fn is_secret(name: &str) -> bool {
+    const WORDS: [&str; 9] =
+        ["auth", "cred", "key", "pass", "pwd", "secret", "session", "sig", "token"];
+    let name = name.to_ascii_lowercase();
+    WORDS.iter().any(|word| name.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheme_makes_a_location_remote_and_nothing_else_does() {
+        assert_eq!(Location::parse("HTTPS://x/y"), Location::Http);
+        let helper = Location::Helper { scheme: "restic+rbd".into() };
+        assert_eq!(Location::parse("RESTIC+rbd://1"), helper);
+        assert!(matches!(Location::parse("gopher://x"), Location::Unknown(_)));
+        for path in ["/var/tmp/a://b", "relative", "://x", "a b://c", "http:/x"] {
+            assert_eq!(Location::parse(path), Location::Local(path.into()));
+        }
+    }
+
+    #[test]
+    fn ssh_has_a_host_and_a_path_behind_a_colon() {
+        let ssh = |host: &str, path: &[u8]| Location::Ssh { host: host.into(), path: path.into() };
+        assert_eq!(Location::parse("ssh://one@h1:/a b"), ssh("one@h1", b"/a b"));
+        assert_eq!(Location::parse("ssh://[::1]:rel:x"), ssh("::1", b"rel:x"));
+        for wrong in [
+            "ssh://host",
+            "ssh://:path",
+            "ssh://-oX:/p",
+            "ssh://u@-x:/p",
+            "ssh://a b:/p",
+            "ssh://h:",
+        ] {
+            assert!(matches!(Location::parse(wrong), Location::Unknown(_)), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        assert_eq!(without_password("http://u:secret@h/p@q:r"), "http://u:***@h/p@q:r");
+        assert_eq!(without_password("http://u@h/p:x"), "http://u@h/p:x");
+        assert_eq!(without_password("/a:b@c"), "/a:b@c");
+        for (url, shown) in [
+            ("http://u:a/b@h/p", "http://u:***@h/p"),
+            ("http://u:a?b#c@h/p", "http://u:***@h/p"),
+            ("http://u:a@b@h/p", "http://u:***@h/p"),
+            ("http://h:80/p@q", "http://h:80/p@q"),
+            ("http://[::1]:80/p@q", "http://[::1]:80/p@q"),
+            ("ssh://u:secret@h:/p", "ssh://u:***@h:/p"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
+
+    #[test]
+    fn keys_and_signatures_in_a_query_are_not_shown() {
+        for (url, shown) in [
+            ("https://h/p?id=7&sig=x%3D&se=2", "https://h/p?id=7&sig=***&se=2"),
+            (
+                "https://u:p@h/p?X-Amz-Security-Token=x=y",
+                "https://u:***@h/p?X-Amz-Security-Token=***",
+            ),
+            ("https://h/p?access_token=", "https://h/p?access_token="),
+            ("https://h/p?token", "https://h/p?token"),
+            ("https://h/p?v=1", "https://h/p?v=1"),
+        ] {
+            assert_eq!(without_password(url), shown);
+        }
+    }
+
+    #[test]
+    fn a_password_is_handed_to_nobody_who_would_show_it() {
+        for path in
+            ["ftp://u:secret@h/p", "s3://a:b@c/d", "rsync://u:x/y@h/m", "ssh://u:secret@h:/p"]
+        {
+            assert!(matches!(Location::parse(path), Location::Unknown(_)), "{path}");
+        }
+        for path in ["ftp://u@h/p", "s3://bucket:80/x@y", "ssh://h:/a@b:c", "ssh://u@h:a@b:c"] {
+            assert!(!matches!(Location::parse(path), Location::Unknown(_)), "{path}");
+        }
+    }
+}

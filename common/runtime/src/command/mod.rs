@@ -1,0 +1,248 @@
+//! Every external program that the drivers start: one typed function each.
+//!
+//! Programs are looked up in fixed directories, never in `PATH`; arguments are a list that nothing
+//! parses; the environment is empty but for a fixed `PATH` and locale; standard input is empty. A
+//! child dies with its driver.
+
+mod filesystem;
+pub mod lvm;
+mod mount;
+mod output;
+mod qemu;
+mod remote;
+mod report;
+mod session;
+pub mod thin;
+
+use crate::process;
+use crate::sys;
+use crate::sys::ChildLimits;
+use crate::text::{one_line, shown};
+pub use filesystem::{mkfs, mkfs_on_device, mkswap};
+pub use mount::mount_nfs;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+pub use output::Output;
+pub use qemu::{qemu_img, qemu_img_convert};
+pub use remote::{Part, downloader, ssh_file};
+pub use session::{Session, ssh_script};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read as _, Seek as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+
+const DIRECTORIES: [&str; 6] =
+    ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/// A program that could not be run or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// It is not installed.
+    #[error("{program} is not installed (looked in {}): install {package}", DIRECTORIES.join(", "))]
+    Missing {
+        /// Its name.
+        program: String,
+        /// The package that holds it.
+        package: String,
+    },
+    /// It could not be started.
+    #[error("{program} could not be started: {source}")]
+    NotStarted {
+        /// Its path.
+        program: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It did not end in the time that it was given.
+    #[error("`{}` was not done after {seconds} s", shown_command(program, arguments))]
+    TimedOut {
+        /// Its path.
+        program: PathBuf,
+        /// Its arguments.
+        arguments: Vec<OsString>,
+        /// How long it had, s.
+        seconds: u64,
+    },
+    /// It ended with a failure.
+    #[error("`{}` failed ({status}): {}", shown_command(program, arguments), reason(stderr))]
+    Failed {
+        /// Its path.
+        program: PathBuf,
+        /// Its arguments.
+        arguments: Vec<OsString>,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it printed on standard error.
+        stderr: String,
+    },
+    /// It printed what it should not have.
+    #[error("{program} printed what nobody understands: {}", shown(output))]
+    Unexpected {
+        /// Its name.
+        program: &'static str,
+        /// What it printed, or the beginning of it.
+        output: String,
+    },
+}
+
+impl CommandError {
+    /// Whether the program says that there was no space for what it wrote.
+    #[must_use]
+    pub fn is_out_of_space(&self) -> bool {
+        self.says("No space left on device")
+    }
+
+    /// Whether the program failed and said `text`.
+    #[must_use]
+    pub fn says(&self, text: &str) -> bool {
+        matches!(self, Self::Failed { stderr, .. } if stderr.contains(text))
+    }
+}
+
+fn shown_command(program: &Path, arguments: &[OsString]) -> String {
+    let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
+    arguments.iter().fold(name.into_owned(), |line, argument| {
+        let argument = argument.to_string_lossy();
+        let plain = !argument.is_empty()
+            && argument.chars().all(|c| c.is_ascii_alphanumeric() || "-_=./:,+@%".contains(c));
+        line + " " + &if plain { argument.into_owned() } else { shown(&argument) }
+    })
+}
+
+fn reason(stderr: &str) -> String {
+    // Some print their whole usage behind the reason.
+    const LONGEST: usize = 300;
+    let text = one_line(stderr);
+    match text.char_indices().nth(LONGEST) {
+        _ if text.is_empty() => "it printed no reason".to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+fn find(program: &str, package: &str) -> Result<PathBuf, CommandError> {
+    DIRECTORIES
+        .iter()
+        .map(|directory| Path::new(directory).join(program))
+        .find(|path| path.is_file())
+        .ok_or_else(|| CommandError::Missing {
+            program: program.to_owned(),
+            package: package.to_owned(),
+        })
+}
+
+fn plain<A: AsRef<OsStr>>(program: &Path, arguments: &[A]) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env_clear()
+        .env("PATH", DIRECTORIES.join(":"))
+        .env("LC_ALL", "C")
+        // Arenas for each thread would only use up the address space that a child may have.
+        .env("MALLOC_ARENA_MAX", "1")
+        .current_dir("/")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn prepared<A: AsRef<OsStr>>(program: &Path, arguments: &[A], limits: ChildLimits) -> Command {
+    let mut command = plain(program, arguments);
+    sys::confine(&mut command, limits);
+    command
+}
+
+fn run<A: AsRef<OsStr>>(
+    program: PathBuf,
+    arguments: &[A],
+    limits: ChildLimits,
+) -> Result<Vec<u8>, CommandError> {
+    let mut command = prepared(&program, arguments, limits);
+    let not_started = |source| CommandError::NotStarted { program: program.clone(), source };
+    let child = process::spawn(&mut command).map_err(not_started)?;
+    let id = child.id();
+    let output = child.wait_with_output();
+    process::reaped(id);
+    let output = output.map_err(not_started)?;
+    printed(program, arguments, output)
+}
+
+/// Runs a program that must come to its end whatever becomes of the driver: no signal to the driver or
+/// its group, nor the driver's death, reaches it. It prints into memory, since a pipe that nobody reads any
+/// more would end it.
+fn run_unbroken<A: AsRef<OsStr>>(
+    program: PathBuf,
+    arguments: &[A],
+) -> Result<Vec<u8>, CommandError> {
+    let run = || -> std::io::Result<std::process::Output> {
+        let memory = || memfd_create("output", MFdFlags::MFD_CLOEXEC).map(File::from);
+        let (mut stdout, mut stderr) = (memory()?, memory()?);
+        let status = plain(&program, arguments)
+            .process_group(0)
+            .stdout(stdout.try_clone()?)
+            .stderr(stderr.try_clone()?)
+            .status()?;
+        let mut output = std::process::Output { status, stdout: Vec::new(), stderr: Vec::new() };
+        stdout.rewind()?;
+        stdout.read_to_end(&mut output.stdout)?;
+        stderr.rewind()?;
+        stderr.read_to_end(&mut output.stderr)?;
+        Ok(output)
+    };
+    match run() {
+        Ok(output) => printed(program, arguments, output),
+        Err(source) => Err(CommandError::NotStarted { program, source }),
+    }
+}
+
+/// What a program that has ended well printed on standard output.
+fn printed<A: AsRef<OsStr>>(
+    program: PathBuf,
+    arguments: &[A],
+    output: std::process::Output,
+) -> Result<Vec<u8>, CommandError> {
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    Err(CommandError::Failed {
+        program,
+        arguments: arguments.iter().map(|a| a.as_ref().to_owned()).collect(),
+        status: output.status,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn an_error_names_program_arguments_status_and_reason_in_one_line() {
+        let program = find("ls", "coreutils").unwrap();
+        let error = run(program, &["--", "/no such\nfile"], ChildLimits::default()).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.starts_with(r#"`ls -- "/no such\nfile"` failed (exit status: 2): "#),
+            "{text}"
+        );
+        assert!(!text.contains('\n'));
+    }
+
+    #[test]
+    fn a_missing_program_names_the_package_to_install() {
+        let text = find("mkfs.nothing", "the package").unwrap_err().to_string();
+        assert!(text.contains("mkfs.nothing") && text.contains("install the package"), "{text}");
+    }
+
+    #[test]
+    fn a_child_sees_none_of_the_drivers_environment() {
+        let stdout = run(find("env", "coreutils").unwrap(), &[] as &[&str], ChildLimits::default());
+        let stdout = String::from_utf8(stdout.unwrap()).unwrap();
+        let mut names: Vec<_> = stdout.lines().filter_map(|l| l.split('=').next()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["LC_ALL", "MALLOC_ARENA_MAX", "PATH"]);
+    }
+}

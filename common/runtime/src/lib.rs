@@ -1,0 +1,16 @@
+//! What a command-line tool needs of the system to change files safely: system calls, signals and clean-up,
+//! child processes and typed external commands, file locks, the work directory, mounts.
+//!
+//! The crate knows no messages and no image formats.
+
+pub mod block_device;
+pub mod command;
+mod file_lock;
+pub mod found;
+pub mod lock_provider;
+pub mod mount;
+pub mod process;
+pub mod staging;
+pub mod sys;
+pub mod text;
+mod work_directory;

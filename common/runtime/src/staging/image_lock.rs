@@ -1,0 +1,210 @@
+//! Two actions on the same image exclude each other, on one front-end or on several that share a datastore.
+
+use super::error::{StagingError, at};
+use super::recovery;
+use crate::file_lock::{Hold, holdable, is_named, try_hold};
+use crate::text::one_line;
+use crate::{process, work_directory};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const PREFIX: &str = "lock.";
+
+/// Between two looks at a lock that somebody else holds: at first, and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
+/// After this time of waiting, the log says so.
+const WORTH_TELLING: Duration = Duration::from_secs(2);
+
+/// How an image can't be locked.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else works on it.
+    #[error("is in use: {holder} still works on it after {} s; try again later", waited.as_secs())]
+    InUse {
+        /// Which action, process and host.
+        holder: String,
+        /// For how long it was waited for.
+        waited: Duration,
+    },
+    /// The lock can't be made or taken.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+}
+
+/// A hold on one image of a datastore, which ends when this is dropped or the driver dies.
+#[derive(Debug)]
+pub struct ImageLock {
+    datastore: PathBuf,
+    image: OsString,
+    /// None where none could be made, nor needs to be.
+    held: Option<PathBuf>,
+}
+
+enum Attempt {
+    Held(PathBuf),
+    Busy(String),
+}
+
+impl ImageLock {
+    /// Holds the image named `image` in the directory `datastore` alone, once all others let it go: they
+    /// are waited for no longer than `wait`. What a killed action on it left half-done is mended first.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub fn alone(datastore: &Path, image: &OsStr, wait: Duration) -> Result<Self, LockError> {
+        Self::wait_for(datastore, image, Hold::Alone, wait)
+    }
+
+    /// As [`Self::alone`], together with others that only read the image.
+    ///
+    /// # Errors
+    /// [`LockError`].
+    pub fn shared(datastore: &Path, image: &OsStr, wait: Duration) -> Result<Self, LockError> {
+        Self::wait_for(datastore, image, Hold::Shared, wait)
+    }
+
+    fn wait_for(
+        datastore: &Path,
+        image: &OsStr,
+        hold: Hold,
+        wait: Duration,
+    ) -> Result<Self, LockError> {
+        let start = Instant::now();
+        let mut pause = PAUSES.0;
+        let mut told = false;
+        let lock = |held| Self { datastore: datastore.to_owned(), image: image.to_owned(), held };
+        loop {
+            let holder = match attempt(datastore, image, hold) {
+                Ok(Attempt::Held(path)) => return Ok(lock(Some(path))),
+                Ok(Attempt::Busy(holder)) => holder,
+                // Who can't even write here disturbs nobody. And on a full disk, where an image must still
+                // be removable, a lock that can't be made is a lock that nobody holds: theirs would be there.
+                Err(error) if is_needless(&error, hold) => return Ok(lock(None)),
+                Err(error) => {
+                    return Err(at("locked", &datastore.join(image))(error).into());
+                }
+            };
+            if start.elapsed() >= wait {
+                return Err(LockError::InUse { holder, waited: wait });
+            }
+            if !told && start.elapsed() >= WORTH_TELLING {
+                log::info!("waiting for {holder}, which works on {}", image.display());
+                told = true;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    /// The directory of the image's datastore.
+    pub(super) fn datastore(&self) -> &Path {
+        &self.datastore
+    }
+
+    /// The name of the image.
+    pub(super) fn image(&self) -> &OsStr {
+        &self.image
+    }
+}
+
+impl Drop for ImageLock {
+    fn drop(&mut self) {
+        if let Some(path) = &self.held {
+            process::unlock(path);
+            work_directory::leave(&self.datastore);
+        }
+    }
+}
+
+fn is_needless(error: &io::Error, hold: Hold) -> bool {
+    use io::ErrorKind::{
+        NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
+    };
+    match error.kind() {
+        // Without a datastore there is nothing to lock.
+        StorageFull | QuotaExceeded | NotFound => true,
+        PermissionDenied | ReadOnlyFilesystem => hold == Hold::Shared,
+        _ => false,
+    }
+}
+
+fn name_of(image: &OsStr) -> OsString {
+    let mut name = OsString::from(PREFIX);
+    name.push(image);
+    name
+}
+
+fn attempt(datastore: &Path, image: &OsStr, hold: Hold) -> io::Result<Attempt> {
+    let name = name_of(image);
+    let mut holder = String::new();
+    let taken = process::lock(|| {
+        loop {
+            let (file, path) = work_directory::enter(datastore, |area| {
+                let path = area.join(&name);
+                // Not truncated: somebody else's name may stand in it.
+                Ok((holdable().create(true).truncate(false).mode(0o660).open(&path)?, path))
+            })?;
+            // For a moment alone, even if it is to be shared: what was left half-done must be mended.
+            let alone = try_hold(&file, Hold::Alone)?;
+            let enough = alone || (hold == Hold::Shared && try_hold(&file, Hold::Shared)?);
+            if !enough {
+                holder = holder_of(&file);
+                return Ok(None);
+            }
+            // Its last holder, or a sweep, may have removed it before it was ours.
+            if is_named(&file, &path) {
+                return Ok(Some((path, file, alone)));
+            }
+        }
+    })?;
+    let Some((path, file, alone)) = taken else { return Ok(Attempt::Busy(holder)) };
+    work_directory::belong_to_owner(&path, datastore)?;
+    // On a full disk nobody will know whom to wait for.
+    let _ = file.write_all_at(format!("{:<200}\n", process::whoami()).as_bytes(), 0);
+    // NFS brings to the server what was written, for other machines to see, before it locks.
+    try_hold(&file, if alone { Hold::Alone } else { Hold::Shared })?;
+    if alone {
+        recovery::recover(datastore, image);
+        if hold == Hold::Shared {
+            try_hold(&file, Hold::Shared)?;
+        }
+    }
+    Ok(Attempt::Held(path))
+}
+
+/// Who holds a lock, as it has written down.
+fn holder_of(mut file: &File) -> String {
+    let mut text = Vec::new();
+    let _ = file.by_ref().take(256).read_to_end(&mut text);
+    match one_line(String::from_utf8_lossy(&text).trim()) {
+        // It is about to write, or has just gone.
+        text if text.is_empty() => "another action".to_owned(),
+        text => text,
+    }
+}
+
+/// The file that the driver of an entry of the directory of unfinished things holds while it lives.
+pub(super) fn holding(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    match recovery::image_of(name) {
+        Some(image) => path.with_file_name(name_of(OsStr::from_bytes(image))),
+        None => path.to_owned(),
+    }
+}
+
+/// Mends what a killed action on an image left, of which the entry `name` is a trace.
+pub(super) fn sweep(datastore: &Path, name: &OsStr) {
+    let name = name.as_bytes();
+    let image = name.strip_prefix(PREFIX.as_bytes()).or_else(|| recovery::image_of(name));
+    if let Some(image) = image {
+        let image = OsStr::from_bytes(image);
+        if let Ok(Attempt::Held(path)) = attempt(datastore, image, Hold::Alone) {
+            process::unlock(&path);
+        }
+    }
+}

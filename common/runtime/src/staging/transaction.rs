@@ -1,0 +1,203 @@
+//! A place for what is on its way out, and for what may have to be put back.
+
+use super::error::{StagingError, at, no_space};
+use super::image_lock::ImageLock;
+use super::recovery::{BESIDE, SNAPSHOTS, TRASH, UNDO, entries, name_of, put_back, snapshots_of};
+use super::sync_directory;
+use crate::{process, work_directory};
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A directory beside the images for one change of an image that the driver holds alone. Once the change
+/// is committed, it goes with all that is in it; dropped before, it goes after all is put back.
+#[derive(Debug)]
+pub struct Aside<'lock> {
+    lock: &'lock ImageLock,
+    path: PathBuf,
+    one_step: bool,
+    committed: bool,
+    taken: std::cell::Cell<u32>,
+}
+
+impl<'lock> Aside<'lock> {
+    /// A new one, for a change that takes effect in one step: should the driver be killed, what is in here is
+    /// deleted.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    pub fn for_one_step(lock: &'lock ImageLock) -> Result<Self, StagingError> {
+        Self::create(lock, true)
+    }
+
+    /// A new one, for a change of several steps: should the driver be killed before it calls
+    /// [`Self::commit`], what is in here is put back.
+    ///
+    /// # Errors
+    /// Where it can't be made.
+    pub fn for_several_steps(lock: &'lock ImageLock) -> Result<Self, StagingError> {
+        Self::create(lock, false)
+    }
+
+    fn create(lock: &'lock ImageLock, one_step: bool) -> Result<Self, StagingError> {
+        let datastore = lock.datastore();
+        let name = name_of(if one_step { TRASH } else { UNDO }, lock.image());
+        let create = || {
+            work_directory::enter(datastore, |area| {
+                let path = area.join(&name);
+                fs::create_dir(&path)?;
+                Ok(path)
+            })
+        };
+        let path = process::stage(create, PathBuf::as_path)
+            .map_err(at("written into (DATASTORE/BASE_PATH must be writable)", datastore))?;
+        work_directory::belong_to_owner(&path, datastore)
+            .map_err(at("given to the datastore's owner", &path))?;
+        Ok(Self { lock, path, one_step, committed: false, taken: 0.into() })
+    }
+
+    /// The place for what is at `origin`, numbered, so that it is put back in the reverse order.
+    fn place_for(&self, origin: &Path) -> PathBuf {
+        self.taken.set(self.taken.get() + 1);
+        let beside = origin.parent() == Some(self.lock.datastore());
+        let mut name = OsString::from(format!(
+            "{}{}.",
+            self.taken.get(),
+            if beside { BESIDE } else { SNAPSHOTS }
+        ));
+        name.push(origin.file_name().unwrap_or_default());
+        self.path.join(name)
+    }
+
+    /// Keeps what is at `path`, a file or a link, under a second name.
+    ///
+    /// # Errors
+    /// Where the file system has no hard links.
+    pub fn keep(&self, path: &Path) -> Result<(), StagingError> {
+        process::point_of_no_return();
+        fs::hard_link(path, self.place_for(path)).map_err(at("kept", path))
+    }
+
+    /// Puts the file `source` under a second name in the place of `path`, which is kept.
+    ///
+    /// # Errors
+    /// Where the file system has no hard links, or the name can't be taken.
+    pub fn replace_by_second_name(&self, path: &Path, source: &Path) -> Result<(), StagingError> {
+        self.keep(path)?;
+        let second = self.path.join("second-name");
+        fs::hard_link(source, &second).map_err(at("kept", source))?;
+        fs::rename(&second, path).map_err(at("put in place", path))
+    }
+
+    /// Moves what is at `path`, a file or a directory with all that it holds, in here; whether there was
+    /// anything.
+    ///
+    /// # Errors
+    /// Where it can't be moved.
+    pub fn take(&self, path: &Path) -> Result<bool, StagingError> {
+        process::point_of_no_return();
+        match fs::rename(path, self.place_for(path)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(at("removed", path)(error)),
+        }
+    }
+
+    /// Declares that the change is complete, and has it on disk: what is in here is only deleted now.
+    ///
+    /// # Errors
+    /// Where it can't be had on disk; then all is put back.
+    pub fn commit(mut self) -> Result<(), StagingError> {
+        if !self.one_step {
+            let trash = self.path.with_file_name(name_of(TRASH, self.lock.image()));
+            fs::rename(&self.path, &trash).map_err(at("completed", &self.path))?;
+            process::forget(&self.path);
+            self.path = trash;
+        }
+        self.synchronise()?;
+        if !self.one_step {
+            let area = work_directory::of(self.lock.datastore());
+            sync_directory(&area).map_err(at("written to disk", &area))?;
+        }
+        self.committed = true;
+        Ok(())
+    }
+
+    fn synchronise(&self) -> Result<(), StagingError> {
+        let mut beside = false;
+        let mut snapshots = false;
+        for (_, kind, _) in entries(&self.path).unwrap_or_default() {
+            beside |= kind == BESIDE;
+            snapshots |= kind == SNAPSHOTS;
+        }
+        let datastore = self.lock.datastore();
+        let directory = snapshots_of(datastore, self.lock.image());
+        if beside {
+            sync_directory(datastore).map_err(at("written to disk", datastore))?;
+        }
+        // It may itself be in here.
+        if snapshots && directory.exists() {
+            sync_directory(&directory).map_err(at("written to disk", &directory))?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Aside<'_> {
+    fn drop(&mut self) {
+        let (datastore, image) = (self.lock.datastore(), self.lock.image());
+        process::forget(&self.path);
+        if !self.committed
+            && let Err(error) = put_back(&self.path, datastore, image)
+        {
+            log::error!("{} can't be put back: {error}", self.path.display());
+            // The next call on the datastore tries again.
+            let _ = fs::rename(&self.path, self.path.with_file_name(name_of(UNDO, image)));
+            return;
+        }
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            log::warn!("{} is left for the next sweep: {error}", self.path.display());
+        }
+        work_directory::leave(datastore);
+    }
+}
+
+/// Removes `paths`, files or directories with all they hold, which are the image of `lock` or belong to it, first
+/// things first: whoever is killed meanwhile has removed all or nothing once that was swept. Missing ones are no
+/// error; whether there were any.
+///
+/// # Errors
+/// Where one can't be moved out of the way; then all are there as before. Once they are moved,
+/// nothing fails any more: what can't be deleted now is swept later.
+pub fn discard(lock: &ImageLock, paths: &[PathBuf]) -> Result<bool, StagingError> {
+    let present: Vec<&PathBuf> =
+        paths.iter().filter(|path| fs::symlink_metadata(path).is_ok()).collect();
+    let aside = match present.len() {
+        0 => return Ok(false),
+        1 => Aside::for_one_step(lock),
+        _ => Aside::for_several_steps(lock),
+    };
+    let aside = match aside {
+        Err(error) if no_space(&error.source) => return remove_in_place(&present),
+        aside => aside?,
+    };
+    for path in present {
+        aside.take(path)?;
+    }
+    aside.commit()?;
+    Ok(true)
+}
+
+/// On a full disk not even an empty directory can be made, and removing must still work. The first to go is
+/// the image itself: whatever happens then, it is gone.
+fn remove_in_place(paths: &[&PathBuf]) -> Result<bool, StagingError> {
+    process::point_of_no_return();
+    for path in paths {
+        let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+        let removed = if is_directory { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+        removed.map_err(at("removed", path))?;
+        super::sync_directory_of(path).map_err(at("removed for good", path))?;
+    }
+    Ok(true)
+}

@@ -1,0 +1,350 @@
+//! The system calls that `nix` or the standard library do not wrap as the drivers need them: the only `unsafe`
+//! code of the project.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Arc, OnceLock};
+
+/// Argument of FICLONERANGE (`struct file_clone_range`, `ioctl_ficlonerange(2)`).
+#[repr(C)]
+struct FileCloneRange {
+    src_fd: i64,
+    src_offset: u64,
+    src_length: u64,
+    dest_offset: u64,
+}
+
+mod ioctl {
+    nix::ioctl_write_ptr!(ficlonerange, 0x94, 13, super::FileCloneRange);
+}
+
+/// Lets `target` share `length` bytes of `source` (`FICLONERANGE`, all in bytes).
+///
+/// # Errors
+/// As `ioctl_ficlonerange(2)`: `EOPNOTSUPP`, `EXDEV` and `EINVAL` where the file system can't.
+pub fn clone_range(
+    source: &File,
+    source_offset: u64,
+    target: &File,
+    target_offset: u64,
+    length: u64,
+) -> io::Result<()> {
+    let range = FileCloneRange {
+        src_fd: i64::from(source.as_raw_fd()),
+        src_offset: source_offset,
+        src_length: length,
+        dest_offset: target_offset,
+    };
+    // SAFETY: both descriptors are open for the length of the call, and `range` is a live value
+    // laid out as the kernel's `struct file_clone_range`, which it only reads.
+    unsafe { ioctl::ficlonerange(target.as_raw_fd(), &raw const range) }?;
+    Ok(())
+}
+
+/// Asks the kernel to begin writing `length` bytes at `offset` to disk now, without waiting.
+///
+/// Only a hint that spreads the work of the later fsync: failure is of no consequence.
+pub fn begin_writeback(file: &File, offset: u64, length: u64) {
+    use nix::libc;
+    // SAFETY: sync_file_range(2) takes a descriptor, which is open, and plain numbers.
+    unsafe {
+        libc::sync_file_range(
+            file.as_raw_fd(),
+            offset as libc::off64_t,
+            length as libc::off64_t,
+            libc::SYNC_FILE_RANGE_WRITE,
+        );
+    }
+}
+
+/// Limits that a child process lives under.
+#[derive(Debug, Default)]
+pub struct ChildLimits {
+    /// Address space, bytes.
+    pub memory: Option<u64>,
+    /// Processor time, seconds.
+    pub processor_seconds: Option<u64>,
+    /// Largest file that it may write, bytes.
+    pub file_size: Option<u64>,
+    /// Whether it is cut off from the network, where the kernel lets this user do so.
+    pub no_network: bool,
+    /// The only files that it may open.
+    pub fence: Option<Fence>,
+}
+
+/// Makes the child that `command` will start die with its parent, and live under `limits`.
+pub fn confine(command: &mut Command, limits: ChildLimits) {
+    use nix::sched::{CloneFlags, unshare};
+    use nix::sys::resource::{Resource, setrlimit};
+
+    let child = move || -> io::Result<()> {
+        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+        for (resource, limit) in [
+            (Resource::RLIMIT_AS, limits.memory),
+            (Resource::RLIMIT_CPU, limits.processor_seconds),
+            (Resource::RLIMIT_FSIZE, limits.file_size),
+        ] {
+            if let Some(limit) = limit {
+                setrlimit(resource, limit, limit)?;
+            }
+        }
+        if limits.no_network && unshare(CloneFlags::CLONE_NEWNET).is_err() {
+            // Whoever is not root may do so in a user namespace, unless the administrator forbids that: then
+            // the other limits have to do.
+            let _ = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET);
+        }
+        if let Some(fence) = &limits.fence {
+            nix::sys::prctl::set_no_new_privs()?;
+            fence.enter()?;
+        }
+        Ok(())
+    };
+    // SAFETY: the closure runs between fork and exec and makes only async-signal-safe system calls
+    // (prctl, setrlimit, unshare, landlock_restrict_self); it neither allocates nor takes a lock.
+    unsafe {
+        command.pre_exec(child);
+    }
+}
+
+/// An open file that another thread can take away from whoever uses it.
+#[derive(Debug, Clone, Default)]
+pub struct Revocable(Arc<OnceLock<File>>);
+
+impl Revocable {
+    /// Gives it its file, once.
+    pub fn set(&self, file: File) {
+        // A second file would be dropped, which closes it.
+        let _ = self.0.set(file);
+    }
+
+    /// The file, where it has one.
+    #[must_use]
+    pub fn file(&self) -> Option<&File> {
+        self.0.get()
+    }
+
+    /// Closes the file. Whoever goes on using it reads nothing and writes nowhere.
+    pub fn revoke(&self) {
+        let nowhere = File::options().read(true).write(true).open("/dev/null");
+        if let (Some(file), Ok(nowhere)) = (self.file(), nowhere) {
+            // SAFETY: both descriptors are open for the length of the call. The second one goes on
+            // belonging to the same `File`, which is neither closed nor moved.
+            unsafe {
+                nix::libc::dup3(nowhere.as_raw_fd(), file.as_raw_fd(), nix::libc::O_CLOEXEC);
+            }
+        }
+    }
+}
+
+/// Closes the files of this process that have `part` in their real paths, in whoever's hands they are: who goes on
+/// using one reads nothing and writes nowhere. Whether there were any. Only for a process that ends now, since a
+/// descriptor that another thread closes at this moment may be another file's already.
+#[must_use]
+pub fn close_files(part: &[u8]) -> bool {
+    let nowhere = File::options().read(true).write(true).open("/dev/null");
+    let (Ok(nowhere), Ok(files)) = (nowhere, std::fs::read_dir("/proc/self/fd")) else {
+        return false;
+    };
+    let mut closed = false;
+    for file in files.flatten() {
+        let Ok(name) = std::fs::read_link(file.path()) else { continue };
+        let name = name.as_os_str().as_bytes();
+        let number = file.file_name().to_str().and_then(|number| number.parse().ok());
+        if let Some(number) = number
+            && name.windows(part.len()).any(|window| window == part)
+        {
+            // SAFETY: dup3(2) takes plain numbers. The second descriptor goes on belonging to whoever has it.
+            unsafe {
+                nix::libc::dup3(nowhere.as_raw_fd(), number, nix::libc::O_CLOEXEC);
+            }
+            closed = true;
+        }
+    }
+    closed
+}
+
+/// Writes a line to standard error, whole, so that it isn't mixed with those of other processes. Where it can't
+/// be written, nobody reads it, and the action goes on.
+pub fn write_error_line(text: &str) {
+    use std::io::Write as _;
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
+/// A number for the mount that the open `file` lies on which no other mount ever has until the machine restarts
+/// (`STATX_MNT_ID_UNIQUE`, Linux 6.8).
+#[must_use]
+pub fn unique_mount_id(file: &File) -> Option<u64> {
+    use nix::libc;
+    let mut status = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the descriptor is open, the path an empty string with its NUL, and `status` has room for the
+    // structure that the kernel fills in. All zeroes is a value of it, so it may be read in any case.
+    let status = unsafe {
+        let failed = libc::statx(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            libc::STATX_MNT_ID_UNIQUE,
+            status.as_mut_ptr(),
+        ) != 0;
+        if failed {
+            return None;
+        }
+        status.assume_init()
+    };
+    (status.stx_mask & libc::STATX_MNT_ID_UNIQUE != 0).then_some(status.stx_mnt_id)
+}
+
+/// The one extended attribute that drivers use.
+const ATTRIBUTE: &std::ffi::CStr = c"user.ferrostore";
+/// Longer values than this are none of ours, bytes.
+const LONGEST_ATTRIBUTE: usize = 100;
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
+}
+
+/// Gives the file or directory at `path` the extended attribute (`setxattr(2)`).
+///
+/// # Errors
+/// Where the file system has none.
+pub fn set_attribute(path: &Path, value: &[u8]) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: both names end with NUL, and the value is as long as is said; all outlive the call.
+    let failed = unsafe {
+        nix::libc::lsetxattr(
+            path.as_ptr(),
+            ATTRIBUTE.as_ptr(),
+            value.as_ptr().cast(),
+            value.len(),
+            0,
+        ) != 0
+    };
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The extended attribute of the file or directory at `path`.
+#[must_use]
+pub fn attribute(path: &Path) -> Option<Vec<u8>> {
+    let path = c_path(path).ok()?;
+    let mut value = vec![0_u8; LONGEST_ATTRIBUTE];
+    // SAFETY: both names end with NUL, and the buffer is as long as is said; all outlive the call.
+    let length = unsafe {
+        nix::libc::lgetxattr(
+            path.as_ptr(),
+            ATTRIBUTE.as_ptr(),
+            value.as_mut_ptr().cast(),
+            value.len(),
+        )
+    };
+    value.truncate(usize::try_from(length).ok()?);
+    Some(value)
+}
+
+/// Takes the extended attribute away (`removexattr(2)`).
+///
+/// # Errors
+/// Where there is none.
+pub fn remove_attribute(path: &Path) -> io::Result<()> {
+    let path = c_path(path)?;
+    // SAFETY: both names end with NUL and outlive the call.
+    let failed = unsafe { nix::libc::lremovexattr(path.as_ptr(), ATTRIBUTE.as_ptr()) != 0 };
+    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Files that a child may open, all others being closed to it (`landlock(7)`).
+#[derive(Debug)]
+pub struct Fence(OwnedFd);
+
+/// Argument of `landlock_add_rule(2)` (`struct landlock_path_beneath_attr`, packed in the kernel too).
+#[repr(C, packed)]
+struct PathBeneath {
+    allowed_access: u64,
+    parent_fd: i32,
+}
+
+impl Fence {
+    const EXECUTE: u64 = 1 << 0;
+    const WRITE_FILE: u64 = 1 << 1;
+    const READ_FILE: u64 = 1 << 2;
+    const READ_DIRECTORY: u64 = 1 << 3;
+    const TRUNCATE: u64 = 1 << 14;
+
+    /// A fence with nothing in it; `None` where the kernel has none.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        use nix::libc::{SYS_landlock_create_ruleset, c_void, syscall};
+        const VERSION: u32 = 1;
+        // SAFETY: with this flag the call takes no attributes and only returns a number.
+        let version = unsafe {
+            syscall(SYS_landlock_create_ruleset, std::ptr::null::<c_void>(), 0_usize, VERSION)
+        };
+        // All kinds of access to files that the first version knew, and what came with the next two.
+        let handled: u64 = match version {
+            1 => (1 << 13) - 1,
+            2 => (1 << 14) - 1,
+            3.. => (1 << 15) - 1,
+            _ => return None,
+        };
+        // SAFETY: the attributes are one number of 64 bits that lives for the call, and their size is given.
+        let descriptor = unsafe {
+            syscall(SYS_landlock_create_ruleset, &raw const handled, size_of_val(&handled), 0_u32)
+        };
+        let descriptor = i32::try_from(descriptor).ok().filter(|&descriptor| descriptor >= 0)?;
+        // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+        Some(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+    }
+
+    /// Lets a directory with all in it be read, and programs in it be run.
+    ///
+    /// # Errors
+    /// As `landlock_add_rule(2)`.
+    pub fn allow_programs(&self, directory: &File) -> io::Result<()> {
+        self.allow(directory, Self::EXECUTE | Self::READ_FILE | Self::READ_DIRECTORY)
+    }
+
+    /// Lets a file be read.
+    ///
+    /// # Errors
+    /// As `landlock_add_rule(2)`.
+    pub fn allow_reading(&self, file: &File) -> io::Result<()> {
+        self.allow(file, Self::READ_FILE)
+    }
+
+    /// Lets a file be read and written.
+    ///
+    /// # Errors
+    /// As `landlock_add_rule(2)`.
+    pub fn allow_writing(&self, file: &File) -> io::Result<()> {
+        self.allow(file, Self::READ_FILE | Self::WRITE_FILE | Self::TRUNCATE)
+            // Kernels before 6.2 know nothing of truncating.
+            .or_else(|_| self.allow(file, Self::READ_FILE | Self::WRITE_FILE))
+    }
+
+    fn allow(&self, file: &File, allowed_access: u64) -> io::Result<()> {
+        use nix::libc::{SYS_landlock_add_rule, syscall};
+        const PATH_BENEATH: u32 = 1;
+        let rule = PathBeneath { allowed_access, parent_fd: file.as_raw_fd() };
+        // SAFETY: both descriptors are open for the call, and `rule` is a live value laid out as the
+        // kernel's `struct landlock_path_beneath_attr`, which it only reads.
+        let result = unsafe {
+            syscall(SYS_landlock_add_rule, self.0.as_raw_fd(), PATH_BENEATH, &raw const rule, 0_u32)
+        };
+        nix::errno::Errno::result(result)?;
+        Ok(())
+    }
+
+    /// Puts this process, and what it will start, behind the fence for good.
+    fn enter(&self) -> io::Result<()> {
+        use nix::libc::{SYS_landlock_restrict_self, syscall};
+        // SAFETY: the call takes a descriptor, which is open, and a number.
+        let result = unsafe { syscall(SYS_landlock_restrict_self, self.0.as_raw_fd(), 0_u32) };
+        nix::errno::Errno::result(result)?;
+        Ok(())
+    }
+}
