@@ -120,7 +120,7 @@ impl Decompressor {
                 .get_or_insert_with(libdeflater::Decompressor::new)
                 .deflate_decompress(compressed, &mut self.cluster)
                 .ok()
-                .filter(|_| strict::has_only_known_codes(compressed)),
+                .filter(|_| strict::has_valid_deflate_codes(compressed)),
             Compression::Zstd => inflate_zstd(compressed, &mut self.cluster),
         };
         if count != Some(cluster.cluster_size) {

@@ -19,7 +19,7 @@ pub enum Run<'b> {
 ///
 /// # Errors
 /// Where the disk can't be read, or what `take` returns.
-pub fn in_order(
+pub fn read_sequentially(
     disk: &dyn Disk,
     take: &mut dyn FnMut(Run) -> Result<(), ImageError>,
 ) -> Result<(), ImageError> {

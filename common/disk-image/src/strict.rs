@@ -24,7 +24,7 @@ const LONGEST: usize = 15;
 
 /// Whether a stream that libdeflate has read has none but the format's own codes in it, up to the end of its first
 /// head.
-pub(super) fn has_only_known_codes(stream: &[u8]) -> bool {
+pub(super) fn has_valid_deflate_codes(stream: &[u8]) -> bool {
     check(stream).is_some()
 }
 
@@ -251,7 +251,7 @@ mod tests {
                 })
                 .collect();
             let stream = deflate(&data, [1, 6, 9][round % 3], 1 + numbers.below(3));
-            assert!(libdeflate_reads(&stream) && has_only_known_codes(&stream), "round {round}");
+            assert!(libdeflate_reads(&stream) && has_valid_deflate_codes(&stream), "round {round}");
             for _ in 0..250 {
                 let mut damaged = stream.clone();
                 let reach =
@@ -262,7 +262,7 @@ mod tests {
                 if !libdeflate_reads(&damaged) {
                     continue;
                 }
-                let (strict, zlib) = (has_only_known_codes(&damaged), zlib_reads(&damaged));
+                let (strict, zlib) = (has_valid_deflate_codes(&damaged), zlib_reads(&damaged));
                 assert_eq!(strict, zlib, "round {round}: {damaged:02x?}");
                 read += 1;
                 lenient += usize::from(!zlib);

@@ -66,7 +66,7 @@ pub enum PathError {
     HardLinks(u64),
     /// It is no file on a disk.
     #[error("is a file that the kernel makes up ({0}), and no image: give a file on a disk")]
-    MadeUp(&'static str),
+    PseudoFile(&'static str),
 }
 
 fn real_name(real: Option<&Path>) -> String {
@@ -272,7 +272,7 @@ fn check_file_system(found: &Found) -> Result<(), PathError> {
         BPF_FS_MAGIC | DEBUGFS_MAGIC | SECURITYFS_MAGIC | TRACEFS_MAGIC => "debugfs and the like",
         _ => return Ok(()),
     };
-    Err(PathError::MadeUp(name))
+    Err(PathError::PseudoFile(name))
 }
 
 fn kind_of(metadata: &Metadata, kinds: &[Kind]) -> Result<Kind, PathError> {

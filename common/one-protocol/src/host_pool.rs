@@ -9,7 +9,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 /// All of it, from the look-up of the address to the last byte, takes no longer.
-const PATIENCE: Duration = Duration::from_secs(1);
+const TIMEOUT: Duration = Duration::from_secs(1);
 /// A pool is never larger, bytes: some 10 KiB for each host.
 const LARGEST: u64 = 64 << 20;
 
@@ -73,13 +73,13 @@ pub fn ask(settings: &Settings) -> Result<Vec<Host>, HostPoolError> {
     let session = session.lines().next().unwrap_or_default().trim().to_owned();
     // Looking up an address can't be given a time, so a thread does all of it.
     let (sender, answer) = channel();
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     let asked = std::thread::Builder::new().spawn(move || {
         let _ = sender.send(exchange(&address, &request(&session), until));
     });
     let connection = |source| HostPoolError::Connection { endpoint: endpoint.clone(), source };
     asked.map_err(connection)?;
-    let bytes = match answer.recv_timeout(PATIENCE) {
+    let bytes = match answer.recv_timeout(TIMEOUT) {
         Ok(Err(error)) if is_late(&error) => {
             Err(HostPoolError::Late { endpoint: endpoint.clone() })
         }

@@ -14,9 +14,9 @@ const BYTE: libc::off_t = 1 << 62;
 
 /// How a file is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Hold {
+pub(crate) enum LockMode {
     /// By nobody else.
-    Alone,
+    Exclusive,
     /// By none that wants it alone.
     Shared,
 }
@@ -26,10 +26,10 @@ pub(crate) enum Hold {
 ///
 /// # Errors
 /// Where the file system has no locks.
-pub(crate) fn try_hold(file: &File, hold: Hold) -> io::Result<bool> {
-    let lock = lock_of_type(match hold {
-        Hold::Alone => libc::F_WRLCK,
-        Hold::Shared => libc::F_RDLCK,
+pub(crate) fn try_lock(file: &File, mode: LockMode) -> io::Result<bool> {
+    let lock = lock_of_type(match mode {
+        LockMode::Exclusive => libc::F_WRLCK,
+        LockMode::Shared => libc::F_RDLCK,
     });
     // Of the open file, not of the process: closing another descriptor of the same file lets nothing go.
     match fcntl(file, FcntlArg::F_OFD_SETLK(&lock)) {
@@ -43,7 +43,7 @@ pub(crate) fn try_hold(file: &File, hold: Hold) -> io::Result<bool> {
 ///
 /// # Errors
 /// Where the file system has no locks.
-pub(crate) fn is_held(file: &File) -> io::Result<bool> {
+pub(crate) fn is_locked(file: &File) -> io::Result<bool> {
     let mut lock = lock_of_type(libc::F_WRLCK);
     fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock))?;
     Ok(libc::c_int::from(lock.l_type) != libc::F_UNLCK)
@@ -60,7 +60,7 @@ fn lock_of_type(l_type: libc::c_int) -> libc::flock {
 }
 
 /// How to open a file so that it can be held: whatever it is, nothing waits, nothing is followed.
-pub(crate) fn holdable() -> OpenOptions {
+pub(crate) fn lockable() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.read(true).write(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
     options
@@ -76,7 +76,7 @@ pub(crate) fn is_named(file: &File, path: &Path) -> bool {
 
 /// Releases a lock, whose file goes with its last holder.
 pub(crate) fn release(file: &File, path: &Path) {
-    if try_hold(file, Hold::Alone).unwrap_or(false) {
+    if try_lock(file, LockMode::Exclusive).unwrap_or(false) {
         let _ = fs::remove_file(path);
     }
 }

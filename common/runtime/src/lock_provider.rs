@@ -7,32 +7,32 @@ use std::sync::OnceLock;
 pub type Held = Box<dyn Any + Send>;
 
 /// Whoever keeps the locks.
-pub trait Keeper: Send + Sync {
+pub trait LockProvider: Send + Sync {
     /// Waits for the lock `name`. A second one is given only once the first has been given back.
     ///
     /// # Errors
     /// Why it can't be had.
-    fn lend(&self, name: &str) -> Result<Held, String>;
+    fn acquire(&self, name: &str) -> Result<Held, String>;
 
     /// Gives back what was lent unasked, where nothing needs it for a while.
-    fn decline(&self);
+    fn release_early(&self);
 }
 
-static KEEPER: OnceLock<Box<dyn Keeper>> = OnceLock::new();
+static PROVIDER: OnceLock<Box<dyn LockProvider>> = OnceLock::new();
 
 /// Has `keeper` lend the locks from now on.
-pub fn kept_by(keeper: impl Keeper + 'static) {
-    let _ = KEEPER.set(Box::new(keeper));
+pub fn set_provider(keeper: impl LockProvider + 'static) {
+    let _ = PROVIDER.set(Box::new(keeper));
 }
 
 /// The lock `name`, where locks are kept elsewhere.
-pub fn borrow(name: &str) -> Option<Result<Held, String>> {
-    KEEPER.get().map(|keeper| keeper.lend(name))
+pub fn acquire_remote(name: &str) -> Option<Result<Held, String>> {
+    PROVIDER.get().map(|keeper| keeper.acquire(name))
 }
 
-/// As [`Keeper::decline`].
-pub fn decline() {
-    if let Some(keeper) = KEEPER.get() {
-        keeper.decline();
+/// As [`LockProvider::release_early`].
+pub fn release_early() {
+    if let Some(keeper) = PROVIDER.get() {
+        keeper.release_early();
     }
 }

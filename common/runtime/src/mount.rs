@@ -24,7 +24,7 @@ pub struct NfsExport {
 }
 
 /// How long all of it may take, the server's answer included.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often a lock that another driver holds is tried.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -70,7 +70,7 @@ pub enum MountError {
         wanted: String,
     },
     /// Another driver has been mounting it for too long.
-    #[error("{} is being mounted by another driver, and that takes longer than {} s: see whether the server (NFS_AUTO_HOST) answers", shown(export), PATIENCE.as_secs())]
+    #[error("{} is being mounted by another driver, and that takes longer than {} s: see whether the server (NFS_AUTO_HOST) answers", shown(export), TIMEOUT.as_secs())]
     Waited {
         /// The export.
         export: String,
@@ -128,7 +128,7 @@ pub enum MountError {
 /// [`MountError`], after half a minute at the latest; then nothing was written into `base_path`.
 pub fn ensure(export: &NfsExport, base_path: &Path) -> Result<(), MountError> {
     let began = Instant::now();
-    let until = began + PATIENCE;
+    let until = began + TIMEOUT;
     let place = Place { export, base_path };
     let mounted_here = if place.is_mounted()? { false } else { place.mount(until)? };
     wait_for_answer(export, base_path, began, until)?;

@@ -25,7 +25,7 @@ struct State {
     locks: Vec<(PathBuf, Arc<File>)>,
     children: Vec<i32>,
     undo: Vec<(u64, Undo)>,
-    beyond_recall: bool,
+    committed: bool,
     published: Option<Made>,
     /// Stops the work that another machine does.
     delegate: Option<Box<dyn FnOnce() + Send>>,
@@ -37,14 +37,14 @@ static STATE: Mutex<State> = Mutex::new(State {
     locks: Vec::new(),
     children: Vec::new(),
     undo: Vec::new(),
-    beyond_recall: false,
+    committed: false,
     published: None,
     delegate: None,
     stopped_by: None,
 });
 
 /// How long another machine has to say what became of its work after a signal.
-const PATIENCE: Duration = Duration::from_millis(800);
+const TIMEOUT: Duration = Duration::from_millis(800);
 
 /// What [`stopped`] begins with.
 pub const STOPPED: &str = "stopped by ";
@@ -70,7 +70,7 @@ pub(crate) struct Published {
     pub(crate) image: PathBuf,
     /// The name under which it was staged, as long as that is there.
     pub(crate) staged: Option<PathBuf>,
-    /// For as long as this is open, no sweep takes its driver for dead.
+    /// For as long as this is open, no remove takes its driver for dead.
     pub(crate) _hold: File,
     /// The directory of its datastore.
     pub(crate) datastore: PathBuf,
@@ -96,15 +96,15 @@ pub fn watch(action: &'static str) {
         while let Ok(signal) = signals.wait() {
             let mut state = state();
             if let Some(stop) = state.delegate.take()
-                && !state.beyond_recall
+                && !state.committed
             {
                 state.stopped_by = Some(signal);
                 drop(state);
                 stop();
-                std::thread::sleep(PATIENCE);
+                std::thread::sleep(TIMEOUT);
                 state = self::state();
             }
-            if state.beyond_recall {
+            if state.committed {
                 continue;
             }
             abandon(&mut state);
@@ -116,7 +116,7 @@ pub fn watch(action: &'static str) {
 }
 
 /// Action, process and host, for others to know whom they wait for.
-pub(crate) fn whoami() -> String {
+pub(crate) fn describe_process() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let action = ACTION.get().unwrap_or(&"a driver");
     format!("{action} (process {} on {})", std::process::id(), host.trim())
@@ -125,7 +125,7 @@ pub(crate) fn whoami() -> String {
 /// Removes what this process has staged. For a panic, which ends the process without unwinding.
 pub fn clean_up_after_panic() {
     if let Ok(mut state) = STATE.try_lock()
-        && !state.beyond_recall
+        && !state.committed
     {
         abandon(&mut state);
     }
@@ -160,19 +160,19 @@ fn abandon(state: &mut State) {
 
 /// Something that is taken back if the driver is told to stop, until this is dropped.
 #[derive(Debug)]
-pub struct Recall(u64);
+pub struct CleanupGuard(u64);
 
 /// Has `undo` run if the driver is told to stop. Call it before there is anything to take back: `undo`
 /// may find nothing. It must neither start children through [`spawn`] nor call anything else here.
 #[must_use]
-pub fn recall(undo: impl FnOnce() + Send + 'static) -> Recall {
+pub fn on_stop(undo: impl FnOnce() + Send + 'static) -> CleanupGuard {
     let mut state = state();
     let id = state.undo.last().map_or(0, |(last, _)| last + 1);
     state.undo.push((id, Box::new(undo)));
-    Recall(id)
+    CleanupGuard(id)
 }
 
-impl Drop for Recall {
+impl Drop for CleanupGuard {
     fn drop(&mut self) {
         state().undo.retain(|(id, _)| *id != self.0);
     }
@@ -223,7 +223,7 @@ pub(crate) fn published(image: Published) {
 /// A new image that is no file.
 pub trait Unreported: Send {
     /// Removes it.
-    fn withdraw(self: Box<Self>);
+    fn roll_back_new_image(self: Box<Self>);
 
     /// Lets it stay.
     ///
@@ -240,7 +240,7 @@ pub fn published_other(image: impl Unreported + 'static) {
 /// Lets the new image that this process has made stay: its reply is given.
 ///
 /// # Errors
-/// Where a later sweep would still take it for one that was never reported: then the call must fail.
+/// Where a later recovery would still take it for one that was never reported: then the call must fail.
 pub fn confirm() -> io::Result<()> {
     let made = state().published.take();
     let mut published = match made {
@@ -270,17 +270,17 @@ pub fn confirm() -> io::Result<()> {
 /// given, say), and oned will never ask for the removal of an image that it doesn't know. Whether
 /// there was one. From here on a signal changes nothing: the driver says itself what became of it.
 #[allow(clippy::must_use_candidate)] // most callers fail anyway
-pub fn withdraw() -> bool {
+pub fn roll_back_new_image() -> bool {
     let published = {
         let mut state = state();
-        state.beyond_recall = true;
+        state.committed = true;
         state.published.take()
     };
     match published {
         None => return false,
-        Some(Made::Other(image)) => image.withdraw(),
+        Some(Made::Other(image)) => image.roll_back_new_image(),
         Some(Made::File(published)) => {
-            // In this order: killed in between, a sweep does the rest.
+            // In this order: killed in between, recovery does the rest.
             let _ = std::fs::remove_file(&published.image);
             if let Some(staged) = &published.staged {
                 let _ = std::fs::remove_file(staged);
@@ -308,8 +308,8 @@ pub fn stopped_by() -> Option<Signal> {
 /// Declares that the action takes effect now: from here on a signal comes too late.
 ///
 /// If a signal is being handled at this moment, this call never returns.
-pub fn point_of_no_return() {
-    state().beyond_recall = true;
+pub fn mark_committed() {
+    state().committed = true;
 }
 
 /// Starts a child that is stopped when the driver is told to stop.

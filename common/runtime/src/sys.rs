@@ -75,7 +75,7 @@ pub struct ChildLimits {
     /// Whether it is cut off from the network, where the kernel lets this user do so.
     pub no_network: bool,
     /// The only files that it may open.
-    pub fence: Option<Fence>,
+    pub ruleset: Option<LandlockRuleset>,
 }
 
 /// Makes the child that `command` will start die with its parent, and live under `limits`.
@@ -99,9 +99,9 @@ pub fn confine(command: &mut Command, limits: ChildLimits) {
             // the other limits have to do.
             let _ = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET);
         }
-        if let Some(fence) = &limits.fence {
+        if let Some(ruleset) = &limits.ruleset {
             nix::sys::prctl::set_no_new_privs()?;
-            fence.enter()?;
+            ruleset.enter()?;
         }
         Ok(())
     };
@@ -259,7 +259,7 @@ pub fn remove_attribute(path: &Path) -> io::Result<()> {
 
 /// Files that a child may open, all others being closed to it (`landlock(7)`).
 #[derive(Debug)]
-pub struct Fence(OwnedFd);
+pub struct LandlockRuleset(OwnedFd);
 
 /// Argument of `landlock_add_rule(2)` (`struct landlock_path_beneath_attr`, packed in the kernel too).
 #[repr(C, packed)]
@@ -268,14 +268,14 @@ struct PathBeneath {
     parent_fd: i32,
 }
 
-impl Fence {
+impl LandlockRuleset {
     const EXECUTE: u64 = 1 << 0;
     const WRITE_FILE: u64 = 1 << 1;
     const READ_FILE: u64 = 1 << 2;
     const READ_DIRECTORY: u64 = 1 << 3;
     const TRUNCATE: u64 = 1 << 14;
 
-    /// A fence with nothing in it; `None` where the kernel has none.
+    /// A ruleset with nothing in it; `None` where the kernel has none.
     #[must_use]
     pub fn new() -> Option<Self> {
         use nix::libc::{SYS_landlock_create_ruleset, c_void, syscall};
@@ -339,7 +339,7 @@ impl Fence {
         Ok(())
     }
 
-    /// Puts this process, and what it will start, behind the fence for good.
+    /// Puts this process, and what it will start, behind the ruleset for good.
     fn enter(&self) -> io::Result<()> {
         use nix::libc::{SYS_landlock_restrict_self, syscall};
         // SAFETY: the call takes a descriptor, which is open, and a number.

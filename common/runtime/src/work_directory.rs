@@ -1,7 +1,7 @@
 //! The directory in a datastore that holds what is not finished.
 //!
 //! It is there only while a driver works, or after one was killed: so a driver that finds none knows
-//! with one system call that there is nothing to sweep, however many images the datastore holds.
+//! with one system call that there is nothing to remove, however many images the datastore holds.
 
 use crate::sys;
 use std::fs;
@@ -14,7 +14,7 @@ use std::time::Duration;
 pub(crate) const NAME: &str = ".ferrostore-work";
 
 /// So often another driver may remove the empty directory before anything is made in it.
-const PATIENCE: u32 = 10_000;
+const TIMEOUT: u32 = 10_000;
 
 /// With NFS, names of removed files in it that are still open begin with this.
 const REMOVED: &[u8] = b"/.ferrostore-work/.nfs";
@@ -35,7 +35,7 @@ pub(crate) fn enter<T>(
 ) -> io::Result<T> {
     let area = of(datastore);
     let mut last = io::ErrorKind::NotFound.into();
-    for _ in 0..PATIENCE {
+    for _ in 0..TIMEOUT {
         match fs::symlink_metadata(&area) {
             Ok(metadata) if metadata.is_dir() => match make(&area) {
                 // The last driver has left, and removed the directory, in between.
@@ -49,7 +49,7 @@ pub(crate) fn enter<T>(
             Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 match fs::DirBuilder::new().mode(0o770).create(&area) {
-                    Ok(()) => belong_to_owner(&area, datastore)?,
+                    Ok(()) => chown_to_datastore_owner(&area, datastore)?,
                     Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                     Err(error) => return Err(error),
                 }
@@ -86,8 +86,8 @@ pub(crate) fn leave_at_the_end(area: &Path) {
 }
 
 /// Where root runs a driver by hand, what it makes must still be the datastore's owner's, who could neither
-/// use nor sweep it otherwise.
-pub(crate) fn belong_to_owner(path: &Path, datastore: &Path) -> io::Result<()> {
+/// use nor remove it otherwise.
+pub(crate) fn chown_to_datastore_owner(path: &Path, datastore: &Path) -> io::Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Ok(());
     }

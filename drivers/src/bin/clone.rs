@@ -1,6 +1,6 @@
 //! `clone`: copies an image of a datastore.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::call::{self, Action, BridgeMode, Call, Outcome, Reply, Usage};
 use ferrostore::kinds;
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ const ACTION: Action = Action {
         reads: "IMAGE/PATH FORMAT TYPE; DATASTORE/BASE_PATH TYPE TEMPLATE/{DRIVER,CONVERT,SPARSE}",
         replies: "<path> <format>",
     },
-    sharing: Sharing::CLONE,
+    bridge: BridgeMode::CLONE,
 };
 
 fn main() -> ExitCode {

@@ -1,6 +1,6 @@
 //! `cp`: registers an image.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::call::{self, Action, BridgeMode, Call, Outcome, Reply, Usage};
 use ferrostore::kinds;
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ const ACTION: Action = Action {
         reads: "IMAGE/PATH TYPE SIZE TEMPLATE/{MD5,SHA1,SHA256,SHA512}; DATASTORE/BASE_PATH TYPE TEMPLATE/{DRIVER,CONVERT,NO_DECOMPRESS,SPARSE,SAFE_DIRS,RESTRICTED_DIRS}",
         replies: "<path> <format>",
     },
-    sharing: Sharing::CP,
+    bridge: BridgeMode::CP,
 };
 
 fn main() -> ExitCode {

@@ -1,6 +1,6 @@
 //! `export`: tells a marketplace where to fetch an image.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::call::{self, Action, BridgeMode, Call, Outcome, Reply, Usage};
 use ferrostore::kinds;
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ const ACTION: Action = Action {
         reads: "IMAGE/SOURCE FORMAT; DATASTORE/BASE_PATH",
         replies: "<IMPORT_INFO> with IMPORT_SOURCE, MD5, SIZE (MiB), FORMAT and DISPOSE, on one line",
     },
-    sharing: Sharing::Whole,
+    bridge: BridgeMode::Whole,
 };
 
 fn main() -> ExitCode {

@@ -1,6 +1,6 @@
 //! `mkfs`: makes an empty image.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::call::{self, Action, BridgeMode, Call, Outcome, Reply, Usage};
 use ferrostore::kinds;
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ const ACTION: Action = Action {
         reads: "IMAGE/SIZE FORMAT FS TYPE; DATASTORE/BASE_PATH TYPE TEMPLATE/SPARSE; datastore.conf: SUPPORTED_FS, FS_OPTS_<fs>",
         replies: "<path>",
     },
-    sharing: Sharing::Whole,
+    bridge: BridgeMode::Whole,
 };
 
 fn main() -> ExitCode {

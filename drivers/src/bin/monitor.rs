@@ -1,6 +1,6 @@
 //! `monitor`: tells the space in a datastore.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::call::{self, Action, BridgeMode, Call, Outcome, Reply, Usage};
 use ferrostore::kinds;
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ const ACTION: Action = Action {
         reads: "DATASTORE/BASE_PATH",
         replies: "USED_MB=<n>, TOTAL_MB=<n>, FREE_MB=<n>, a line each",
     },
-    sharing: Sharing::Whole,
+    bridge: BridgeMode::Whole,
 };
 
 fn main() -> ExitCode {

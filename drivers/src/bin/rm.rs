@@ -1,6 +1,6 @@
 //! `rm`: deletes an image.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::call::{self, Action, BridgeMode, Call, Outcome, Reply, Usage};
 use ferrostore::kinds;
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ const ACTION: Action = Action {
         reads: "IMAGE/SOURCE; DATASTORE/BASE_PATH",
         replies: "nothing",
     },
-    sharing: Sharing::Whole,
+    bridge: BridgeMode::Whole,
 };
 
 fn main() -> ExitCode {

@@ -1,6 +1,6 @@
 //! `snap_flatten`: makes an image of one of its snapshots.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::call::{self, Action, BridgeMode, Call, Outcome, Reply, Usage};
 use ferrostore::kinds;
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ const ACTION: Action = Action {
         reads: "IMAGE/SOURCE FORMAT TYPE TARGET_SNAPSHOT; DATASTORE/BASE_PATH",
         replies: "nothing",
     },
-    sharing: Sharing::Whole,
+    bridge: BridgeMode::Whole,
 };
 
 fn main() -> ExitCode {

@@ -1,6 +1,6 @@
 //! `stat`: measures an image before it is registered.
 
-use ferrostore::call::{self, Action, Call, Outcome, Reply, Sharing, Usage};
+use ferrostore::call::{self, Action, BridgeMode, Call, Outcome, Reply, Usage};
 use ferrostore::kinds;
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ const ACTION: Action = Action {
         reads: "IMAGE/PATH; DATASTORE/TYPE TEMPLATE/{NO_DECOMPRESS,SAFE_DIRS,RESTRICTED_DIRS}",
         replies: "<size in MiB, rounded up>",
     },
-    sharing: Sharing::Looking,
+    bridge: BridgeMode::ReadOnly,
 };
 
 fn main() -> ExitCode {

@@ -1,8 +1,8 @@
 //! One ssh connection with the driver on a bridge host at its other end.
 
 use super::frame::{self, Tag};
-use super::lending::{Frames, Heeding, Stopper};
-use super::own::own;
+use super::lock_serving::{Frames, LockServingWriter, Stopper};
+use super::self_executable;
 use super::{BridgeError, Role};
 use one_protocol::settings::Carried;
 use runtime::command::{Session, ssh_script};
@@ -35,7 +35,7 @@ const PARTING: Duration = Duration::from_secs(5);
 
 /// What is to be run on a host.
 #[derive(Debug)]
-pub(super) struct Errand {
+pub(super) struct RemoteCommand {
     pub(super) action: &'static str,
     /// Directory of the drivers there.
     pub(super) drivers: String,
@@ -95,17 +95,17 @@ impl Connection {
     ///
     /// # Errors
     /// [`Unconnected`].
-    pub(super) fn open(host: &str, errand: &Errand) -> Result<Self, Unconnected> {
+    pub(super) fn open(host: &str, command: &RemoteCommand) -> Result<Self, Unconnected> {
         let mut session = ssh_script(host, BOOTSTRAP).map_err(BridgeError::from)?;
         let (Some(output), Some(errors)) = (session.output.take(), session.errors.take()) else {
             return Err(Unconnected::Unreachable("ssh has no output".to_owned()));
         };
-        let errors = Errors::hear(errors, host.to_owned(), errand.action)
+        let errors = Errors::collect_stderr(errors, host.to_owned(), command.action)
             .map_err(|error| Unconnected::Unreachable(error.to_string()))?;
-        let own = own()?;
+        let own = self_executable::get()?;
         let lines = format!(
             "{}\n{}\n{}\n{}\n{}\n",
-            errand.drivers, errand.staging, errand.action, own.digest, own.size
+            command.drivers, command.staging, command.action, own.digest, own.size
         );
         // Where ssh has ended already, its exit code tells more than a broken pipe.
         let _ = session.input.write_all(lines.as_bytes());
@@ -126,13 +126,13 @@ impl Connection {
                     "its processor ({machine}) is not the front-end's ({here}), so the driver can't run there: give the datastore bridge hosts with the same processor"
                 ));
             }
-            let staging = &errand.staging;
+            let staging = &command.staging;
             match status.as_str() {
                 "ready" => break,
                 "send" => {
                     log::info!(
                         "{host}: has no driver of this version in {}: sending it to {staging}",
-                        errand.drivers
+                        command.drivers
                     );
                     let _ = own.send(&mut session.input);
                 }
@@ -144,18 +144,18 @@ impl Connection {
                 "noexec" => {
                     return unusable(format!(
                         "STAGING_DIR {staging} is mounted noexec, so the driver can't run from there: set DATASTORE/TEMPLATE/STAGING_DIR to another directory, or put the drivers into {}",
-                        errand.drivers
+                        command.drivers
                     ));
                 }
                 "unwritable" => {
                     return unusable(format!(
                         "there is no driver of this version in {}, and none can be put into STAGING_DIR {staging}: make it writable, or set DATASTORE/TEMPLATE/STAGING_DIR",
-                        errand.drivers
+                        command.drivers
                     ));
                 }
                 _ => {
                     return unusable(format!(
-                        "the driver did not arrive in STAGING_DIR {staging} as it was sent: see whether there is space, and try again"
+                        "the driver did not accept in STAGING_DIR {staging} as it was sent: see whether there is space, and try again"
                     ));
                 }
             }
@@ -191,12 +191,12 @@ impl Connection {
     }
 
     /// What is sent to the other side, which is listened to meanwhile.
-    pub(super) fn out(&mut self) -> Heeding<'_> {
-        Heeding { out: self.out.clone(), frames: &mut self.frames }
+    pub(super) fn out(&mut self) -> LockServingWriter<'_> {
+        LockServingWriter { out: self.out.clone(), frames: &mut self.frames }
     }
 
     /// What is sent to the other side, for a thread beside one that listens.
-    pub(super) fn unheeding_out(&self) -> Out {
+    pub(super) fn plain_writer(&self) -> Out {
         self.out.clone()
     }
 
@@ -237,7 +237,7 @@ impl Connection {
     pub(super) fn reply(mut self) -> Result<Vec<u8>, BridgeError> {
         let Ok(Some((Tag::Reply, reply))) = self.next() else { return Err(self.failure()) };
         // From here on the image, or whatever the action has done, stays.
-        process::point_of_no_return();
+        process::mark_committed();
         let _ = frame::write(&mut self.out, Tag::Keep, b"").and_then(|()| self.out.flush());
         match self.session.wait() {
             Ok(status) if status.success() => {
@@ -267,7 +267,7 @@ impl Connection {
         let _ = self.out.flush();
         self.frames.lending.lend_for_good();
         let _ = self.session.input.shutdown(Shutdown::Write);
-        let until = Instant::now() + self.frames.lending.patience(PARTING);
+        let until = Instant::now() + self.frames.lending.timeout(PARTING);
         let status = loop {
             match self.session.try_wait() {
                 Ok(None) if Instant::now() < until => {
@@ -300,22 +300,22 @@ fn status_line(from: &mut impl BufRead) -> Option<(String, String)> {
 
 /// What comes on standard error: log lines are passed on at once, the rest is kept.
 struct Errors {
-    heard: Arc<Mutex<Heard>>,
+    collected: Arc<Mutex<Collected>>,
     ended: Receiver<()>,
 }
 
 #[derive(Default)]
-struct Heard {
+struct Collected {
     /// The one line in which the driver there says why it failed.
     error: Option<String>,
     other: String,
 }
 
 impl Errors {
-    fn hear(errors: ChildStderr, host: String, action: &'static str) -> io::Result<Self> {
-        let heard = Arc::new(Mutex::new(Heard::default()));
+    fn collect_stderr(errors: ChildStderr, host: String, action: &'static str) -> io::Result<Self> {
+        let collected = Arc::new(Mutex::new(Collected::default()));
         let (sender, ended) = channel();
-        let all = Arc::clone(&heard);
+        let all = Arc::clone(&collected);
         std::thread::Builder::new().spawn(move || {
             let mut errors = BufReader::new(errors);
             let mut line = Vec::new();
@@ -327,7 +327,7 @@ impl Errors {
             }
             let _ = sender.send(());
         })?;
-        Ok(Self { heard, ended })
+        Ok(Self { collected, ended })
     }
 
     /// Waits until all has been passed on, once ssh has ended.
@@ -339,11 +339,11 @@ impl Errors {
     /// Why the other side failed, once ssh has ended with `status`.
     fn reason(&self, status: Option<ExitStatus>) -> String {
         self.wait();
-        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = heard.error.take() {
+        let mut collected = self.collected.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(error) = collected.error.take() {
             return error;
         }
-        let other = std::mem::take(&mut heard.other);
+        let other = std::mem::take(&mut collected.other);
         let said = |text: &str| if other.is_empty() { text.to_owned() } else { other.clone() };
         match status.and_then(|status| status.code()) {
             _ if other.contains("GLIBC_") => format!(
@@ -360,7 +360,7 @@ impl Errors {
     }
 }
 
-impl Heard {
+impl Collected {
     fn take(&mut self, line: &str, host: &str, action: &str) {
         let levels = [
             ("ERROR: ", log::Level::Error),

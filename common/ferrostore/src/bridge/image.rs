@@ -4,7 +4,7 @@ use super::BridgeError;
 use super::frame::{self, Tag};
 use crate::progress;
 use crate::transfer::given::{Bytes, Given, Nature, Outgoing};
-use disk_image::sequence::{Run, in_order};
+use disk_image::sequence::{Run, read_sequentially};
 use disk_image::stream::fill;
 use disk_image::target::non_zero_runs;
 use disk_image::{Format, ImageError};
@@ -69,7 +69,7 @@ fn send_bytes(image: Bytes, nature: Nature, out: &mut dyn Write) -> Result<Sent<
     head.extend(length.map_or(Vec::new(), |length| length.to_le_bytes().to_vec()));
     sent.frame(Tag::Image, &head)?;
     match image {
-        Bytes::Disk(disk) => in_order(disk.as_ref(), &mut |run| match run {
+        Bytes::Disk(disk) => read_sequentially(disk.as_ref(), &mut |run| match run {
             Run::Bytes(bytes) => sent.bytes(bytes),
             Run::Zeroes(count) => {
                 sent.zeroes(count);
@@ -194,7 +194,7 @@ impl Intake {
             if payload != expected {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    "the image did not arrive as it was sent",
+                    "the image did not accept as it was sent",
                 ));
             }
             let _ = self.sender.send(Ok(Piece::End));

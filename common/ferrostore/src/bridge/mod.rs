@@ -10,25 +10,25 @@
 //! only where the front-end has said that it knows of it (`Tag::Keep`).
 
 mod connection;
-mod far;
 mod frame;
 mod image;
-mod lending;
-mod own;
+mod lock_serving;
 mod relay;
 mod route;
+mod self_executable;
+mod server;
 
 use crate::kinds;
 use crate::kinds::DatastoreError;
 use crate::transfer::digest::DigestError;
 use crate::transfer::given::{Given, Outgoing};
 use disk_image::ImageError;
-pub use far::{Far, arrive};
 use one_protocol::message::{Message, MessageError};
 use one_protocol::settings::{Settings, SettingsError};
 pub use relay::work;
 use runtime::command::CommandError;
 use runtime::text::shown;
+pub use server::{BridgeServer, accept};
 use std::error::Error;
 use std::io::{self, Write};
 
@@ -49,22 +49,22 @@ impl Sending for Outgoing {
 }
 
 /// Opens the image that an action brings in, where it is.
-pub type Opener = fn(&Message, &Settings) -> Result<Box<dyn Sending>, Box<dyn Error>>;
+pub type SourceOpener = fn(&Message, &Settings) -> Result<Box<dyn Sending>, Box<dyn Error>>;
 
 /// How an action is shared between front-end and bridge host.
 #[derive(Debug, Clone, Copy)]
-pub enum Sharing {
+pub enum BridgeMode {
     /// All of it is done where the storage is.
     Whole,
     /// It only looks at `IMAGE/PATH`, which needs no storage.
-    Looking,
+    ReadOnly,
     /// `IMAGE/PATH` is brought in from outside: where the front-end, or whoever can reach it, is.
-    Registering(Opener),
+    Registering(SourceOpener),
     /// `IMAGE/PATH` is in a datastore that may be on other hosts.
-    Cloning(Opener),
+    Cloning(SourceOpener),
 }
 
-/// [`Opener`] of `cp`.
+/// [`SourceOpener`] of `cp`.
 ///
 /// # Errors
 /// As [`datastore::Datastore::cp_source`].
@@ -75,7 +75,7 @@ pub fn registered(
     Ok(Box::new(kinds::open(message, settings)?.cp_source(message.image()?)?))
 }
 
-/// [`Opener`] of `clone`.
+/// [`SourceOpener`] of `clone`.
 ///
 /// # Errors
 /// As [`datastore::Datastore::clone_source`].
@@ -148,7 +148,7 @@ pub enum BridgeError {
     Command(#[from] CommandError),
     /// This executable can't be read, so it can't be compared or sent.
     #[error("the driver's own executable can't be read: {0}")]
-    Own(io::Error),
+    SelfExecutable(io::Error),
     /// A lock under which a host has to work can't be had.
     #[error("{0}")]
     Lock(String),
@@ -187,7 +187,7 @@ pub enum Work {
     /// The action, with this image where one came from elsewhere.
     Here(Option<Given>),
     /// The action, which needs no storage; that is elsewhere.
-    Looking,
+    ReadOnly,
     /// Nothing: this is the reply.
     Done(Vec<u8>),
 }

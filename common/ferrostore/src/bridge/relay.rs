@@ -1,11 +1,11 @@
 //! The front-end's part: it finds a host, hands the action over, and brings the reply back.
 
-use super::connection::{Connection, Errand, Out, Unconnected};
+use super::connection::{Connection, Out, RemoteCommand, Unconnected};
 use super::frame::{self, Tag};
 use super::image::receive;
-use super::lending::Stopper;
+use super::lock_serving::Stopper;
 use super::route::{Hosts, ImageFrom, Place, pool, route};
-use super::{BridgeError, Role, Sending, Sharing, Work, own};
+use super::{BridgeError, BridgeMode, Role, Sending, Work, self_executable};
 use crate::kinds;
 use crate::kinds::DatastoreError;
 use crate::transfer::given::Given;
@@ -27,17 +27,17 @@ const STAGING: &str = "/var/tmp";
 /// [`BridgeError`], or what is wrong with the image that this machine should send.
 pub fn work(
     action: &'static str,
-    sharing: Sharing,
+    bridge: BridgeMode,
     message: &Message,
     settings: &Settings,
 ) -> Result<Work, Box<dyn Error>> {
-    let (hosts, image) = match route(sharing, message, settings)? {
+    let (hosts, image) = match route(bridge, message, settings)? {
         Place::Here => return Ok(Work::Here(None)),
-        Place::Looking => return Ok(Work::Looking),
+        Place::ReadOnly => return Ok(Work::ReadOnly),
         Place::HereFrom(hosts) => (hosts, None),
         Place::There(hosts, image) => (hosts, Some(image)),
     };
-    own::examine();
+    self_executable::start_digest();
     // An image that may not be registered costs no connection.
     let outgoing = match image {
         Some(ImageFrom::Here(open)) => Some(open(message, &settings.clone().without_storage())?),
@@ -54,7 +54,7 @@ pub fn work(
 
 struct Bridge<'m> {
     message: &'m Message,
-    errand: Errand,
+    command: RemoteCommand,
     pool: Vec<Host>,
     /// Chooses the host.
     id: u64,
@@ -77,7 +77,7 @@ impl<'m> Bridge<'m> {
             "" => STAGING,
             directory => directory,
         };
-        let errand = Errand {
+        let command = RemoteCommand {
             action,
             drivers: plain_path("SCRIPTS_REMOTE_DIR", &drivers.to_string_lossy())?,
             staging: plain_path("DATASTORE/TEMPLATE/STAGING_DIR", staging)?,
@@ -85,7 +85,7 @@ impl<'m> Bridge<'m> {
         let image = message.image().ok().and_then(|image| image.id);
         Ok(Self {
             message,
-            errand,
+            command,
             pool: pool(settings),
             id: image.or(datastore.id).unwrap_or(0),
             xml: message.original(),
@@ -96,9 +96,9 @@ impl<'m> Bridge<'m> {
 
     /// A connection with one of `hosts`, with one that is among `better` if possible.
     fn connect(&self, hosts: &Hosts, better: Option<&Hosts>) -> Result<Connection, BridgeError> {
-        let (usable, mut reasons) = hosts.in_order(&self.pool, self.id, better);
+        let (usable, mut reasons) = hosts.by_preference(&self.pool, self.id, better);
         for host in usable {
-            match Connection::open(&host, &self.errand) {
+            match Connection::open(&host, &self.command) {
                 Ok(connection) => return Ok(connection),
                 Err(Unconnected::Unreachable(reason)) => {
                     log::warn!("{host}: is passed over: {reason}");
@@ -163,7 +163,7 @@ impl<'m> Bridge<'m> {
         // Only then, since both may need the same lock.
         source.listen();
         self.call(&mut target, Role::Take)?;
-        let out = target.unheeding_out();
+        let out = target.plain_writer();
         let source_failed = AtomicBool::new(false);
         let passed = std::thread::scope(|scope| {
             let pump = std::thread::Builder::new().spawn_scoped(scope, || {

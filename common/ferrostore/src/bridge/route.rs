@@ -1,6 +1,6 @@
 //! Where an action is done: here, on a bridge host, or with the image of another host.
 
-use super::{BridgeError, Opener, Sharing};
+use super::{BridgeError, BridgeMode, SourceOpener};
 use crate::kinds::brings_in;
 use crate::transfer::location::Location;
 use one_protocol::host_pool::{self, Host};
@@ -21,7 +21,7 @@ pub(super) enum Place {
     /// Here, all of it.
     Here,
     /// Here, without storage.
-    Looking,
+    ReadOnly,
     /// Here, with an image that one of these hosts sends.
     HereFrom(Hosts),
     /// On one of these hosts, with an image from somewhere else perhaps.
@@ -34,7 +34,7 @@ pub(super) enum ImageFrom {
     /// It needs none, or finds it itself.
     Itself,
     /// This machine opens and sends it.
-    Here(Opener),
+    Here(SourceOpener),
     /// One of these hosts can read it; a bridge host that is one of them does so itself.
     Hosts(Hosts),
 }
@@ -74,7 +74,7 @@ impl Hosts {
 
     /// The hosts to be tried for the image (or datastore) `id`, in order, and why others are not. Those
     /// of `better` come first.
-    pub(super) fn in_order(
+    pub(super) fn by_preference(
         &self,
         pool: &[Host],
         id: u64,
@@ -107,7 +107,7 @@ impl Hosts {
 /// # Errors
 /// Where the message names hosts that can't be.
 pub(super) fn route(
-    sharing: Sharing,
+    bridge: BridgeMode,
     message: &Message,
     settings: &Settings,
 ) -> Result<Place, BridgeError> {
@@ -119,12 +119,16 @@ pub(super) fn route(
     let itself = targets.is_some()
         && (datastore.download_on_bridge && remote || !brings_in(message, settings)?);
     let there = |image| move |hosts| Place::There(hosts, image);
-    Ok(match sharing {
-        Sharing::Looking if targets.is_some() && !itself => Place::Looking,
-        Sharing::Whole | Sharing::Looking => targets.map_or(Place::Here, there(ImageFrom::Itself)),
-        Sharing::Registering(_) if itself => targets.map_or(Place::Here, there(ImageFrom::Itself)),
-        Sharing::Registering(open) => targets.map_or(Place::Here, there(ImageFrom::Here(open))),
-        Sharing::Cloning(open) => {
+    Ok(match bridge {
+        BridgeMode::ReadOnly if targets.is_some() && !itself => Place::ReadOnly,
+        BridgeMode::Whole | BridgeMode::ReadOnly => {
+            targets.map_or(Place::Here, there(ImageFrom::Itself))
+        }
+        BridgeMode::Registering(_) if itself => {
+            targets.map_or(Place::Here, there(ImageFrom::Itself))
+        }
+        BridgeMode::Registering(open) => targets.map_or(Place::Here, there(ImageFrom::Here(open))),
+        BridgeMode::Cloning(open) => {
             let sources = Hosts::of(SOURCES, &message.source_bridge_list)?;
             match (targets, sources) {
                 (None, None) => Place::Here,
@@ -170,7 +174,7 @@ mod tests {
             Host { name: "b".into(), unusable: None },
         ];
         let better = better.map(hosts);
-        hosts(names).in_order(&pool, id, better.as_ref()).0.join(" ")
+        hosts(names).by_preference(&pool, id, better.as_ref()).0.join(" ")
     }
 
     #[test]
@@ -180,7 +184,7 @@ mod tests {
         assert_eq!(order("a off one@off", 7, None), "a");
         assert_eq!(order("off", 7, None), "");
         assert_eq!(order("a b c d", 1, Some("d c x")), "d c b a");
-        let (_, refused) = hosts("off a").in_order(
+        let (_, refused) = hosts("off a").by_preference(
             &[Host { name: "off".into(), unusable: Some("oned lists it as off") }],
             0,
             None,

@@ -58,7 +58,7 @@ Problems follow, each on a line of its own. The last line is the verdict: `n ima
 
 Exit code: 0  no problem
            1  nothing could be checked; one line on standard error says why
-           2  warnings only: left-overs, orphans, strangers, stale digests
+           2  warnings only: left-overs, orphans, unknown, stale digests
            3  an image or a snapshot is damaged or missing
 
 Examples:

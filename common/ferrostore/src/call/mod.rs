@@ -7,7 +7,7 @@
 
 pub mod by_hand;
 
-pub use crate::bridge::Sharing;
+pub use crate::bridge::BridgeMode;
 use crate::bridge::{self, Work, cloned, registered};
 use crate::progress;
 use crate::transfer::given::Given;
@@ -30,13 +30,13 @@ pub struct Action {
     /// Its name and its help.
     pub usage: Usage,
     /// What of it is done by a bridge host, where the datastore has any.
-    pub sharing: Sharing,
+    pub bridge: BridgeMode,
 }
 
-impl Sharing {
-    /// [`Sharing::Registering`], with the file at `IMAGE/PATH`.
+impl BridgeMode {
+    /// [`BridgeMode::Registering`], with the file at `IMAGE/PATH`.
     pub const CP: Self = Self::Registering(registered);
-    /// [`Sharing::Cloning`], with the image at `IMAGE/PATH`.
+    /// [`BridgeMode::Cloning`], with the image at `IMAGE/PATH`.
     pub const CLONE: Self = Self::Cloning(cloned);
 }
 
@@ -91,7 +91,7 @@ pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            process::withdraw();
+            process::roll_back_new_image();
             progress::end();
             let text = text::readable_line(&error.to_string());
             write_error_line(&format!("{}: {text}", action.usage.name));
@@ -110,9 +110,9 @@ fn answer(
     let run = |message, settings, given| -> Result<Vec<u8>, Box<dyn Error>> {
         Ok(body(&Call { message, settings, given: RefCell::new(given) })?.into_bytes())
     };
-    let reply = match bridge::work(action.usage.name, action.sharing, &message, &settings)? {
+    let reply = match bridge::work(action.usage.name, action.bridge, &message, &settings)? {
         Work::Here(given) => run(message, settings, given)?,
-        Work::Looking => run(message, settings.without_storage(), None)?,
+        Work::ReadOnly => run(message, settings.without_storage(), None)?,
         Work::Done(reply) => reply,
     };
     progress::end();
@@ -127,11 +127,11 @@ fn answer_bridged(
     action: &'static Action,
     body: fn(&Call) -> Outcome,
 ) -> Result<(), Box<dyn Error>> {
-    let mut far = bridge::arrive()?;
+    let mut far = bridge::accept()?;
     let message = message::parse(&far.message)?;
     let settings = far.settings.clone();
-    match action.sharing {
-        Sharing::Registering(open) | Sharing::Cloning(open) if far.only_gives() => {
+    match action.bridge {
+        BridgeMode::Registering(open) | BridgeMode::Cloning(open) if far.only_gives() => {
             far.give(open(&message, &settings.without_storage())?)?;
         }
         _ => {

@@ -136,11 +136,11 @@ impl Examination<'_> {
                 }
             }
         }
-        self.strangers(image, snapshots.directory());
+        self.unknown(image, snapshots.directory());
     }
 
     /// What lies in `S.snap` and is neither a snapshot nor what transfer drivers put beside them.
-    fn strangers(&mut self, image: &Path, directory: &Path) {
+    fn unknown(&mut self, image: &Path, directory: &Path) {
         let own_link = with_suffix(image, ".snap");
         let own_link = own_link.file_name().unwrap_or_default();
         let usual = |name: &OsStr| {
@@ -152,7 +152,7 @@ impl Examination<'_> {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let in_work = staging::is_left_over(&name)
-                && !matches!(staging::is_held(&entry.path()), Ok(false));
+                && !matches!(staging::is_locked(&entry.path()), Ok(false));
             if !usual(&name) && !in_work {
                 self.problems.push(Problem::warning(format!(
                     "{} in its .snap directory is no snapshot; move it elsewhere if nobody needs it there",

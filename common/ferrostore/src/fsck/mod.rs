@@ -90,7 +90,7 @@ pub enum Role {
     /// Something that belongs to an image that is not there.
     Part,
     /// None of these.
-    Stranger,
+    Unknown,
 }
 
 /// An entry of the datastore's directory.
@@ -208,7 +208,7 @@ fn look_at(
         let problem = Problem::warning(format!(
             "this {what} is named as no image, and no driver made it; move it elsewhere if nobody needs it here"
         ));
-        return entry(Role::Stranger, vec![problem]);
+        return entry(Role::Unknown, vec![problem]);
     }
     let (facts, mut problems) = image::examine(&path, directory, recorded);
     problems.extend(stale_digest(&path));
@@ -236,7 +236,7 @@ fn is_image_name(name: &OsStr) -> bool {
 }
 
 fn left_over(path: &Path) -> Option<(Role, Vec<Problem>)> {
-    match staging::is_held(path) {
+    match staging::is_locked(path) {
         Ok(true) => Some((Role::LeftOver { live: true }, Vec::new())),
         Ok(false) => {
             let what = "a driver that was killed has left this; the next action on this datastore removes it";

@@ -88,7 +88,7 @@ fn role_of(role: &Role) -> &'static str {
         Role::Missing => "missing",
         Role::LeftOver { .. } => "left-over",
         Role::Part => "part",
-        Role::Stranger => "stranger",
+        Role::Unknown => "unknown",
     }
 }
 
@@ -158,7 +158,7 @@ fn object(entry: &Entry) -> String {
         Role::LeftOver { live } => {
             let _ = write!(text, ",\"live\":{live}");
         }
-        Role::Missing | Role::Part | Role::Stranger => {}
+        Role::Missing | Role::Part | Role::Unknown => {}
     }
     text += ",\"problems\":[";
     for (index, Problem { severity, what }) in entry.problems.iter().enumerate() {

@@ -111,7 +111,7 @@ pub struct Snapshots {
     /// Files that `.current` files name, by number.
     current: BTreeMap<u32, PathBuf>,
     /// `.current` files that name nothing usable, by number.
-    astray: BTreeMap<u32, PathBuf>,
+    outside: BTreeMap<u32, PathBuf>,
 }
 
 /// `S.snap` of the image `S`.
@@ -176,13 +176,13 @@ impl Snapshots {
             directory,
             files,
             current: BTreeMap::new(),
-            astray: BTreeMap::new(),
+            outside: BTreeMap::new(),
         };
         for (id, pointer) in pointers {
             match snapshots.follow(&pointer) {
                 Ok(file) => drop(snapshots.current.insert(id, file)),
                 // An error only for whoever wants this snapshot.
-                Err(_) => drop(snapshots.astray.insert(id, pointer)),
+                Err(_) => drop(snapshots.outside.insert(id, pointer)),
             }
         }
         snapshots.layout = snapshots.recognise(format)?;
@@ -257,7 +257,7 @@ impl Snapshots {
 
     /// What is wrong with `.current` files that name nothing usable.
     pub fn pointers_astray(&self) -> impl Iterator<Item = SnapshotError> {
-        self.astray.values().filter_map(|pointer| self.follow(pointer).err())
+        self.outside.values().filter_map(|pointer| self.follow(pointer).err())
     }
 
     /// The file that the virtual machine writes to.
@@ -274,7 +274,7 @@ impl Snapshots {
     /// # Errors
     /// Where there is none, or `id` is the live disk.
     pub fn file_of(&self, id: u32) -> Result<PathBuf, SnapshotError> {
-        if let Some(pointer) = self.astray.get(&id) {
+        if let Some(pointer) = self.outside.get(&id) {
             self.follow(pointer)?;
         }
         let missing = || {

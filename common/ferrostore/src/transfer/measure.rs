@@ -39,7 +39,7 @@ pub fn decompressed_length(compression: Compression, file: &File) -> io::Result<
             compression,
             Whole { file: file.try_clone()?, offset: 0 },
         )?;
-        let mut ahead = super::Ahead::of(whole)?;
+        let mut ahead = super::ReadAhead::of(whole)?;
         count(&mut ahead, Instant::now() + TIME_TO_DECODE)
     }
 }

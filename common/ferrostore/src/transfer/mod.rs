@@ -22,14 +22,14 @@ const WAITING: usize = 4;
 /// A stream that another thread reads ahead of time, so that reading (and decompressing, and whatever
 /// else the stream does) and writing go on at once.
 #[derive(Debug)]
-pub struct Ahead {
+pub struct ReadAhead {
     pieces: Receiver<io::Result<Vec<u8>>>,
     current: Vec<u8>,
     position: usize,
     ended: bool,
 }
 
-impl Ahead {
+impl ReadAhead {
     /// Begins reading `stream`.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Ahead {
     }
 }
 
-impl Read for Ahead {
+impl Read for ReadAhead {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.position == self.current.len() && !self.ended {
             match self.pieces.recv() {

@@ -11,7 +11,7 @@ const PATH: &str = "DATASTORE/TEMPLATE/NFS_AUTO_PATH";
 const OPTIONS: &str = "DATASTORE/TEMPLATE/NFS_AUTO_OPTS";
 
 /// Options with which `mount` would do something else than mount an export, or not wait for it.
-const OTHER_DEEDS: [&str; 15] = [
+const OTHER_OPERATIONS: [&str; 15] = [
     "bind",
     "rbind",
     "move",
@@ -90,7 +90,7 @@ fn is_option(option: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_alphabetic())
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
         && value.chars().all(|c| word(c) || c == '=')
-        && !OTHER_DEEDS.contains(&name.to_ascii_lowercase().as_str())
+        && !OTHER_OPERATIONS.contains(&name.to_ascii_lowercase().as_str())
         && !name.to_ascii_lowercase().starts_with("x-")
 }
 

@@ -1,7 +1,7 @@
 //! `qemu-img`.
 
 use super::{CommandError, find, run};
-use crate::sys::{ChildLimits, Fence};
+use crate::sys::{ChildLimits, LandlockRuleset};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
@@ -34,16 +34,16 @@ pub fn qemu_img_convert(
     let program = qemu_img()?;
     let prepared = || -> io::Result<_> {
         // The child opens the very file that was judged, through a descriptor that it inherits.
-        Ok((nix::unistd::dup(source)?, fence_around(source, target)?))
+        Ok((nix::unistd::dup(source)?, landlock_ruleset(source, target)?))
     };
-    let (inherited, fence) = prepared()
+    let (inherited, ruleset) = prepared()
         .map_err(|source| CommandError::NotStarted { program: program.clone(), source })?;
     let limits = ChildLimits {
         memory: Some(2 << 30),
         processor_seconds: Some(4 * 3600),
         file_size: Some(largest),
         no_network: true,
-        fence,
+        ruleset,
     };
     let opened = format!("/proc/self/fd/{}", inherited.as_raw_fd());
     // The path of the target is one of ours and absolute: nothing in it is taken for a protocol.
@@ -61,22 +61,22 @@ pub fn qemu_img_convert(
     run(program, &arguments, limits).map(drop)
 }
 
-/// A fence that lets a program read `source`, write `target`, and be itself.
-fn fence_around(source: &File, target: &Path) -> io::Result<Option<Fence>> {
+/// A ruleset that lets a program read `source`, write `target`, and be itself.
+fn landlock_ruleset(source: &File, target: &Path) -> io::Result<Option<LandlockRuleset>> {
     /// Where programs and their libraries are; `/bin` and the like are mostly links to `/usr`.
     const PROGRAMS: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
-    let Some(fence) = Fence::new() else { return Ok(None) };
+    let Some(ruleset) = LandlockRuleset::new() else { return Ok(None) };
     for directory in PROGRAMS {
         if let Ok(directory) = File::open(directory) {
-            fence.allow_programs(&directory)?;
+            ruleset.allow_programs(&directory)?;
         }
     }
     if let Ok(libraries) = File::open("/etc/ld.so.cache") {
-        fence.allow_reading(&libraries)?;
+        ruleset.allow_reading(&libraries)?;
     }
-    fence.allow_reading(source)?;
-    fence.allow_writing(&File::open(target)?)?;
-    Ok(Some(fence))
+    ruleset.allow_reading(source)?;
+    ruleset.allow_writing(&File::open(target)?)?;
+    Ok(Some(ruleset))
 }
 
 #[cfg(test)]
@@ -87,7 +87,7 @@ mod tests {
     /// Should the gate ever miss a reference, nothing follows it.
     #[test]
     fn qemu_img_opens_no_file_that_an_image_names() {
-        if Fence::new().is_none() {
+        if LandlockRuleset::new().is_none() {
             eprintln!("not tried: this kernel has no Landlock");
             return;
         }

@@ -2,7 +2,7 @@
 
 use super::error::{StagingError, at};
 use super::recovery;
-use crate::file_lock::{Hold, holdable, is_named, try_hold};
+use crate::file_lock::{LockMode, is_named, lockable, try_lock};
 use crate::text::one_line;
 use crate::{process, work_directory};
 use std::ffi::{OsStr, OsString};
@@ -18,7 +18,7 @@ const PREFIX: &str = "lock.";
 /// Between two looks at a lock that somebody else holds: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 /// After this time of waiting, the log says so.
-const WORTH_TELLING: Duration = Duration::from_secs(2);
+const LOG_WAIT_AFTER: Duration = Duration::from_secs(2);
 
 /// How an image can't be locked.
 #[derive(Debug, thiserror::Error)]
@@ -51,27 +51,27 @@ enum Attempt {
 }
 
 impl ImageLock {
-    /// Holds the image named `image` in the directory `datastore` alone, once all others let it go: they
+    /// Holds the image named `image` in the directory `datastore` exclusive, once all others let it go: they
     /// are waited for no longer than `wait`. What a killed action on it left half-done is mended first.
     ///
     /// # Errors
     /// [`LockError`].
-    pub fn alone(datastore: &Path, image: &OsStr, wait: Duration) -> Result<Self, LockError> {
-        Self::wait_for(datastore, image, Hold::Alone, wait)
+    pub fn exclusive(datastore: &Path, image: &OsStr, wait: Duration) -> Result<Self, LockError> {
+        Self::wait_for(datastore, image, LockMode::Exclusive, wait)
     }
 
-    /// As [`Self::alone`], together with others that only read the image.
+    /// As [`Self::exclusive`], together with others that only read the image.
     ///
     /// # Errors
     /// [`LockError`].
     pub fn shared(datastore: &Path, image: &OsStr, wait: Duration) -> Result<Self, LockError> {
-        Self::wait_for(datastore, image, Hold::Shared, wait)
+        Self::wait_for(datastore, image, LockMode::Shared, wait)
     }
 
     fn wait_for(
         datastore: &Path,
         image: &OsStr,
-        hold: Hold,
+        mode: LockMode,
         wait: Duration,
     ) -> Result<Self, LockError> {
         let start = Instant::now();
@@ -79,12 +79,12 @@ impl ImageLock {
         let mut told = false;
         let lock = |held| Self { datastore: datastore.to_owned(), image: image.to_owned(), held };
         loop {
-            let holder = match attempt(datastore, image, hold) {
+            let holder = match attempt(datastore, image, mode) {
                 Ok(Attempt::Held(path)) => return Ok(lock(Some(path))),
                 Ok(Attempt::Busy(holder)) => holder,
                 // Who can't even write here disturbs nobody. And on a full disk, where an image must still
                 // be removable, a lock that can't be made is a lock that nobody holds: theirs would be there.
-                Err(error) if is_needless(&error, hold) => return Ok(lock(None)),
+                Err(error) if is_needless(&error, mode) => return Ok(lock(None)),
                 Err(error) => {
                     return Err(at("locked", &datastore.join(image))(error).into());
                 }
@@ -92,7 +92,7 @@ impl ImageLock {
             if start.elapsed() >= wait {
                 return Err(LockError::InUse { holder, waited: wait });
             }
-            if !told && start.elapsed() >= WORTH_TELLING {
+            if !told && start.elapsed() >= LOG_WAIT_AFTER {
                 log::info!("waiting for {holder}, which works on {}", image.display());
                 told = true;
             }
@@ -121,14 +121,14 @@ impl Drop for ImageLock {
     }
 }
 
-fn is_needless(error: &io::Error, hold: Hold) -> bool {
+fn is_needless(error: &io::Error, mode: LockMode) -> bool {
     use io::ErrorKind::{
         NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull,
     };
     match error.kind() {
         // Without a datastore there is nothing to lock.
         StorageFull | QuotaExceeded | NotFound => true,
-        PermissionDenied | ReadOnlyFilesystem => hold == Hold::Shared,
+        PermissionDenied | ReadOnlyFilesystem => mode == LockMode::Shared,
         _ => false,
     }
 }
@@ -139,7 +139,7 @@ fn name_of(image: &OsStr) -> OsString {
     name
 }
 
-fn attempt(datastore: &Path, image: &OsStr, hold: Hold) -> io::Result<Attempt> {
+fn attempt(datastore: &Path, image: &OsStr, mode: LockMode) -> io::Result<Attempt> {
     let name = name_of(image);
     let mut holder = String::new();
     let taken = process::lock(|| {
@@ -147,31 +147,32 @@ fn attempt(datastore: &Path, image: &OsStr, hold: Hold) -> io::Result<Attempt> {
             let (file, path) = work_directory::enter(datastore, |area| {
                 let path = area.join(&name);
                 // Not truncated: somebody else's name may stand in it.
-                Ok((holdable().create(true).truncate(false).mode(0o660).open(&path)?, path))
+                Ok((lockable().create(true).truncate(false).mode(0o660).open(&path)?, path))
             })?;
-            // For a moment alone, even if it is to be shared: what was left half-done must be mended.
-            let alone = try_hold(&file, Hold::Alone)?;
-            let enough = alone || (hold == Hold::Shared && try_hold(&file, Hold::Shared)?);
+            // For a moment exclusive, even if it is to be shared: what was left half-done must be mended.
+            let exclusive = try_lock(&file, LockMode::Exclusive)?;
+            let enough =
+                exclusive || (mode == LockMode::Shared && try_lock(&file, LockMode::Shared)?);
             if !enough {
                 holder = holder_of(&file);
                 return Ok(None);
             }
-            // Its last holder, or a sweep, may have removed it before it was ours.
+            // Its last holder, or recovery, may have removed it before it was ours.
             if is_named(&file, &path) {
-                return Ok(Some((path, file, alone)));
+                return Ok(Some((path, file, exclusive)));
             }
         }
     })?;
-    let Some((path, file, alone)) = taken else { return Ok(Attempt::Busy(holder)) };
-    work_directory::belong_to_owner(&path, datastore)?;
+    let Some((path, file, exclusive)) = taken else { return Ok(Attempt::Busy(holder)) };
+    work_directory::chown_to_datastore_owner(&path, datastore)?;
     // On a full disk nobody will know whom to wait for.
-    let _ = file.write_all_at(format!("{:<200}\n", process::whoami()).as_bytes(), 0);
+    let _ = file.write_all_at(format!("{:<200}\n", process::describe_process()).as_bytes(), 0);
     // NFS brings to the server what was written, for other machines to see, before it locks.
-    try_hold(&file, if alone { Hold::Alone } else { Hold::Shared })?;
-    if alone {
+    try_lock(&file, if exclusive { LockMode::Exclusive } else { LockMode::Shared })?;
+    if exclusive {
         recovery::recover(datastore, image);
-        if hold == Hold::Shared {
-            try_hold(&file, Hold::Shared)?;
+        if mode == LockMode::Shared {
+            try_lock(&file, LockMode::Shared)?;
         }
     }
     Ok(Attempt::Held(path))
@@ -198,12 +199,12 @@ pub(super) fn holding(path: &Path) -> PathBuf {
 }
 
 /// Mends what a killed action on an image left, of which the entry `name` is a trace.
-pub(super) fn sweep(datastore: &Path, name: &OsStr) {
+pub(super) fn remove_stale(datastore: &Path, name: &OsStr) {
     let name = name.as_bytes();
     let image = name.strip_prefix(PREFIX.as_bytes()).or_else(|| recovery::image_of(name));
     if let Some(image) = image {
         let image = OsStr::from_bytes(image);
-        if let Ok(Attempt::Held(path)) = attempt(datastore, image, Hold::Alone) {
+        if let Ok(Attempt::Held(path)) = attempt(datastore, image, LockMode::Exclusive) {
             process::unlock(&path);
         }
     }

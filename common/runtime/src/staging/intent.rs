@@ -8,20 +8,20 @@
 use crate::sys;
 use std::path::Path;
 
-/// Notes that `deed` is being done to what is at `path`.
-pub fn note(path: &Path, deed: &str) {
-    if let Err(error) = sys::set_attribute(path, deed.as_bytes()) {
+/// Notes that `intent` is being done to what is at `path`.
+pub fn record(path: &Path, intent: &str) {
+    if let Err(error) = sys::set_attribute(path, intent.as_bytes()) {
         log::debug!("no note on {}: {error}", path.display());
     }
 }
 
-/// Whether `deed` was begun and never ended.
+/// Whether `intent` was begun and never ended.
 #[must_use]
-pub fn is_noted(path: &Path, deed: &str) -> bool {
-    sys::attribute(path).is_some_and(|note| note == deed.as_bytes())
+pub fn is_recorded(path: &Path, intent: &str) -> bool {
+    sys::attribute(path).is_some_and(|note| note == intent.as_bytes())
 }
 
 /// Takes the note away.
-pub fn erase(path: &Path) {
+pub fn clear(path: &Path) {
     let _ = sys::remove_attribute(path);
 }

@@ -23,7 +23,7 @@ mod transaction;
 pub use error::{StagingError, no_space_hint};
 pub use image_lock::{ImageLock, LockError};
 pub use staged::{Staged, image_name};
-pub use transaction::{Aside, discard};
+pub use transaction::{Transaction, discard};
 
 use crate::{file_lock, work_directory};
 use std::ffi::OsStr;
@@ -33,12 +33,12 @@ use std::path::{Path, PathBuf};
 
 /// Removes what killed drivers left in `datastore`, or puts it back. A directory that isn't there holds
 /// nothing.
-pub fn sweep(datastore: &Path) {
+pub fn remove_stale(datastore: &Path) {
     let Ok(entries) = fs::read_dir(work_directory::of(datastore)) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
-        staged::sweep(datastore, &name);
-        image_lock::sweep(datastore, &name);
+        staged::remove_stale(datastore, &name);
+        image_lock::remove_stale(datastore, &name);
     }
     work_directory::leave(datastore);
 }
@@ -72,10 +72,10 @@ pub fn unfinished(datastore: &Path) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// Where that can't be found out: it is gone, or may not be read.
-pub fn is_held(path: &Path) -> io::Result<bool> {
+pub fn is_locked(path: &Path) -> io::Result<bool> {
     fs::symlink_metadata(path)?;
     match File::open(image_lock::holding(path)) {
-        Ok(file) => file_lock::is_held(&file),
+        Ok(file) => file_lock::is_locked(&file),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }

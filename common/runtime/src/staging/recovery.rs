@@ -40,7 +40,7 @@ pub(super) fn snapshots_of(datastore: &Path, image: &OsStr) -> PathBuf {
 pub(super) fn recover(datastore: &Path, image: &OsStr) {
     let area = work_directory::of(datastore);
     let undo = area.join(name_of(UNDO, image));
-    match put_back(&undo, datastore, image) {
+    match roll_back(&undo, datastore, image) {
         Ok(()) => {
             if fs::remove_dir_all(&undo).is_ok() {
                 log::info!("undid what a killed driver had begun with {}", image.display());
@@ -73,7 +73,7 @@ pub(super) fn entries(directory: &Path) -> io::Result<Vec<(u32, char, OsString)>
 }
 
 /// Puts all that is in `directory` back in the places where it was, whatever is there now.
-pub(super) fn put_back(directory: &Path, datastore: &Path, image: &OsStr) -> io::Result<()> {
+pub(super) fn roll_back(directory: &Path, datastore: &Path, image: &OsStr) -> io::Result<()> {
     let snapshots = snapshots_of(datastore, image);
     for (number, kind, name) in entries(directory)? {
         let origin = if kind == BESIDE { datastore } else { &snapshots }.join(&name);

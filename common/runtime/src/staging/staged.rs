@@ -2,8 +2,8 @@
 
 use super::error::{StagingError, at};
 use super::sync_directory_of;
-use super::transaction::Aside;
-use crate::file_lock::{Hold, holdable, is_named, try_hold};
+use super::transaction::Transaction;
+use crate::file_lock::{LockMode, is_named, lockable, try_lock};
 use crate::sys;
 use crate::{process, work_directory};
 use std::ffi::OsStr;
@@ -26,7 +26,7 @@ pub struct Staged {
     entry: Entry,
     /// The name that a new image gets.
     name: String,
-    /// Whether a sweep can tell that a new image was never reported.
+    /// Whether recovery can tell that a new image was never reported.
     recallable: bool,
 }
 
@@ -44,7 +44,7 @@ impl Staged {
     /// # Errors
     /// Where it can't be created or held.
     pub fn create(directory: &Path) -> Result<Self, StagingError> {
-        // Between its creation and its hold a sweep may take it for a dead one: then try again.
+        // Between its creation and its hold recovery may take it for a dead one: then try again.
         loop {
             if let Some(staged) = Self::create_once(directory)? {
                 return Ok(staged);
@@ -63,7 +63,7 @@ impl Staged {
         let create = || {
             work_directory::enter(directory, |area| {
                 let path = area.join(&entry);
-                let file = holdable().create_new(true).mode(IMAGE_MODE).open(&path)?;
+                let file = lockable().create_new(true).mode(IMAGE_MODE).open(&path)?;
                 Ok((file, path))
             })
         };
@@ -74,9 +74,9 @@ impl Staged {
             name,
             recallable: session.is_some(),
         };
-        match try_hold(&staged.file, Hold::Alone) {
+        match try_lock(&staged.file, LockMode::Exclusive) {
             Ok(true) if is_named(&staged.file, staged.path()) => {
-                work_directory::belong_to_owner(staged.path(), directory)
+                work_directory::chown_to_datastore_owner(staged.path(), directory)
                     .map_err(at("given to the datastore's owner", staged.path()))?;
                 Ok(Some(staged))
             }
@@ -117,7 +117,7 @@ impl Staged {
         self.make_durable()?;
         let destination = self.entry.datastore.join(&self.name);
         let hold = self.file.try_clone().map_err(at("held", self.path()))?;
-        process::point_of_no_return();
+        process::mark_committed();
         let recallable = self.recallable && link(self.path(), &destination)?;
         if !recallable {
             rename_noreplace(self.path(), &destination)
@@ -141,9 +141,9 @@ impl Staged {
     /// # Errors
     /// Where the data can't be made durable or the name can't be taken; then `destination` is as
     /// it was.
-    pub fn replace(mut self, destination: &Path, aside: &Aside) -> Result<(), StagingError> {
+    pub fn replace(mut self, destination: &Path, aside: &Transaction) -> Result<(), StagingError> {
         self.make_durable()?;
-        process::point_of_no_return();
+        process::mark_committed();
         aside.keep(destination)?;
         fs::rename(self.path(), destination).map_err(at("put in place", destination))?;
         self.entry.published = true;
@@ -183,11 +183,11 @@ impl Drop for Entry {
 
 /// Removes the staged file `name` if its driver is dead; and the image that it became, if that was never
 /// reported.
-pub(super) fn sweep(datastore: &Path, name: &OsStr) {
+pub(super) fn remove_stale(datastore: &Path, name: &OsStr) {
     let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { return };
     let path = work_directory::of(datastore).join(name);
-    let Ok(file) = holdable().open(&path) else { return };
-    if !try_hold(&file, Hold::Alone).unwrap_or(false) || !is_named(&file, &path) {
+    let Ok(file) = lockable().open(&path) else { return };
+    if !try_lock(&file, LockMode::Exclusive).unwrap_or(false) || !is_named(&file, &path) {
         return;
     }
     if let Some((image, session)) = rest.split_once('.') {

@@ -2,7 +2,7 @@
 
 use super::error::{StagingError, at, no_space};
 use super::image_lock::ImageLock;
-use super::recovery::{BESIDE, SNAPSHOTS, TRASH, UNDO, entries, name_of, put_back, snapshots_of};
+use super::recovery::{BESIDE, SNAPSHOTS, TRASH, UNDO, entries, name_of, roll_back, snapshots_of};
 use super::sync_directory;
 use crate::{process, work_directory};
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 /// A directory beside the images for one change of an image that the driver holds alone. Once the change
 /// is committed, it goes with all that is in it; dropped before, it goes after all is put back.
 #[derive(Debug)]
-pub struct Aside<'lock> {
+pub struct Transaction<'lock> {
     lock: &'lock ImageLock,
     path: PathBuf,
     one_step: bool,
@@ -21,13 +21,13 @@ pub struct Aside<'lock> {
     taken: std::cell::Cell<u32>,
 }
 
-impl<'lock> Aside<'lock> {
+impl<'lock> Transaction<'lock> {
     /// A new one, for a change that takes effect in one step: should the driver be killed, what is in here is
     /// deleted.
     ///
     /// # Errors
     /// Where it can't be made.
-    pub fn for_one_step(lock: &'lock ImageLock) -> Result<Self, StagingError> {
+    pub fn atomic(lock: &'lock ImageLock) -> Result<Self, StagingError> {
         Self::create(lock, true)
     }
 
@@ -36,7 +36,7 @@ impl<'lock> Aside<'lock> {
     ///
     /// # Errors
     /// Where it can't be made.
-    pub fn for_several_steps(lock: &'lock ImageLock) -> Result<Self, StagingError> {
+    pub fn with_rollback(lock: &'lock ImageLock) -> Result<Self, StagingError> {
         Self::create(lock, false)
     }
 
@@ -52,7 +52,7 @@ impl<'lock> Aside<'lock> {
         };
         let path = process::stage(create, PathBuf::as_path)
             .map_err(at("written into (DATASTORE/BASE_PATH must be writable)", datastore))?;
-        work_directory::belong_to_owner(&path, datastore)
+        work_directory::chown_to_datastore_owner(&path, datastore)
             .map_err(at("given to the datastore's owner", &path))?;
         Ok(Self { lock, path, one_step, committed: false, taken: 0.into() })
     }
@@ -75,7 +75,7 @@ impl<'lock> Aside<'lock> {
     /// # Errors
     /// Where the file system has no hard links.
     pub fn keep(&self, path: &Path) -> Result<(), StagingError> {
-        process::point_of_no_return();
+        process::mark_committed();
         fs::hard_link(path, self.place_for(path)).map_err(at("kept", path))
     }
 
@@ -96,7 +96,7 @@ impl<'lock> Aside<'lock> {
     /// # Errors
     /// Where it can't be moved.
     pub fn take(&self, path: &Path) -> Result<bool, StagingError> {
-        process::point_of_no_return();
+        process::mark_committed();
         match fs::rename(path, self.place_for(path)) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -144,12 +144,12 @@ impl<'lock> Aside<'lock> {
     }
 }
 
-impl Drop for Aside<'_> {
+impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         let (datastore, image) = (self.lock.datastore(), self.lock.image());
         process::forget(&self.path);
         if !self.committed
-            && let Err(error) = put_back(&self.path, datastore, image)
+            && let Err(error) = roll_back(&self.path, datastore, image)
         {
             log::error!("{} can't be put back: {error}", self.path.display());
             // The next call on the datastore tries again.
@@ -157,7 +157,7 @@ impl Drop for Aside<'_> {
             return;
         }
         if let Err(error) = fs::remove_dir_all(&self.path) {
-            log::warn!("{} is left for the next sweep: {error}", self.path.display());
+            log::warn!("{} is left for the next recovery: {error}", self.path.display());
         }
         work_directory::leave(datastore);
     }
@@ -175,8 +175,8 @@ pub fn discard(lock: &ImageLock, paths: &[PathBuf]) -> Result<bool, StagingError
         paths.iter().filter(|path| fs::symlink_metadata(path).is_ok()).collect();
     let aside = match present.len() {
         0 => return Ok(false),
-        1 => Aside::for_one_step(lock),
-        _ => Aside::for_several_steps(lock),
+        1 => Transaction::atomic(lock),
+        _ => Transaction::with_rollback(lock),
     };
     let aside = match aside {
         Err(error) if no_space(&error.source) => return remove_in_place(&present),
@@ -192,7 +192,7 @@ pub fn discard(lock: &ImageLock, paths: &[PathBuf]) -> Result<bool, StagingError
 /// On a full disk not even an empty directory can be made, and removing must still work. The first to go is
 /// the image itself: whatever happens then, it is gone.
 fn remove_in_place(paths: &[&PathBuf]) -> Result<bool, StagingError> {
-    process::point_of_no_return();
+    process::mark_committed();
     for path in paths {
         let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
         let removed = if is_directory { fs::remove_dir_all(path) } else { fs::remove_file(path) };

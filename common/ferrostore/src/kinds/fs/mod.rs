@@ -46,7 +46,7 @@ impl Datastore for FileDatastore {
             if let Some(export) = &attributes.nfs {
                 mount::ensure(export, &directory)?;
             }
-            staging::sweep(&directory);
+            staging::remove_stale(&directory);
         }
         Ok(Self { intake, base_path, directory })
     }
@@ -199,7 +199,7 @@ impl FileDatastore {
     /// Keeps other actions away from the image in `file`.
     fn lock(&self, image: &Image, file: &Path) -> Result<ImageLock, DatastoreError> {
         let lock =
-            ImageLock::alone(&self.directory, name_of(file), self.intake.settings.lock_wait());
+            ImageLock::exclusive(&self.directory, name_of(file), self.intake.settings.lock_wait());
         lock.map_err(|error| match error {
             LockError::InUse { .. } => self.source_error(image, error),
             LockError::Staging(error) => error.into(),
@@ -226,7 +226,7 @@ impl FileDatastore {
     /// The path of `IMAGE/SOURCE`, which must lie directly in BASE_PATH.
     fn own_image(&self, image: &Image) -> Result<PathBuf, DatastoreError> {
         let source = text::path(image.source()?);
-        let astray = || {
+        let outside = || {
             self.source_error(
                 image,
                 format_args!("is not directly in DATASTORE/BASE_PATH {}: only files of the datastore itself are touched", text::shown(&self.base_path)),
@@ -236,7 +236,7 @@ impl FileDatastore {
             && !source.components().any(|part| part == Component::ParentDir)
             && !source.to_string_lossy().ends_with('/');
         let (Some(parent), Some(name)) = (source.parent(), source.file_name()) else {
-            return Err(astray());
+            return Err(outside());
         };
         // Paths compare by components, so "//" and "/./" make no difference.
         let inside = parent == self.directory
@@ -245,7 +245,7 @@ impl FileDatastore {
                 _ => false,
             };
         if !plain || !inside || staging::is_left_over(name) {
-            return Err(astray());
+            return Err(outside());
         }
         Ok(self.directory.join(name))
     }

@@ -16,7 +16,7 @@ use disk_image::{Disk as _, Format};
 use one_protocol::message::Image;
 use runtime::staging;
 use runtime::staging::intent;
-use runtime::staging::{Aside, ImageLock, Staged};
+use runtime::staging::{ImageLock, Staged, Transaction};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -77,7 +77,7 @@ impl FileDatastore {
         let model = place.metadata().map_err(|error| unreadable(&place, error))?;
         staged.look_like(&model)?;
         staged.make_durable()?;
-        let aside = Aside::for_one_step(&lock)?;
+        let aside = Transaction::atomic(&lock)?;
         // First, since without it nothing is wrong.
         aside.take(&digest_of(&file))?;
         staged.replace(&place, &aside)?;
@@ -97,17 +97,17 @@ impl FileDatastore {
             })
         });
         let mut files = match files {
-            Err(error) if is_missing(&error) && intent::is_noted(&place, &deed) => {
+            Err(error) if is_missing(&error) && intent::is_recorded(&place, &deed) => {
                 log::info!("snapshot {id} was deleted by a call that was then interrupted");
                 Vec::new()
             }
             files => files?,
         };
         files.push(digest_of(&file));
-        intent::note(&place, &deed);
+        intent::record(&place, &deed);
         let deleted = staging::discard(&lock, &files);
         drop(lock);
-        intent::erase(&place);
+        intent::clear(&place);
         deleted?;
         Ok(())
     }
@@ -118,14 +118,14 @@ impl FileDatastore {
         let lock = self.lock(image, &file)?;
         let deed = format!("snap_flatten {id}");
         match self.snapshots(image, &file, id) {
-            Err(error) if is_missing(&error) && intent::is_noted(&file, &deed) => {
+            Err(error) if is_missing(&error) && intent::is_recorded(&file, &deed) => {
                 log::info!("the image was flattened by a call that was then interrupted");
             }
             Err(error) => return Err(error),
             Ok(snapshots) => self.flatten_to(&lock, &file, &snapshots, id, &deed)?,
         }
         drop(lock);
-        intent::erase(&file);
+        intent::clear(&file);
         Ok(())
     }
 
@@ -148,10 +148,10 @@ impl FileDatastore {
             }
         }
         staged.look_like(&model)?;
-        intent::note(staged.path(), deed);
+        intent::record(staged.path(), deed);
         staged.make_durable()?;
         snapshots.know_base_by_link()?;
-        let aside = Aside::for_several_steps(lock)?;
+        let aside = Transaction::with_rollback(lock)?;
         // Whoever knows of S.snap goes on seeing the old chain until that directory is gone, in one step:
         // its base must survive the replacement of S.
         if let Some(link) = snapshots.link_to_base() {

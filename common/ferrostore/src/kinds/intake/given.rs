@@ -3,7 +3,7 @@
 use super::bytes::stream_head;
 use super::{Destination, Import, Intake, Origin, Policy, reading};
 use crate::kinds::DatastoreError;
-use crate::transfer::Ahead;
+use crate::transfer::ReadAhead;
 use crate::transfer::digest::Digests;
 use crate::transfer::given::{Bytes, Given, Nature, Outgoing, Pending};
 use disk_image::Format;
@@ -25,7 +25,7 @@ impl Intake {
             }
             Origin::Stream { stream, .. } => {
                 let (stream, result) = digests.verify_stream(stream);
-                let stream = Ahead::of(stream).map_err(reading)?;
+                let stream = ReadAhead::of(stream).map_err(reading)?;
                 (Bytes::Stream(Box::new(stream)), Pending::Stream(result))
             }
         };
@@ -51,7 +51,7 @@ impl Import<'_> {
     /// Writes an image of another datastore, as it comes from another machine.
     pub(in crate::kinds) fn given(&mut self, given: Given) -> Result<Format, DatastoreError> {
         self.length = given.length;
-        let mut stream = Ahead::of(given.stream).map_err(reading)?;
+        let mut stream = ReadAhead::of(given.stream).map_err(reading)?;
         let format = match given.nature {
             Nature::File(format) => format,
             Nature::Disk(wanted) => return self.write_stream(&mut stream, wanted, None),

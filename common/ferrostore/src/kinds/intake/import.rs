@@ -3,7 +3,7 @@
 use super::bytes::{stream_head, within};
 use super::{Destination, Intake, Origin, Policy, head_of, reader_of, reading};
 use crate::kinds::DatastoreError;
-use crate::transfer::Ahead;
+use crate::transfer::ReadAhead;
 use crate::transfer::decompress::decompress;
 use crate::transfer::digest::Digests;
 use crate::transfer::measure::Whole;
@@ -94,7 +94,8 @@ impl<'d> Import<'d> {
         match Content::of(&head) {
             Content::Compressed(compression) if self.policy.decompress => {
                 let whole = Whole { file, offset: 0 };
-                let stream = decompress(compression, whole).and_then(Ahead::of).map_err(reading)?;
+                let stream =
+                    decompress(compression, whole).and_then(ReadAhead::of).map_err(reading)?;
                 self.plain_stream(stream)
             }
             Content::Compressed(_) => self.copy(file, Format::Raw),
@@ -216,13 +217,14 @@ impl<'d> Import<'d> {
         &mut self,
         stream: Box<dyn Read + Send>,
     ) -> Result<Format, DatastoreError> {
-        let mut stream = Ahead::of(stream).map_err(reading)?;
+        let mut stream = ReadAhead::of(stream).map_err(reading)?;
         let head = stream_head(&mut stream)?;
         let mut whole = io::Cursor::new(head.clone()).chain(stream);
         match Content::of(&head) {
             Content::Compressed(compression) if self.policy.decompress => {
                 self.length = None;
-                let stream = decompress(compression, whole).and_then(Ahead::of).map_err(reading)?;
+                let stream =
+                    decompress(compression, whole).and_then(ReadAhead::of).map_err(reading)?;
                 self.plain_stream(stream)
             }
             Content::Compressed(_) => self.write_stream(&mut whole, Format::Raw, None),

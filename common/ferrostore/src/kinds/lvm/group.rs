@@ -119,13 +119,13 @@ impl Group {
     ) -> Result<Vec<Volume>, LvmError> {
         let volumes = lvm::volumes(&self.name)?;
         let repaired = journal::repair(self, lock, &volumes)?;
-        let swept = self.sweep(&volumes, mine);
+        let swept = self.remove_stale(&volumes, mine);
         if repaired || swept { Ok(lvm::volumes(&self.name)?) } else { Ok(volumes) }
     }
 
     /// Whether drivers that were killed on this machine have left anything.
-    pub(super) fn needs_sweep(&self) -> bool {
-        let dead = VolumeLock::of_the_dead(&self.name);
+    pub(super) fn may_have_stale(&self) -> bool {
+        let dead = VolumeLock::stale_locks(&self.name);
         let any = !dead.is_empty();
         for (_, lock) in dead {
             lock.leave();
@@ -135,12 +135,12 @@ impl Group {
 
     /// Removes volumes that nobody goes on making, and deactivates those that nobody reads any more;
     /// whether there were any.
-    fn sweep(&self, volumes: &[Volume], mine: Option<(&ImageName, &VolumeLock)>) -> bool {
+    fn remove_stale(&self, volumes: &[Volume], mine: Option<(&ImageName, &VolumeLock)>) -> bool {
         let there = |name: &str| volumes.iter().any(|volume| volume.name == name);
         let mut changed = false;
         let mut unfinished: Vec<ImageName> = Vec::new();
         // Held up to the end, so that nobody makes what is being removed.
-        let mut dead = VolumeLock::of_the_dead(&self.name);
+        let mut dead = VolumeLock::stale_locks(&self.name);
         for (name, lock) in &dead {
             if lock.is_activated() && there(name) {
                 changed = true;
@@ -175,7 +175,7 @@ impl Group {
         unfinished.extend(
             tagged
                 .filter_map(|volume| ImageName::owner_of(&volume.name))
-                .filter(|image| !VolumeLock::is_held(&self.name, &image.volume)),
+                .filter(|image| !VolumeLock::is_locked(&self.name, &image.volume)),
         );
         unfinished.sort_unstable_by_key(|image| image.id);
         unfinished.dedup();

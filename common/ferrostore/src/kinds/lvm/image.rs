@@ -81,10 +81,10 @@ impl LvmDatastore {
         }
         let ours = |volume: &Volume| volume.name == name.volume || name.has_snapshot(&volume.name);
         let in_pool = |volume: &Volume| volume.pool.as_deref() == Some(&*pool);
-        if let Some(stranger) = volumes.iter().find(|v| in_pool(v) && !ours(v)) {
+        if let Some(unknown) = volumes.iter().find(|v| in_pool(v) && !ours(v)) {
             return Err(wrong(format!(
                 "shares its pool {pool} with {}, which is no part of the image: move that elsewhere or remove it",
-                stranger.name
+                unknown.name
             )));
         }
         // What the volume is counts, and not what the image is said to be now. A pool takes along all
@@ -102,7 +102,7 @@ impl LvmDatastore {
             log::info!("{}/{} was gone already", group.name, name.volume);
             return Ok(());
         }
-        process::point_of_no_return();
+        process::mark_committed();
         lvm::remove(&group.name, &names).map_err(|error| self.failed(error))
     }
 
@@ -174,7 +174,7 @@ impl LvmDatastore {
         if find(volumes, &pool_name).is_some_and(|pool| pool.size < needed) {
             lvm::extend(&group.name, &pool_name, needed).map_err(failed)?;
         }
-        process::point_of_no_return();
+        process::mark_committed();
         let entry = Entry::write(group, name, snapshot)?;
         if !going.is_empty()
             && let Err(error) = lvm::remove(&group.name, &going)
@@ -236,7 +236,7 @@ impl LvmDatastore {
                 "is gone, and its snapshots are all that is left: revert it to one of them first",
             ));
         }
-        process::point_of_no_return();
+        process::mark_committed();
         lvm::remove(&locked.group.name, &[&snapshot])
             .map_err(|error| self.failed_in_pool(&locked, error))
     }

@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 
 const DIRECTORY: &str = "/var/lock/one";
 /// OpenNebula's transfer drivers wait as long.
-pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(120);
 /// A wait that is longer than this is worth a line in the log.
-const PATIENCE_WITHOUT_A_WORD: Duration = Duration::from_secs(2);
+const LOG_WAIT_AFTER: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
 
 /// What a reader that has activated a volume notes in its lock file: whoever is the last to read it
@@ -34,19 +34,19 @@ impl GroupLock {
     /// Waits for the lock of `group`, and says for whom if that takes a while. On a bridge host it is the
     /// front-end's.
     pub(super) fn take(group: &str) -> Result<Self, LvmError> {
-        match lock_provider::borrow(group) {
+        match lock_provider::acquire_remote(group) {
             Some(lock) => lock.map(Self).map_err(|reason| LvmError::FrontEnd { reason }),
-            None => Self::here(group, PATIENCE),
+            None => Self::here(group, TIMEOUT),
         }
     }
 
     /// As [`Self::take`], on this machine.
-    pub(super) fn here(group: &str, patience: Duration) -> Result<Self, LvmError> {
+    pub(super) fn here(group: &str, timeout: Duration) -> Result<Self, LvmError> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         let name: String = group.chars().map(|c| if plain(c) { c } else { '_' }).collect();
         let path = Path::new(DIRECTORY).join(format!("tm-onelvm-{name}.lock"));
         let file = open(&path, 0o640)?;
-        wait_for(&file, &path, patience, || file.try_lock())?;
+        wait_for(&file, &path, timeout, || file.try_lock())?;
         Ok(Self(Box::new(file)))
     }
 
@@ -91,7 +91,7 @@ impl VolumeLock {
         // Whoever is done removes the file: then another has to be made.
         loop {
             let file = open(&path, 0o660)?;
-            wait_for(&file, &path, PATIENCE, || lock(&file))?;
+            wait_for(&file, &path, TIMEOUT, || lock(&file))?;
             if same(&file, &path) {
                 return Ok(Self { file, path });
             }
@@ -99,7 +99,7 @@ impl VolumeLock {
     }
 
     /// The volumes of `group` whose lock files drivers left that are dead, locked now.
-    pub(super) fn of_the_dead(group: &str) -> Vec<(String, Self)> {
+    pub(super) fn stale_locks(group: &str) -> Vec<(String, Self)> {
         let Ok(entries) = fs::read_dir(DIRECTORY) else { return Vec::new() };
         let prefix = prefix(group);
         let dead = |entry: fs::DirEntry| {
@@ -113,7 +113,7 @@ impl VolumeLock {
     }
 
     /// Whether a driver on this machine is at work on a volume.
-    pub(super) fn is_held(group: &str, volume: &str) -> bool {
+    pub(super) fn is_locked(group: &str, volume: &str) -> bool {
         let path = path_of(group, volume);
         let file = OpenOptions::new().read(true).write(true).open(path);
         file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
@@ -229,7 +229,7 @@ fn open(path: &Path, mode: u32) -> Result<File, LvmError> {
 fn wait_for(
     file: &File,
     path: &Path,
-    patience: Duration,
+    timeout: Duration,
     lock: impl Fn() -> Result<(), TryLockError>,
 ) -> Result<(), LvmError> {
     let start = Instant::now();
@@ -240,14 +240,14 @@ fn wait_for(
             Err(TryLockError::Error(source)) => return Err(at(path)(source)),
             Err(TryLockError::WouldBlock) => {}
         }
-        if start.elapsed() > patience {
+        if start.elapsed() > timeout {
             return Err(LvmError::Busy {
                 path: path.to_owned(),
-                seconds: patience.as_secs(),
+                seconds: timeout.as_secs(),
                 holder: holder(file),
             });
         }
-        if !said && start.elapsed() > PATIENCE_WITHOUT_A_WORD {
+        if !said && start.elapsed() > LOG_WAIT_AFTER {
             log::info!("waiting for the lock {}, held by {}", path.display(), holder(file));
             said = true;
         }

@@ -50,9 +50,9 @@ pub struct LvmDatastore {
 /// The front-end's lock of a volume group, for a driver on a bridge host.
 ///
 /// # Errors
-/// Why it can't be had within `patience`, or the time that OpenNebula gives it.
-pub fn lend(group: &str, patience: Option<Duration>) -> Result<Held, String> {
-    let lock = GroupLock::here(group, patience.unwrap_or(lock::PATIENCE));
+/// Why it can't be had within `timeout`, or the time that OpenNebula gives it.
+pub fn lend(group: &str, timeout: Option<Duration>) -> Result<Held, String> {
+    let lock = GroupLock::here(group, timeout.unwrap_or(lock::TIMEOUT));
     lock.map(GroupLock::into_held).map_err(|error| error.to_string())
 }
 

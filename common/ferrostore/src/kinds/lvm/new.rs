@@ -14,7 +14,7 @@ use nix::fcntl::OFlag;
 use runtime::command::CommandError;
 use runtime::command::lvm;
 use runtime::lock_provider;
-use runtime::process::{self, Recall, Unreported};
+use runtime::process::{self, CleanupGuard, Unreported};
 use runtime::staging;
 use runtime::staging::Staged;
 use runtime::sys::Revocable;
@@ -45,7 +45,7 @@ struct Made {
     device: Opened,
     path: PathBuf,
     // These go last, and in this order.
-    recall: Option<Recall>,
+    recall: Option<CleanupGuard>,
     /// Until it is complete.
     lock: Option<VolumeLock>,
 }
@@ -93,7 +93,7 @@ impl<'d> NewVolume<'d> {
 
     /// Does without a call of `lvs` where nothing speaks for one.
     pub(super) fn without_looking(mut self) -> Self {
-        self.look_first = self.group.needs_sweep();
+        self.look_first = self.group.may_have_stale();
         self
     }
 
@@ -114,7 +114,7 @@ impl<'d> NewVolume<'d> {
         // Before there is anything, since a signal may come at any time.
         let recall = {
             let (group, image, device) = (group.clone(), image.clone(), device.clone());
-            process::recall(move || {
+            process::on_stop(move || {
                 undo(&group, &image, &device, None);
                 VolumeLock::discard(&group.name, &image.volume);
             })
@@ -154,7 +154,7 @@ impl<'d> NewVolume<'d> {
             return Err(disk_image::admission::ImageRefusal::Empty.into());
         };
         made.file()?.sync_all().map_err(|source| ImageError::Write { offset: 0, source })?;
-        process::point_of_no_return();
+        process::mark_committed();
         made.note_unreported();
         made.device.revoke();
         let locked = made.group.lock()?;
@@ -229,13 +229,13 @@ fn undo(group: &Group, image: &ImageName, device: &Opened, lock: Option<&VolumeL
 
 fn is_gone(group: &Group, image: &ImageName, removed: &Result<(), LvmError>) -> bool {
     if let Err(error) = removed {
-        log::warn!("{}/{} is left for the next sweep: {error}", group.name, image.volume);
+        log::warn!("{}/{} is left for the next recovery: {error}", group.name, image.volume);
     }
     removed.is_ok()
 }
 
 impl Unreported for Complete {
-    fn withdraw(self: Box<Self>) {
+    fn roll_back_new_image(self: Box<Self>) {
         let Self { group, image, lock } = *self;
         let removed = group.lock().and_then(|_locked| {
             let volumes = lvm::volumes(&group.name)?;
@@ -268,8 +268,8 @@ impl Destination for NewVolume<'_> {
     }
 
     fn stage(&self) -> Result<Staged, DatastoreError> {
-        lock_provider::decline();
-        staging::sweep(self.staging_directory);
+        lock_provider::release_early();
+        staging::remove_stale(self.staging_directory);
         Staged::create(self.staging_directory).map_err(|error| {
             let directory = self.staging_directory.display().to_string();
             DatastoreError::value("DATASTORE/TEMPLATE/STAGING_DIR", directory, error)

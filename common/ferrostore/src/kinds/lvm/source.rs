@@ -7,7 +7,7 @@ use crate::kinds::intake::reading;
 use disk_image::device;
 use disk_image::{Disk, Extent, ImageError};
 use runtime::command::{lvm, thin};
-use runtime::process::{self, Recall};
+use runtime::process::{self, CleanupGuard};
 use runtime::sys::Revocable;
 use std::fs::OpenOptions;
 use std::io;
@@ -20,7 +20,7 @@ const WORTH_ASKING: u64 = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Source {
     volume: Arc<Volume>,
-    _recall: Recall,
+    _recall: CleanupGuard,
 }
 
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Source {
             lock: Mutex::new(Some(lock)),
         });
         let shared = Arc::clone(&volume);
-        let recall = process::recall(move || shared.give_back());
+        let recall = process::on_stop(move || shared.give_back());
         let source = Self { volume, _recall: recall };
         source.volume.activate()?;
         Ok(source)

@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// So long the lock is waited for that the other side needs to clean up.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 /// So long the other side has for that.
 const CLEANING: Duration = Duration::from_secs(10);
 
@@ -67,7 +67,7 @@ impl Lending {
             return;
         };
         if lent.held.is_none() {
-            lent.held = lvm::lend(name, Some(PATIENCE)).ok();
+            lent.held = lvm::lend(name, Some(TIMEOUT)).ok();
         }
         if lent.held.is_some() {
             lent.for_good = true;
@@ -77,7 +77,7 @@ impl Lending {
     }
 
     /// How long the other side may take to end, where `otherwise` is enough if it holds no lock.
-    pub(super) fn patience(&self, otherwise: Duration) -> Duration {
+    pub(super) fn timeout(&self, otherwise: Duration) -> Duration {
         if self.lent().held.is_some() { CLEANING } else { otherwise }
     }
 
@@ -142,7 +142,7 @@ impl Frames {
     }
 
     /// Lends what is asked for, where the other side has said something.
-    fn heed(&mut self) {
+    fn serve_locks(&mut self) {
         while self.next.is_none() && (!self.from.buffer().is_empty() || self.has_more()) {
             self.read();
         }
@@ -155,19 +155,19 @@ impl Frames {
 }
 
 /// Sends to the other side, and heeds meanwhile what it says.
-pub(super) struct Heeding<'c> {
+pub(super) struct LockServingWriter<'c> {
     pub(super) out: Out,
     pub(super) frames: &'c mut Frames,
 }
 
-impl Write for Heeding<'_> {
+impl Write for LockServingWriter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.write_all(bytes)?;
         Ok(bytes.len())
     }
 
     fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.frames.heed();
+        self.frames.serve_locks();
         self.out.write_all(bytes)
     }
 

@@ -7,7 +7,7 @@ use crate::transfer::given::Given;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use one_protocol::settings::{Carried, Settings};
-use runtime::lock_provider::{self, Held, Keeper};
+use runtime::lock_provider::{self, Held, LockProvider};
 use runtime::process;
 use std::io::{self, Write as _};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// A call that came from a front-end.
-pub struct Far {
+pub struct BridgeServer {
     role: Role,
     /// The message, as XML.
     pub message: Vec<u8>,
@@ -76,8 +76,8 @@ impl Drop for Borrowed {
 /// The front-end keeps the locks.
 struct FrontEnd(Arc<Line>);
 
-impl Keeper for FrontEnd {
-    fn lend(&self, name: &str) -> Result<Held, String> {
+impl LockProvider for FrontEnd {
+    fn acquire(&self, name: &str) -> Result<Held, String> {
         let line = &self.0;
         let mut state = line.when(State::has_no_borrower);
         if state.for_good || state.lock == Lock::Beforehand {
@@ -104,7 +104,7 @@ impl Keeper for FrontEnd {
         }
     }
 
-    fn decline(&self) {
+    fn release_early(&self) {
         let mut state = self.0.when(State::has_no_borrower);
         if std::mem::take(&mut state.lock) == Lock::Beforehand {
             drop(state);
@@ -146,7 +146,7 @@ impl Line {
     }
 
     /// Has this driver do what it does on a signal.
-    fn hang_up(&self) {
+    fn disconnect(&self) {
         self.change(|state| state.broken = true);
         let _ = kill(Pid::this(), Signal::SIGHUP);
     }
@@ -156,7 +156,7 @@ impl Line {
 ///
 /// # Errors
 /// [`BridgeError::NoFrames`] where it is none, [`BridgeError::Lost`] where it breaks off.
-pub fn arrive() -> Result<Far, BridgeError> {
+pub fn accept() -> Result<BridgeServer, BridgeError> {
     let mut stdin = io::stdin().lock();
     let mut next = || match frame::read(&mut stdin) {
         Ok(Some(frame)) => Ok(frame),
@@ -196,18 +196,18 @@ pub fn arrive() -> Result<Far, BridgeError> {
     drop(stdin);
     let state = State { lock, ..State::default() };
     let line = Arc::new(Line { state: Mutex::new(state), changed: Condvar::new() });
-    lock_provider::kept_by(FrontEnd(Arc::clone(&line)));
+    lock_provider::set_provider(FrontEnd(Arc::clone(&line)));
     let settings = Settings::of_another_machine(Carried::of(pairs));
     listen(Arc::clone(&line), intake).map_err(BridgeError::System)?;
-    Ok(Far { role, message, settings, given, line })
+    Ok(BridgeServer { role, message, settings, given, line })
 }
 
 /// Listens to the front-end for as long as this process lives.
 fn listen(line: Arc<Line>, intake: Option<image::Intake>) -> io::Result<()> {
     let watched = Arc::clone(&line);
     std::thread::Builder::new().spawn(move || {
-        hear(&line, intake);
-        line.hang_up();
+        read_frames(&line, intake);
+        line.disconnect();
         // What was given stays open: a reader that found its end could tell a worse story.
         loop {
             std::thread::park();
@@ -221,7 +221,7 @@ fn listen(line: Arc<Line>, intake: Option<image::Intake>) -> io::Result<()> {
             let late = since.is_some_and(|since| since.elapsed() > SILENCE);
             // Twice: a machine that was asleep itself wakes up to what has come meanwhile.
             if late && silent {
-                return watched.hang_up();
+                return watched.disconnect();
             }
             silent = late;
         }
@@ -230,7 +230,7 @@ fn listen(line: Arc<Line>, intake: Option<image::Intake>) -> io::Result<()> {
 }
 
 /// Takes frames until there are no more.
-fn hear(line: &Line, mut intake: Option<image::Intake>) {
+fn read_frames(line: &Line, mut intake: Option<image::Intake>) {
     let mut stdin = io::stdin().lock();
     loop {
         line.change(|state| state.waiting = Some(Instant::now()));
@@ -264,7 +264,7 @@ fn hear(line: &Line, mut intake: Option<image::Intake>) {
     }
 }
 
-impl Far {
+impl BridgeServer {
     /// Whether the front-end only wants the image.
     #[must_use]
     pub fn only_gives(&self) -> bool {
@@ -289,6 +289,6 @@ impl Far {
         }
         let kept = self.line.when(|state| state.kept || state.broken).kept;
         // Where there is nothing to take back, the action has been done.
-        if kept || !process::withdraw() { Ok(()) } else { Err(BridgeError::Lost) }
+        if kept || !process::roll_back_new_image() { Ok(()) } else { Err(BridgeError::Lost) }
     }
 }

@@ -12,30 +12,32 @@ const EXECUTABLE: &str = "/proc/self/exe";
 
 /// The executable.
 #[derive(Debug)]
-pub(super) struct Own {
+pub(super) struct SelfExecutable {
     /// SHA-256 digest in lower-case hexadecimal digits.
     pub(super) digest: String,
     /// Bytes.
     pub(super) size: u64,
 }
 
-static OWN: OnceLock<io::Result<Own>> = OnceLock::new();
+static SELF: OnceLock<io::Result<SelfExecutable>> = OnceLock::new();
 
 /// Begins to make the digest, which takes no longer than the way to another host.
-pub(super) fn examine() {
+pub(super) fn start_digest() {
     // Without the thread it is made when it is needed.
-    let _ = std::thread::Builder::new().spawn(|| OWN.get_or_init(digest).is_ok());
+    let _ = std::thread::Builder::new().spawn(|| SELF.get_or_init(digest).is_ok());
 }
 
 /// The executable, once its digest is there.
 ///
 /// # Errors
-/// [`BridgeError::Own`].
-pub(super) fn own() -> Result<&'static Own, BridgeError> {
-    OWN.get_or_init(digest).as_ref().map_err(|error| BridgeError::Own(error.kind().into()))
+/// [`BridgeError::SelfExecutable`].
+pub(super) fn get() -> Result<&'static SelfExecutable, BridgeError> {
+    SELF.get_or_init(digest)
+        .as_ref()
+        .map_err(|error| BridgeError::SelfExecutable(error.kind().into()))
 }
 
-impl Own {
+impl SelfExecutable {
     /// Writes the executable to `out`.
     ///
     /// # Errors
@@ -46,7 +48,7 @@ impl Own {
     }
 }
 
-fn digest() -> io::Result<Own> {
+fn digest() -> io::Result<SelfExecutable> {
     let mut file = File::open(EXECUTABLE)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 256 << 10];
@@ -64,5 +66,5 @@ fn digest() -> io::Result<Own> {
     for byte in hasher.finalize() {
         let _ = write!(digest, "{byte:02x}");
     }
-    Ok(Own { digest, size })
+    Ok(SelfExecutable { digest, size })
 }
