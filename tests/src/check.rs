@@ -88,7 +88,11 @@ impl Fsck<'_> {
         let (json_code, json, _) = self.clone().with(["--json"]).start();
         assert_eq!(json_code, code, "the form of the report changes nothing: {json}");
         let json: Value = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
-        let verdict = format!("{} images, {} problems", json["images"], json["problems"]);
+        let verdict = format!(
+            "{}, {}",
+            counted(&json["images"], "image"),
+            counted(&json["problems"], "problem")
+        );
         assert_eq!(text.lines().last(), Some(verdict.as_str()), "{text}");
         assert_eq!(self.cloud.listing(), before, "fsck changes nothing");
         Examination { code, text, json }
@@ -198,4 +202,8 @@ impl Examination {
         let entry = entries.iter().find(|entry| entry["name"] == name);
         entry.unwrap_or_else(|| panic!("{name} is not in\n{}", self.text))
     }
+}
+
+fn counted(number: &serde_json::Value, thing: &str) -> String {
+    format!("{number} {thing}{}", if *number == 1 { "" } else { "s" })
 }

@@ -157,7 +157,7 @@ fn a_mount_that_never_ends_is_given_up() {
     let cloud = Cloud::new();
     let stand_in = StandIn::new(&cloud, "exec sleep 1000");
     let failure = cloud.monitor().on_nfs().under(stand_in.around()).run().fails();
-    failure.naming("NFS_AUTO_HOST").saying("was not done after");
+    failure.naming("NFS_AUTO_HOST").saying("timed out after");
 }
 
 #[test]

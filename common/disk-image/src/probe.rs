@@ -62,12 +62,7 @@ const fn mark(offset: usize, magic: &'static [u8], name: &'static str, content: 
 const MARKS: &[Mark] = &[
     mark(0, b"QFI\xfb\0\0\0\x02", "qcow2", Content::Disk(Format::Qcow2)),
     mark(0, b"QFI\xfb\0\0\0\x03", "qcow2", Content::Disk(Format::Qcow2)),
-    mark(
-        0,
-        b"QFI\xfb",
-        "qcow of an unknown version",
-        Content::Refused("qcow of an unknown version"),
-    ),
+    mark(0, b"QFI\xfb", "qcow", Content::Refused("qcow (unknown version)")),
     mark(0, b"KDMV", "vmdk", Content::Disk(Format::Vmdk)),
     mark(0, b"COWD", "vmdk of ESX", Content::Refused("vmdk (ESX sparse)")),
     mark(
@@ -80,7 +75,7 @@ const MARKS: &[Mark] = &[
         0,
         b"# Disk DescriptorFile",
         "vmdk descriptor",
-        Content::Refused("vmdk descriptor, whose data is in other files"),
+        Content::Refused("vmdk descriptor (data in extent files)"),
     ),
     mark(0x40, b"\x7f\x10\xda\xbe", "vdi", Content::Disk(Format::Vdi)),
     mark(0, b"vhdxfile", "vhdx", Content::Disk(Format::Vhdx)),
@@ -139,12 +134,8 @@ impl Content {
 fn unfixed_mark(head: &[u8]) -> Option<&'static Mark> {
     const BZIP2: Mark = mark(0, b"", "bzip2", Content::Compressed(Compression::Bzip2));
     const ZSTD: Mark = mark(0, b"", "zstd", Content::Compressed(Compression::Zstd));
-    const DESCRIPTOR: Mark = mark(
-        0,
-        b"",
-        "vmdk descriptor",
-        Content::Refused("vmdk descriptor, whose data is in other files"),
-    );
+    const DESCRIPTOR: Mark =
+        mark(0, b"", "vmdk descriptor", Content::Refused("vmdk descriptor (data in extent files)"));
     if is_bzip2(head) {
         Some(&BZIP2)
     } else if is_skippable_zstd(head) {

@@ -65,7 +65,7 @@ pub enum PathError {
     )]
     HardLinks(u64),
     /// It is no file on a disk.
-    #[error("is a file that the kernel makes up ({0}), and no image: give a file on a disk")]
+    #[error("is on a pseudo file system ({0}), not a disk image: give a file on a disk")]
     PseudoFile(&'static str),
 }
 

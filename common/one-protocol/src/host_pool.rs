@@ -231,7 +231,7 @@ fn hosts(answer: &[u8]) -> Result<Vec<Host>, String> {
     let Some((_, body)) = text.split_once("\r\n\r\n").filter(|_| status.contains(" 200")) else {
         return Err(if status.is_empty() { "nothing" } else { status }.to_owned());
     };
-    let no_sense = |error: quick_xml::DeError| format!("what makes no sense ({error})");
+    let no_sense = |error: quick_xml::DeError| format!("invalid XML-RPC response: {error}");
     let response: Response = quick_xml::de::from_str(body).map_err(no_sense)?;
     let values = response.params.param.value.array.data.value;
     let good = values.iter().find_map(|value| value.boolean.as_deref());
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(said("HTTP/1.0 404 Not Found\r\n\r\n"), "HTTP/1.0 404 Not Found");
         assert_eq!(said(""), "nothing");
         assert!(
-            said("HTTP/1.0 200 OK\r\n\r\nhello").starts_with("what makes no sense")
+            said("HTTP/1.0 200 OK\r\n\r\nhello").starts_with("invalid XML-RPC response")
                 || said("HTTP/1.0 200 OK\r\n\r\nhello") == "no list of hosts"
         );
     }

@@ -99,6 +99,12 @@ pub fn readable_line(text: &str) -> String {
     head.chain(['…']).chain(line.chars().skip(count - TAIL)).collect()
 }
 
+/// A number of things, in the singular where it is one: `1 image`, `2 images`.
+#[must_use]
+pub fn counted(number: u64, thing: &str) -> String {
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -138,7 +138,7 @@ fn a_list_of_another_datastore_is_not_taken_for_this_ones() {
     let moved = cloud.root().join("moved");
     symlink(cloud.datastore(), &moved).unwrap();
     let why = cloud.fsck_with([&moved]).knowing(list).refuses();
-    assert!(why.contains("none of its 1 images") && why.contains("--datastore"), "{why}");
+    assert!(why.contains("no image of its 1") && why.contains("--datastore"), "{why}");
 }
 
 #[test]

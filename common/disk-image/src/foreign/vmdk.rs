@@ -132,5 +132,5 @@ fn check_descriptor(descriptor: &[u8], capacity: u64) -> Result<(), ImageError> 
     if extents == 1 {
         return Ok(());
     }
-    Err(needs_others("does not hold its data as a single extent of its own"))
+    Err(needs_others("does not hold its data in a single extent of its own"))
 }

@@ -138,7 +138,7 @@ impl Connection {
                 }
                 "unsafe" => {
                     return unusable(format!(
-                        "the directory ferrostore-<user id> in STAGING_DIR {staging} belongs to somebody else, or others may use it: remove it, or set DATASTORE/TEMPLATE/STAGING_DIR"
+                        "the directory ferrostore-<user id> in STAGING_DIR {staging} belongs to another user, or others may write to it: remove it, or set DATASTORE/TEMPLATE/STAGING_DIR"
                     ));
                 }
                 "noexec" => {
@@ -349,11 +349,11 @@ impl Errors {
             _ if other.contains("GLIBC_") => format!(
                 "its C library is too old for these drivers: {other}; build them on the oldest system that runs them"
             ),
-            Some(CONNECTION_FAILED) => said("ssh says nothing of why the connection failed"),
+            Some(CONNECTION_FAILED) => said("ssh reported no reason for the connection failure"),
             Some(0) => said("the driver there ended without a reply"),
             Some(code) => format!(
-                "the driver can't be run, or broke off, there: {} (exit code {code})",
-                said("it says nothing")
+                "the driver can't be run there, or failed: {} (exit code {code})",
+                said("no output")
             ),
             None => said("the connection broke, or the driver there did not end"),
         }

@@ -155,7 +155,7 @@ impl Examination<'_> {
                 && !matches!(staging::is_locked(&entry.path()), Ok(false));
             if !usual(&name) && !in_work {
                 self.problems.push(Problem::warning(format!(
-                    "{} in its .snap directory is no snapshot; move it elsewhere if nobody needs it there",
+                    "{} in its .snap directory is no snapshot; move it elsewhere if it is not needed there",
                     name.display()
                 )));
             }

@@ -123,7 +123,7 @@ impl Known {
         // With the wrong list, every image would be taken for an orphan.
         if known.0.is_empty() && listed > 0 && datastore.is_none() {
             return Err(format!(
-                "none of its {listed} images lies in {}: give the list of this datastore, or its number with --datastore",
+                "no image of its {listed} lies in {}: give the list of this datastore, or its number with --datastore",
                 directory.display()
             ));
         }

@@ -206,7 +206,7 @@ fn look_at(
     if recorded.is_none() && (metadata.is_dir() || !is_image_name(name)) {
         let what = if metadata.is_dir() { "directory" } else { "file" };
         let problem = Problem::warning(format!(
-            "this {what} is named as no image, and no driver made it; move it elsewhere if nobody needs it here"
+            "this {what} has not the name of an image, and no driver made it; move it elsewhere if it is not needed here"
         ));
         return entry(Role::Unknown, vec![problem]);
     }

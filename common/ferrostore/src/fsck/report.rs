@@ -2,7 +2,7 @@
 
 use super::{Entry, Facts, Problem, Role, Severity, Verdict};
 use crate::snapshots::Layout;
-use runtime::text::one_line;
+use runtime::text::{counted, one_line};
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
@@ -60,8 +60,12 @@ impl<W: Write> Report<W> {
                 "\n],\"images\":{images},\"problems\":{problems},\"worst\":{}}}",
                 worst.map_or("null".to_owned(), |severity| quoted(name_of(severity)))
             )?,
-            // Always in the plural: a line that programs look for.
-            Form::Text => writeln!(self.output, "{images} images, {problems} problems")?,
+            Form::Text => writeln!(
+                self.output,
+                "{}, {}",
+                counted(*images, "image"),
+                counted(*problems, "problem")
+            )?,
         }
         self.output.flush()
     }
@@ -204,6 +208,6 @@ mod tests {
         let report = Report::begin(&mut output, Form::Text, "/ds").map_err(drop);
         let verdict = Verdict { images: 1, problems: 2, worst: None };
         assert!(report.is_ok_and(|report| report.end(&verdict).is_ok()));
-        assert_eq!(output, b"1 images, 2 problems\n");
+        assert_eq!(output, b"1 image, 2 problems\n");
     }
 }

@@ -197,7 +197,7 @@ impl Snapshots {
         } else if metadata.is_file() && metadata.len() <= LONGEST_PATH {
             fs::read(pointer).map_err(unreadable(pointer))?
         } else {
-            return Err(unreadable(pointer)(io::Error::other("it holds no path")));
+            return Err(unreadable(pointer)(io::Error::other("it contains no path")));
         };
         let named = self.directory.join(OsString::from_vec(text.trim_ascii().to_vec()));
         let parent = named.parent().unwrap_or(Path::new("/"));

@@ -55,7 +55,7 @@ pub enum CommandError {
         source: std::io::Error,
     },
     /// It did not end in the time that it was given.
-    #[error("`{}` was not done after {seconds} s", shown_command(program, arguments))]
+    #[error("`{}` timed out after {seconds} s", shown_command(program, arguments))]
     TimedOut {
         /// Its path.
         program: PathBuf,
@@ -77,7 +77,7 @@ pub enum CommandError {
         stderr: String,
     },
     /// It printed what it should not have.
-    #[error("{program} printed what nobody understands: {}", shown(output))]
+    #[error("{program} printed unexpected output: {}", shown(output))]
     Unexpected {
         /// Its name.
         program: &'static str,

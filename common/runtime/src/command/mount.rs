@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_program_that_does_not_end_is_stopped_and_named() {
         let error = run("sleep", &["1000"], Duration::from_millis(50)).unwrap_err().to_string();
-        assert!(error.contains("`sleep 1000` was not done"), "{error}");
+        assert!(error.contains("`sleep 1000` timed out"), "{error}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ const LOG_WAIT_AFTER: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Somebody else works on it.
-    #[error("is in use: {holder} still works on it after {} s; try again later", waited.as_secs())]
+    #[error("is in use: {holder} still holds its exclusive lock after {} s; try again later", waited.as_secs())]
     InUse {
         /// Which action, process and host.
         holder: String,
@@ -93,7 +93,7 @@ impl ImageLock {
                 return Err(LockError::InUse { holder, waited: wait });
             }
             if !told && start.elapsed() >= LOG_WAIT_AFTER {
-                log::info!("waiting for {holder}, which works on {}", image.display());
+                log::info!("waiting for the lock of {holder} on {}", image.display());
                 told = true;
             }
             std::thread::sleep(pause);

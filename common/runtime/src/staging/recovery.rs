@@ -43,15 +43,18 @@ pub(super) fn recover(datastore: &Path, image: &OsStr) {
     match roll_back(&undo, datastore, image) {
         Ok(()) => {
             if fs::remove_dir_all(&undo).is_ok() {
-                log::info!("undid what a killed driver had begun with {}", image.display());
+                log::info!(
+                    "rolled back the unfinished transaction of a killed driver on {}",
+                    image.display()
+                );
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => log::error!("{} can't be put back: {error}", undo.display()),
+        Err(error) => log::error!("{} can't be rolled back: {error}", undo.display()),
     }
     let trash = area.join(name_of(TRASH, image));
     if fs::remove_dir_all(&trash).is_ok() {
-        log::info!("removed {}, which a killed driver had left", trash.display());
+        log::info!("removed {}, left by a killed driver", trash.display());
     }
 }
 

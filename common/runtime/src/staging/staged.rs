@@ -197,13 +197,13 @@ pub(super) fn remove_stale(datastore: &Path, name: &OsStr) {
             if fs::remove_file(&image).is_err() {
                 return;
             }
-            log::info!("removed {}, whose driver was killed before it told of it", image.display());
+            log::info!("removed {}, whose driver was killed before it replied", image.display());
         }
     }
     // An empty one was most likely on its way into a live driver's hands, which will make another.
     let empty = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
     if fs::remove_file(&path).is_ok() && !empty {
-        log::info!("removed {}, which a killed driver had left", path.display());
+        log::info!("removed {}, left by a killed driver", path.display());
     }
 }
 

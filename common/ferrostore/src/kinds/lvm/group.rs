@@ -191,7 +191,7 @@ impl Group {
     fn remove_left_over(&self, name: &str) -> bool {
         let removed = lvm::remove(&self.name, &[name]);
         match &removed {
-            Ok(()) => log::info!("removed {}/{name}, which a killed driver had left", self.name),
+            Ok(()) => log::info!("removed {}/{name}, left by a killed driver", self.name),
             Err(error) => {
                 log::warn!("a killed driver left {}/{name}, which stays: {error}", self.name);
             }

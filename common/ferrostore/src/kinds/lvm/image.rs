@@ -156,7 +156,8 @@ impl LvmDatastore {
             }
             if volume.is_open() {
                 return wrong(
-                    "is in use on this machine: stop whoever uses it, then try again".to_owned(),
+                    "is in use on this machine: stop the program that uses it, then try again"
+                        .to_owned(),
                 );
             }
             let dependents = dependents(volumes, &name.volume, &pool_name);
@@ -256,7 +257,7 @@ impl LvmDatastore {
     ) -> Result<(), DatastoreError> {
         for name in snapshots {
             if find(&locked.volumes, name).is_some_and(Volume::is_open) {
-                return Err(self.source_error(image, format_args!("has the snapshot {name}, which is in use on this machine: stop whoever uses it, then try again")));
+                return Err(self.source_error(image, format_args!("has the snapshot {name}, which is in use on this machine: stop the program that uses it, then try again")));
             }
             let dependents = dependents(&locked.volumes, name, &locked.image.pool());
             if !dependents.is_empty() {

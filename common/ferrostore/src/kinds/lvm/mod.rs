@@ -332,13 +332,13 @@ impl LvmDatastore {
                 let remedy = if no_space.iter().any(|words| error.says(words)) {
                     "has no space left for this: remove images, or add a disk with vgextend"
                 } else if error.says("already exists in volume group") {
-                    "holds a volume of this name already, which no driver here is making: have the administrator look at it, and rename or remove it"
+                    "holds a volume of this name already, which no running driver is creating: have the administrator look at it, and rename or remove it"
                 } else if error.says("Volume group") && error.says("not found") {
                     "is not on this machine: make it with vgcreate, or attach its disks"
                 } else if error.says("Failed to find logical volume") {
                     "has no such volume: it may have been removed by hand"
                 } else if error.says("in use") {
-                    "has the volume in use: stop whoever uses it, then try again"
+                    "has the volume in use: stop the program that uses it, then try again"
                 } else if error.says("sudo:") || error.says("password is required") {
                     "can't be changed: let OpenNebula's user run LVM through sudo without a password (the ONE_LVM commands in OpenNebula's sudoers file)"
                 } else {

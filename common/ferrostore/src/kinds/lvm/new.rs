@@ -195,7 +195,9 @@ impl Made {
             .map(|(file, lock)| lock.note_unreported(&lvm::uuid(file)?));
         if let Some(Err(error)) = noted {
             let (group, volume) = (&self.group.name, &self.image.volume);
-            log::warn!("{group}/{volume} would be left if this driver were killed now: {error}");
+            log::warn!(
+                "{group}/{volume} would be left behind if this driver were killed now: {error}"
+            );
         }
     }
 }
@@ -229,7 +231,7 @@ fn undo(group: &Group, image: &ImageName, device: &Opened, lock: Option<&VolumeL
 
 fn is_gone(group: &Group, image: &ImageName, removed: &Result<(), LvmError>) -> bool {
     if let Err(error) = removed {
-        log::warn!("{}/{} is left for the next recovery: {error}", group.name, image.volume);
+        log::warn!("{}/{} is left for the next call to remove: {error}", group.name, image.volume);
     }
     removed.is_ok()
 }

@@ -41,7 +41,9 @@ pub enum HttpError {
     #[error("can't be fetched: {0}")]
     Transport(String),
     /// The server closed the connection without an answer.
-    #[error("can't be fetched: the server hangs up without an answer; try again later")]
+    #[error(
+        "can't be fetched: the server closed the connection without a response; try again later"
+    )]
     HungUp,
     /// The connection broke and the download can't go on.
     #[error("can't be fetched: the connection broke after {position} bytes ({reason}), and {why}")]
