@@ -1,9 +1,10 @@
-"""What tests/bench measures with: processes, file systems on loop devices, input images."""
-import argparse, base64, ctypes, os, random, shutil, subprocess, sys, time
+"""What tests/bench measures with: processes, file systems on loop devices, input images, the table of rows."""
+import argparse, base64, ctypes, os, random, re, shutil, statistics, subprocess, sys, time
 from pathlib import Path
 
 MIB = 1 << 20
 LIBC = ctypes.CDLL(None, use_errno=True)
+ACTIONS = "cp mkfs clone rm stat snap_revert snap_flatten snap_delete monitor export".split()
 SET = argparse.Namespace()  # the options, and the folders `bin`, `work` and `scratch`
 
 
@@ -166,3 +167,92 @@ def source(name):
     elif name.endswith(".zst"):
         tool("zstd", "-q", "-c", source(name[:-4]), stdout=path)
     return path
+
+
+# ------------------------------------------------------------------ the table
+
+ROWS = []
+
+
+def row(name, ours, reference, ratio, target, passed, samples=None):
+    """A line of the table. With --tiny, `passed` says nothing: only that the row was measured."""
+    ROWS.append(dict(name=name, ours=ours, reference=reference, ratio=ratio, target=target,
+                     passed=bool(passed), samples=samples or {}))
+    note(f"  {name}: {ours} against {reference or 'the target'}: {verdict(ROWS[-1])}")
+
+
+def verdict(measured):
+    return "ran" if SET.tiny else "PASS" if measured["passed"] else "FAIL"
+
+
+def wanted(name):
+    return not SET.only or any(re.search(only, name, re.I) for only in SET.only)
+
+
+def seconds(value):
+    return f"{value * 1000:.1f} ms" if value < 1 else f"{value:.2f} s"
+
+
+def load_programs():
+    """On a machine that has work to do they are in memory: what is cold is the data."""
+    for program in [SET.bin / "cp", SET.bin / "snap_flatten", "cp", "qemu-img", "gunzip"]:
+        tool(program, "--version")
+
+
+def versus(name, fs, limit, prepare, ours, theirs, verify, warm=None):
+    """Alternates both sides, cold (but for the programs, and what `warm` reads), and compares their medians.
+    `limit`: ratio, or seconds if it is negative. `ours` returns the path of the new image, `theirs` the path of its
+    like, and verify(ours, theirs) ends the program if they differ."""
+    if not wanted(name):
+        return
+    note(f"- {name}")
+    samples = {"ours": [], "reference": []}
+    for turn in range(SET.runs):
+        results = {}
+        for side, act in (("ours", ours), ("reference", theirs)):
+            prepare()
+            fs.flush()
+            drop_caches()
+            load_programs()
+            if warm:
+                warm()
+            start = time.perf_counter()
+            results[side] = act()
+            fs.flush()
+            samples[side].append(time.perf_counter() - start)
+            if turn == 0 and side == "ours" and verify:
+                kept = fs.out / "kept"
+                os.link(results[side], kept)
+        if turn == 0 and verify:
+            # The datastore holds what is under test; the reference is what qemu-img makes.
+            verify(kept, results["reference"])
+            kept.unlink()
+        fs.empty(fs.out)
+        fs.empty(fs.base)
+    mine, other = (statistics.median(samples[side]) for side in ("ours", "reference"))
+    if limit > 0:
+        row(name, seconds(mine), seconds(other), mine / other, f"≤ {limit} ×", mine <= limit * other, samples)
+    else:
+        row(name, seconds(mine), seconds(other), mine / other, f"≤ {-limit * 1000:.0f} ms", mine <= -limit, samples)
+
+
+def same_content(kept, reference):
+    tool("qemu-img", "compare", "-U", kept, reference)
+    if Run(["qemu-img", "info", kept]).reply.find("file format: qcow2") >= 0:
+        tool("qemu-img", "check", kept)
+
+
+def converting(fs, given, format, theirs, limit):
+    """A row in which `cp` registers a file in another form."""
+    def ours():
+        run = driver(f"cp {given} to {format}", "cp", fs.base,
+                     {"TYPE": 0, "PATH": fs.input(given), "SIZE": SET.size}, {"DRIVER": format})
+        path, said = run.reply.rsplit(" ", 1)
+        if said != format:
+            sys.exit(f"bench: cp of {given} replied {run.reply}")
+        return Path(path)
+
+    def prepare():
+        fs.input(given)
+        fs.empty(fs.base)
+    versus(f"{given} to {format}, {fs.kind}", fs, limit, prepare, ours, theirs, same_content)
