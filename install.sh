@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds the ten ferrostore drivers and puts them where oned looks for them.
-# `./install.sh --help` says how; the README says why.
+# `./install.sh --help` and docs/install.md describe it.
 set -euo pipefail
 umask 022
 

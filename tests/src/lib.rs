@@ -28,6 +28,7 @@ mod check;
 mod cloud;
 mod contents;
 mod device;
+pub mod docs;
 pub mod faults;
 pub mod hostile;
 mod images;

@@ -1,55 +1,33 @@
 //! Whatever an attribute says is data: nothing of it is run, expanded or taken for an option, and where it
 //! makes no sense the call fails as any other.
 
+use ferrostore_tests::docs::attributes;
 use ferrostore_tests::{Call, Cloud, KIB, Listing, pattern};
 use std::fs;
 use std::path::Path;
 
-/// What is read of a message besides what the README lists.
-const UNLISTED: [&str; 12] = [
-    "IMAGE/ID",
+/// What a message may hold besides what the reference lists.
+const UNLISTED: [&str; 9] = [
     "IMAGE/NAME",
     "IMAGE/DISK_TYPE",
-    "IMAGE/PERSISTENT",
     "IMAGE/SNAPSHOTS/SNAPSHOT/ID",
     "IMAGE/SNAPSHOTS/SNAPSHOT/PARENT",
     "IMAGE/SNAPSHOTS/SNAPSHOT/ACTIVE",
     "IMAGE/SNAPSHOTS/SNAPSHOT/CHILDREN",
-    "DATASTORE/ID",
     "DATASTORE/NAME",
     "DATASTORE/TM_MAD",
     "DATASTORE/TEMPLATE/UNKNOWN",
 ];
 
-/// The attributes in the README's table: `A/B/C`, or `C` alone for another one in the place of the last.
-fn listed() -> Vec<String> {
-    let readme = include_str!("../../README.md");
-    let section = readme.split("\n## Attributes").nth(1).expect("a section about attributes");
-    let section = section.split("\n## ").next().unwrap();
-    let mut names = Vec::new();
-    for row in section.lines().filter(|line| line.starts_with("| `")) {
-        let cell = row.split('|').nth(1).unwrap();
-        for group in cell.split(';') {
-            let mut place = String::new();
-            for name in group.split('`').skip(1).step_by(2) {
-                if let Some((parents, _)) = name.rsplit_once('/') {
-                    place = format!("{parents}/");
-                    names.push(name.to_owned());
-                } else {
-                    names.push(format!("{place}{name}"));
-                }
-            }
-        }
-    }
-    names
-}
-
 #[test]
-fn the_readme_lists_what_matters() {
-    let listed = listed();
+fn the_reference_lists_what_matters() {
+    let listed = attributes();
     for name in [
+        "IMAGE/ID",
         "IMAGE/PATH",
+        "IMAGE/PERSISTENT",
         "IMAGE/TEMPLATE/SHA512",
+        "DATASTORE/ID",
         "DATASTORE/BASE_PATH",
         "DATASTORE/TEMPLATE/SAFE_DIRS",
         "DATASTORE/TEMPLATE/BRIDGE_LIST",
@@ -114,7 +92,7 @@ fn takes_everything_as_data(action: &str) {
     let elsewhere = [cloud.images(), cloud.outside(), cloud.home()];
     let before = elsewhere.clone().map(|folder| Listing::of(&folder));
     let mut calls = 0;
-    for name in listed().iter().map(String::as_str).chain(UNLISTED) {
+    for name in attributes().iter().map(String::as_str).chain(UNLISTED) {
         for value in values(&canary) {
             let shown = String::from_utf8_lossy(&value[..value.len().min(60)]).into_owned();
             println!("{action}: {name} = {shown:?}");
