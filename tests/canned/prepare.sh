@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes what the canned messages of this folder speak of: two images of a user, and a datastore
+# Makes the files that the canned messages of this folder name: two images of a user, and a datastore
 # with a plain image and one with snapshots.
 #
 #   tests/canned/prepare.sh                      below /var/tmp/ferrostore-demo, as in the messages
