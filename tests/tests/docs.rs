@@ -267,6 +267,50 @@ fn the_table_of_frames_is_that_of_the_bridge_protocol() {
     assert_eq!(set(listed), set(variants));
 }
 
+/// The first words of the lines below `heading` in the manifest of a crate.
+fn manifest(path: &Path, heading: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(path).unwrap();
+    let lines = text.lines().skip_while(|line| *line != heading).skip(1);
+    let lines = lines.take_while(|line| !line.starts_with('['));
+    set(lines.filter_map(|line| line.split(['.', ' ', '=']).next().filter(|name| !name.is_empty())))
+}
+
+#[test]
+fn the_table_of_crates_is_that_of_their_dependencies() {
+    let common = repository().join("common");
+    let section = Page::read("docs/architecture.md").section("## Four crates");
+    let rows = rows(&section);
+    let rows: Vec<_> = rows.iter().filter(|row| row.len() == 4).collect();
+    let crates = set(rows.iter().flat_map(|row| codes(&row[0])));
+    let directories = fs::read_dir(&common).unwrap();
+    let directories = directories.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert_eq!(crates, set(directories));
+    for row in rows {
+        let name = &codes(&row[0])[0];
+        let path = common.join(name).join("Cargo.toml");
+        let depends = manifest(&path, "[dependencies]").intersection(&crates).cloned().collect();
+        assert_eq!(set(codes(&row[1])), depends, "{name}");
+    }
+}
+
+#[test]
+fn every_path_that_a_page_names_is_there() {
+    const ROOTS: [&str; 5] = ["common/", "docs/", "drivers/", "tests/", ".ci/"];
+    let mut missing = Vec::new();
+    for page in Page::all() {
+        for line in page.text().lines() {
+            let words = line.split(|c: char| c.is_whitespace() || "`\"'(),;:|<>".contains(c));
+            for word in words.filter(|word| ROOTS.iter().any(|root| word.starts_with(root))) {
+                let path = word.split('#').next().unwrap().trim_end_matches('.');
+                if !path.contains(['*', '$']) && !repository().join(path).exists() {
+                    missing.push(format!("{}: {word}", page.path().display()));
+                }
+            }
+        }
+    }
+    assert_eq!(missing, [""; 0]);
+}
+
 #[test]
 fn every_option_of_install_is_described() {
     let listed = named_in("docs/install.md", "## Arguments");
