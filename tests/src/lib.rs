@@ -20,6 +20,7 @@
 //! The executables are built once per test program (in the profile of the test). Set
 //! `FERROSTORE_BIN` to a directory with ready executables to test those instead.
 
+mod admin;
 mod binaries;
 mod bridge;
 mod call;
@@ -49,6 +50,7 @@ mod vm;
 mod web;
 mod wire;
 
+pub use admin::Said;
 pub use binaries::{executable, stripped};
 pub use bridge::{BridgeHost, Bridges};
 pub use call::{Call, Convention};

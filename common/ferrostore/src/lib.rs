@@ -4,6 +4,7 @@
 //! Below this crate are `one-protocol` (what OpenNebula's daemon says), `disk-image` (what an image is) and `runtime`
 //! (what the system does).
 
+pub mod admin;
 pub mod bridge;
 pub mod call;
 pub mod fsck;

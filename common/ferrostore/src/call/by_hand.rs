@@ -60,20 +60,23 @@ Exit code: 0  no problem
            1  nothing could be checked; one line on standard error says why
            2  warnings only: left-overs, orphans, unknown, stale digests
            3  an image or a snapshot is damaged or missing
+";
 
-Examples:
-  fsck /var/lib/one/datastores/1
-  oneimage list -x | fsck --images - /var/lib/one/datastores/1
-  fsck --json --message tests/canned/monitor.xml";
-
-fn command() -> Command {
+/// The command line of the check, called as `name`: `fsck` or `ferrostore fsck`.
+#[must_use]
+pub fn command(name: &'static str) -> Command {
     Command::new("fsck")
         .version(concat!("(ferrostore) ", env!("CARGO_PKG_VERSION")))
         .about(ABOUT)
-        .after_help(AFTER)
-        .override_usage(
-            "fsck [OPTIONS] <DIRECTORY>\n       fsck [OPTIONS] --message <FILE>\n       fsck [OPTIONS] < MESSAGE",
-        )
+        .after_help(format!(
+            "{AFTER}\nExamples:\n  {name} /var/lib/one/datastores/1\n  \
+             oneimage list -x | {name} --images - /var/lib/one/datastores/1\n  \
+             {name} --json --message tests/canned/monitor.xml"
+        ))
+        .override_usage(format!(
+            "{name} [OPTIONS] <DIRECTORY>\n       {name} [OPTIONS] --message <FILE>\n       \
+             {name} [OPTIONS] < MESSAGE"
+        ))
         .arg(
             Arg::new("directory")
                 .value_name("DIRECTORY")
@@ -109,7 +112,7 @@ fn file(name: &'static str, help: &'static str) -> Arg {
 #[must_use]
 pub fn run(body: fn(&Request) -> Finding) -> ExitCode {
     logger::install();
-    let outcome = match command().try_get_matches() {
+    let outcome = match command("fsck").try_get_matches() {
         Ok(matches) => request(&matches).and_then(|request| body(&request)),
         Err(error)
             if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) =>
@@ -120,9 +123,7 @@ pub fn run(body: fn(&Request) -> Finding) -> ExitCode {
         Err(error) => Err(RequestError::Arguments(arguments::why(&error)).into()),
     };
     match outcome {
-        Ok(None) => ExitCode::SUCCESS,
-        Ok(Some(Severity::Warning)) => ExitCode::from(2),
-        Ok(Some(Severity::Damage)) => ExitCode::from(3),
+        Ok(worst) => exit_code(worst),
         Err(error) => {
             eprintln!("fsck: {}", text::readable_line(&error.to_string()));
             ExitCode::FAILURE
@@ -130,7 +131,21 @@ pub fn run(body: fn(&Request) -> Finding) -> ExitCode {
     }
 }
 
-fn request(matches: &ArgMatches) -> Result<Request, Box<dyn Error>> {
+/// The exit code of a check whose worst problem this is.
+#[must_use]
+pub fn exit_code(worst: Option<Severity>) -> ExitCode {
+    match worst {
+        None => ExitCode::SUCCESS,
+        Some(Severity::Warning) => ExitCode::from(2),
+        Some(Severity::Damage) => ExitCode::from(3),
+    }
+}
+
+/// What a command line asks for.
+///
+/// # Errors
+/// Where it names no datastore that can be checked.
+pub fn request(matches: &ArgMatches) -> Result<Request, Box<dyn Error>> {
     let path = |name: &str| matches.get_one::<PathBuf>(name).cloned();
     let images = path("images");
     let (directory, told) = match path("directory") {

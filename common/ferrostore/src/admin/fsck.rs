@@ -1,0 +1,34 @@
+//! `ferrostore fsck`: checks a file datastore. It is also an executable of its own, `fsck`.
+
+use super::{Done, Subcommand};
+use crate::call::by_hand::{self, Finding, Request};
+use crate::fsck::{self, CheckError, Form, Known, Report};
+use clap::ArgMatches;
+use std::io::{self, BufWriter};
+
+/// The subcommand.
+pub const FSCK: Subcommand = Subcommand { command: || by_hand::command("ferrostore fsck"), run };
+
+fn run(matches: &ArgMatches) -> Done {
+    let finding = by_hand::request(matches).and_then(|request| examine(&request));
+    Ok(by_hand::exit_code(finding?))
+}
+
+/// Checks a datastore, and prints a report of it.
+///
+/// # Errors
+/// Where nothing can be checked or the report can't be written.
+pub fn examine(request: &Request) -> Finding {
+    let directory = &request.directory;
+    let known = match &request.images {
+        Some(list) => Some(Known::read(list, directory, request.datastore)?),
+        None => None,
+    };
+    let form = if request.json { Form::Json } else { Form::Text };
+    let output = BufWriter::new(io::stdout().lock());
+    let mut report =
+        Report::begin(output, form, &directory.to_string_lossy()).map_err(CheckError::Output)?;
+    let verdict = fsck::examine(directory, known.as_ref(), &mut |entry| report.entry(entry))?;
+    report.end(&verdict).map_err(CheckError::Output)?;
+    Ok(verdict.worst)
+}

@@ -1,0 +1,11 @@
+//! `ferrostore`: what an administrator runs by hand. oned never does.
+
+use ferrostore::admin::{self, Subcommand, fsck};
+use std::process::ExitCode;
+
+/// The subcommands, in the order of the help.
+const SUBCOMMANDS: &[Subcommand] = &[fsck::FSCK];
+
+fn main() -> ExitCode {
+    admin::run(SUBCOMMANDS)
+}
