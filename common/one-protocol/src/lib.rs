@@ -10,3 +10,4 @@ pub mod logger;
 pub mod message;
 pub mod reply;
 pub mod settings;
+pub mod xml_rpc;
