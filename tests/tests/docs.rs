@@ -311,17 +311,27 @@ fn every_path_that_a_page_names_is_there() {
     assert_eq!(missing, [""; 0]);
 }
 
-#[test]
-fn every_option_of_install_is_described() {
-    let listed = named_in("docs/install.md", "## Arguments");
-    let listed = set(listed.iter().filter_map(|name| name.split(' ').next()));
-    let help = Command::new(repository().join("install.sh")).arg("--help").output().unwrap();
+/// The words that begin with `--` in `text`, but for those that every program has.
+fn options(text: &str) -> BTreeSet<String> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c == '-';
+    let words = text.split(|c| !is_part(c)).filter(|word| word.len() > 3);
+    set(words.filter(|word| word.starts_with("--") && !["--help", "--version"].contains(word)))
+}
+
+#[track_caller]
+fn describes_the_options_of(program: &str, page: &str, heading: &str) {
+    let help = Command::new(repository().join(program)).arg("--help").output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
-    let options = help.lines().filter_map(|line| line.strip_prefix("  --"));
-    let options = set(options.map(|line| format!("--{}", line.split(' ').next().unwrap())));
-    let without_help = options.into_iter().filter(|option| option != "--help").collect();
-    let listed: BTreeSet<_> = listed.into_iter().filter(|name| name.starts_with("--")).collect();
-    assert_eq!(listed, without_help);
+    let listed = options(&Page::read(page).section(heading));
+    assert_eq!(listed, options(&help), "{program} and {page}");
+}
+
+#[test]
+fn every_option_of_a_command_is_described() {
+    describes_the_options_of("install.sh", "docs/install.md", "## Arguments");
+    describes_the_options_of("tests/bench", "docs/performance.md", "## Options");
+    let fsck = executable("fsck").display().to_string();
+    describes_the_options_of(&fsck, "docs/fsck.md", "## Options");
 }
 
 #[test]
