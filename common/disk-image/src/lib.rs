@@ -3,6 +3,8 @@
 //!
 //! Formats own their folder or file: [`raw`], [`qcow2`], and in [`foreign`] those that are only
 //! measured here and converted by qemu-img.
+//!
+#![doc = include_str!("../README.md")]
 
 pub mod admission;
 pub mod convert;
