@@ -18,7 +18,7 @@ pub(super) fn source_of(image: &Image) -> Result<String, DatastoreError> {
     if path.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(path_error(
             image,
-            "has blanks or control characters, and OpenNebula ends the name of an image's SOURCE at the first of them: rename it so that it contains no",
+            "has blanks or control characters, and OpenNebula ends the name of an image's SOURCE at the first of them: rename it so that it contains neither",
         ));
     }
     Ok(path.to_owned())

@@ -1,9 +1,10 @@
 //! Compressed streams.
 
 use super::http::HttpError;
-use super::xz::XzReader;
 use disk_image::probe::Compression;
 use flate2::bufread::GzDecoder;
+use liblzma::bufread::XzDecoder;
+use liblzma::stream::MtStreamBuilder;
 use runtime::command::CommandError;
 use std::io::{self, BufRead, BufReader, Read};
 
@@ -11,6 +12,11 @@ use std::io::{self, BufRead, BufReader, Read};
 const INPUT: usize = 256 << 10;
 /// Largest zstd window that is accepted, log2 of bytes: all memory of a driver stays under 64 MiB.
 const ZSTD_WINDOW: u32 = 25;
+/// Memory of the xz decoder, bytes: two blocks of `xz -6` at once, compressed and decompressed, or one dictionary
+/// of 64 MiB, the largest that the presets use. With it all memory of a driver stays under 160 MiB.
+const XZ_MEMORY: u64 = 120 << 20;
+/// Threads that decode blocks of xz at most.
+const XZ_THREADS: usize = 4;
 
 /// The decompressed bytes of `stream`. After its end the rest of `stream` has been read too.
 ///
@@ -22,9 +28,9 @@ pub fn decompress(
 ) -> io::Result<Box<dyn Read + Send>> {
     let input = BufReader::with_capacity(INPUT, stream);
     Ok(match compression {
-        Compression::Gzip => explained(compression, GzipReader(Some(GzDecoder::new(input)))),
+        Compression::Gzip => explained(compression, Members::of(input, gzip, GzDecoder::into_inner)?),
         Compression::Bzip2 => explained(compression, bzip2::bufread::MultiBzDecoder::new(input)),
-        Compression::Xz => explained(compression, XzReader::new(input)?),
+        Compression::Xz => explained(compression, Members::of(input, xz, XzDecoder::into_inner)?),
         Compression::Zstd => {
             let mut decoder = zstd::stream::read::Decoder::with_buffer(input)?;
             decoder.window_log_max(ZSTD_WINDOW)?;
@@ -62,20 +68,46 @@ impl<R: Read> Read for Explained<R> {
     }
 }
 
-/// The members of a gzip file, one behind the other, with zeroes as padding after each, as tapes leave
-/// them; `None` at the end.
-struct GzipReader<R>(Option<GzDecoder<R>>);
+fn gzip<R: BufRead>(input: R) -> io::Result<GzDecoder<R>> {
+    Ok(GzDecoder::new(input))
+}
 
-impl<R: BufRead> Read for GzipReader<R> {
+/// Decodes blocks at once that tell their length (`xz -T`), as far as memory goes; others as they come.
+fn xz<R: BufRead>(input: R) -> io::Result<XzDecoder<R>> {
+    let threads = std::thread::available_parallelism().map_or(1, |n| n.get().min(XZ_THREADS));
+    let stream = MtStreamBuilder::new()
+        .threads(threads as u32)
+        .memlimit_threading(XZ_MEMORY)
+        .memlimit_stop(XZ_MEMORY)
+        .decoder()?;
+    Ok(XzDecoder::new_stream(input, stream))
+}
+
+/// The members of a gzip file or the streams of an xz file, one behind the other, with zeroes as padding after
+/// each, as tapes leave them.
+struct Members<R, D> {
+    /// The decoder of the current member; `None` after the last.
+    decoder: Option<D>,
+    begin: fn(R) -> io::Result<D>,
+    input_of: fn(D) -> R,
+}
+
+impl<R, D> Members<R, D> {
+    fn of(input: R, begin: fn(R) -> io::Result<D>, input_of: fn(D) -> R) -> io::Result<Self> {
+        Ok(Self { decoder: Some(begin(input)?), begin, input_of })
+    }
+}
+
+impl<R: BufRead, D: Read> Read for Members<R, D> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while let Some(decoder) = self.0.as_mut() {
+        while let Some(decoder) = self.decoder.as_mut() {
             let count = decoder.read(buffer)?;
             if count > 0 || buffer.is_empty() {
                 return Ok(count);
             }
-            let Some(mut input) = self.0.take().map(GzDecoder::into_inner) else { break };
+            let Some(mut input) = self.decoder.take().map(self.input_of) else { break };
             if skip_padding(&mut input)? {
-                self.0 = Some(GzDecoder::new(input));
+                self.decoder = Some((self.begin)(input)?);
             }
         }
         Ok(0)
@@ -83,7 +115,7 @@ impl<R: BufRead> Read for GzipReader<R> {
 }
 
 /// Passes over zero bytes; whether anything follows.
-pub(super) fn skip_padding(input: &mut impl BufRead) -> io::Result<bool> {
+fn skip_padding(input: &mut impl BufRead) -> io::Result<bool> {
     loop {
         let bytes = input.fill_buf()?;
         let length = bytes.len();

@@ -9,7 +9,6 @@ pub mod limit;
 pub mod location;
 pub mod measure;
 pub mod tail;
-mod xz;
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, sync_channel};
