@@ -153,6 +153,35 @@ fn the_example_in_the_readme_is_what_happens() {
     }
 }
 
+/// `text` with one mark for each digest, cut or not.
+fn without_digests(text: &str) -> String {
+    let words = text.split_inclusive([' ', '"', ';']);
+    words
+        .map(|word| {
+            let digits = word.trim_end_matches([' ', '"', ';']);
+            let is_digest = digits.len() >= 4
+                && digits.chars().all(|c| c.is_ascii_hexdigit() || c == '…')
+                && digits.chars().any(|c| c.is_ascii_digit());
+            if is_digest { word.replace(digits, "…") } else { word.to_owned() }
+        })
+        .collect()
+}
+
+#[test]
+fn the_errors_in_the_reference_are_what_drivers_say() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", 1 << 20);
+    let wrong = "8d88".repeat(16);
+    let section = Page::read("docs/reference.md").section("## Errors");
+    let lines: Vec<&str> = section.split("```").nth(1).unwrap().trim().lines().collect();
+    let calls = [cloud.cp(&disk).set("IMAGE/TEMPLATE/SHA256", &wrong), cloud.mkfs("raw", "0")];
+    assert_eq!(lines.len(), calls.len());
+    for (line, call) in lines.into_iter().zip(calls) {
+        let said = call.run().stderr_text();
+        assert_eq!(without_digests(said.trim_end()), without_digests(line));
+    }
+}
+
 /// Elements of the message that the structs of the message have, and no action uses.
 const WITHOUT_EFFECT: [&str; 8] = [
     "IMAGE/NAME",
