@@ -8,6 +8,7 @@ pub mod admin;
 pub mod bridge;
 pub mod call;
 pub mod fsck;
+pub mod image_source;
 pub mod kinds;
 pub mod policy;
 pub mod progress;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Places and settings of the OpenNebula installation that the driver belongs to.
@@ -17,7 +18,12 @@ pub struct Settings {
     carried: Option<Carried>,
     /// Whether the datastore's storage is on another machine than this.
     storage_elsewhere: bool,
+    /// Contents of the configuration files that have been read, by path: each is read once.
+    read: Arc<Mutex<Vec<(PathBuf, Contents)>>>,
 }
+
+/// What a configuration file holds; `None` where there is none.
+type Contents = Option<Arc<[u8]>>;
 
 /// What another machine needs of the front-end's settings to do its work.
 #[derive(Debug, Clone, Default)]
@@ -116,6 +122,7 @@ impl Settings {
             home: directory("HOME"),
             carried: None,
             storage_elsewhere: false,
+            read: Arc::default(),
         }
     }
 
@@ -146,8 +153,8 @@ impl Settings {
     pub fn carried(&self, ds_mad: &str) -> Result<Carried, SettingsError> {
         let mut files = Vec::new();
         for name in [DATASTORE_CONF.to_owned(), driver_conf_name(ds_mad)] {
-            if let Some(bytes) = contents(&self.remotes().join("etc").join(&name))? {
-                files.push((name, bytes));
+            if let Some(bytes) = self.contents(&self.remotes().join("etc").join(&name))? {
+                files.push((name, bytes.to_vec()));
             }
         }
         let remotes = self.remote_scripts()?;
@@ -160,7 +167,7 @@ impl Settings {
     /// # Errors
     /// [`SettingsError::Unreadable`].
     pub fn remote_scripts(&self) -> Result<PathBuf, SettingsError> {
-        let value = value_in(&self.etc().join("oned.conf"), "SCRIPTS_REMOTE_DIR")?;
+        let value = self.value_in(&self.etc().join("oned.conf"), "SCRIPTS_REMOTE_DIR")?;
         Ok(value.filter(|path| !path.is_empty()).unwrap_or_else(|| "/var/tmp/one".into()).into())
     }
 
@@ -220,10 +227,30 @@ impl Settings {
     /// The value of `key` in the configuration file `name` below `$REMOTES/etc`.
     fn value(&self, name: &str, key: &str) -> Result<Option<String>, SettingsError> {
         let Some(carried) = &self.carried else {
-            return value_in(&self.remotes().join("etc").join(name), key);
+            return self.value_in(&self.remotes().join("etc").join(name), key);
         };
         let file = carried.files.iter().find(|(carried, _)| carried == name);
         Ok(file.and_then(|(_, bytes)| lookup(&String::from_utf8_lossy(bytes), key)))
+    }
+
+    fn value_in(&self, path: &Path, key: &str) -> Result<Option<String>, SettingsError> {
+        Ok(self.contents(path)?.and_then(|bytes| lookup(&String::from_utf8_lossy(&bytes), key)))
+    }
+
+    fn contents(&self, path: &Path) -> Result<Contents, SettingsError> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, contents)) = read.iter().find(|(known, _)| known == path) {
+            return Ok(contents.clone());
+        }
+        let contents = match std::fs::read(path) {
+            Ok(bytes) => Some(bytes.into()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(source) => {
+                return Err(SettingsError::Unreadable { path: path.to_owned(), source });
+            }
+        };
+        read.push((path.to_owned(), contents.clone()));
+        Ok(contents)
     }
 
     /// The file `$REMOTES/etc/datastore/<DS_MAD>/<DS_MAD>.conf` of a driver.
@@ -315,18 +342,6 @@ fn driver_conf_name(ds_mad: &str) -> String {
 /// How long an action waits for another one on the same image, seconds.
 const DEFAULT_LOCK_WAIT: u64 = 60;
 
-fn value_in(path: &Path, key: &str) -> Result<Option<String>, SettingsError> {
-    Ok(contents(path)?.and_then(|bytes| lookup(&String::from_utf8_lossy(&bytes), key)))
-}
-
-fn contents(path: &Path) -> Result<Option<Vec<u8>>, SettingsError> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(SettingsError::Unreadable { path: path.to_owned(), source }),
-    }
-}
-
 /// The last value that `text` gives `key`. The files are written for a shell, but only plain
 /// `KEY=value` lines are read: nothing is expanded or run.
 fn lookup(text: &str, key: &str) -> Option<String> {
@@ -398,6 +413,7 @@ mod tests {
             home: None,
             carried: None,
             storage_elsewhere: false,
+            read: Arc::default(),
         };
         assert_eq!(settings.remotes(), Path::new("/opt/one/var/remotes"));
         assert_eq!(

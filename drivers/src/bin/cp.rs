@@ -1,6 +1,7 @@
 //! `cp`: registers an image.
 
 use ferrostore::call::{self, Action, BridgeMode, Call, Outcome, Reply, Usage};
+use ferrostore::image_source::Purpose;
 use ferrostore::kinds;
 use std::process::ExitCode;
 
@@ -21,6 +22,6 @@ fn main() -> ExitCode {
 fn cp(call: &Call) -> Outcome {
     let image = call.message.image()?;
     let datastore = kinds::open(&call.message, &call.settings)?;
-    let new = datastore.cp(image, call.given.take())?;
+    let new = datastore.store(image, call.source(&datastore, Purpose::Register)?)?;
     Ok(Reply::line(&format!("{} {}", new.source, new.format)))
 }

@@ -2,15 +2,16 @@
 
 use super::frame::{self, Tag};
 use super::lock_serving::{Frames, LockServingWriter, Stopper};
+use super::out::Out;
 use super::self_executable;
 use super::{BridgeError, Role};
+use crate::kinds::FrontEndLock;
 use one_protocol::settings::Carried;
 use runtime::command::{Session, ssh_script};
 use runtime::process;
 use runtime::text::one_line;
 use std::io::{self, BufRead, BufReader, BufWriter, Read as _, Write};
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::process::{ChildStderr, ExitStatus};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -66,36 +67,16 @@ pub(super) struct Connection {
     errors: Errors,
 }
 
-/// What is written to the other side; each frame in one piece, whoever writes it.
-#[derive(Clone)]
-pub(super) struct Out(Arc<Mutex<BufWriter<UnixStream>>>);
-
-impl Out {
-    fn locked<T>(&self, act: impl FnOnce(&mut BufWriter<UnixStream>) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl Write for Out {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.locked(|out| out.write(bytes))
-    }
-
-    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.locked(|out| out.write_all(bytes))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.locked(Write::flush)
-    }
-}
-
 impl Connection {
     /// Reaches the driver on `host`.
     ///
     /// # Errors
     /// [`Unconnected`].
-    pub(super) fn open(host: &str, command: &RemoteCommand) -> Result<Self, Unconnected> {
+    pub(super) fn open(
+        host: &str,
+        command: &RemoteCommand,
+        lock: Option<&FrontEndLock>,
+    ) -> Result<Self, Unconnected> {
         let mut session = ssh_script(host, BOOTSTRAP).map_err(BridgeError::from)?;
         let (Some(output), Some(errors)) = (session.output.take(), session.errors.take()) else {
             return Err(Unconnected::Unreachable("ssh has no output".to_owned()));
@@ -161,8 +142,8 @@ impl Connection {
             }
         }
         let input = session.input.try_clone().map_err(BridgeError::System)?;
-        let out = Out(Arc::new(Mutex::new(BufWriter::with_capacity(64 << 10, input))));
-        let frames = Frames::of(frames, out.clone());
+        let out = Out::new(BufWriter::with_capacity(64 << 10, input));
+        let frames = Frames::of(frames, out.clone(), lock.cloned());
         Ok(Self { host: host.to_owned(), session, out, frames, errors })
     }
 
@@ -214,12 +195,12 @@ impl Connection {
         Ok(Stopper { input: self.session.input.try_clone()?, lending: self.frames.lending.clone() })
     }
 
-    /// Has the other side work under the lock `name` from the beginning.
+    /// Has the other side work under the lock from the beginning.
     ///
     /// # Errors
     /// Where the lock can't be had.
-    pub(super) fn lend(&self, name: &str) -> Result<(), BridgeError> {
-        self.frames.lending.lend(name).map_err(BridgeError::Lock)
+    pub(super) fn lend(&self, lock: &FrontEndLock) -> Result<(), BridgeError> {
+        self.frames.lending.lend(&lock.name).map_err(BridgeError::Lock)
     }
 
     /// The next frame of the other side.

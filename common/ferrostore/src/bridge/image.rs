@@ -2,8 +2,9 @@
 
 use super::BridgeError;
 use super::frame::{self, Tag};
+use crate::image_source::{Bytes, ImageSource, Payload};
 use crate::progress;
-use crate::transfer::given::{Bytes, Given, Nature, Outgoing};
+use disk_image::raw::RawDisk;
 use disk_image::sequence::{Run, read_sequentially};
 use disk_image::stream::fill;
 use disk_image::target::non_zero_runs;
@@ -24,26 +25,26 @@ const FORMATS: [Format; 6] =
     [Format::Raw, Format::Qcow2, Format::Vmdk, Format::Vdi, Format::Vhdx, Format::Vhd];
 /// What is added to the number of a disk's format.
 const DISK: u8 = 0x40;
-/// What has yet to be judged.
-const UNJUDGED: u8 = 0x80;
+/// What has yet to be admitted.
+const UNVALIDATED: u8 = 0x80;
 
-fn byte_of(nature: Nature) -> u8 {
+fn byte_of(payload: Payload) -> u8 {
     let number = |format| {
         FORMATS.iter().zip(0..).find(|&(&other, _)| other == format).map_or(DISK - 1, |(_, n)| n)
     };
-    match nature {
-        Nature::File(format) => number(format),
-        Nature::Disk(format) => DISK + number(format),
-        Nature::Unjudged => UNJUDGED,
+    match payload {
+        Payload::File(format) => number(format),
+        Payload::Disk(format) => DISK + number(format),
+        Payload::Unvalidated | Payload::InPlace => UNVALIDATED,
     }
 }
 
-fn nature_of(byte: u8) -> Option<Nature> {
+fn payload_of(byte: u8) -> Option<Payload> {
     let format = |number: u8| FORMATS.get(usize::from(number)).copied();
     match byte {
-        UNJUDGED => Some(Nature::Unjudged),
-        DISK..UNJUDGED => format(byte - DISK).map(Nature::Disk),
-        _ => format(byte).map(Nature::File),
+        UNVALIDATED => Some(Payload::Unvalidated),
+        DISK..UNVALIDATED => format(byte - DISK).map(Payload::Disk),
+        _ => format(byte).map(Payload::File),
     }
 }
 
@@ -52,20 +53,25 @@ fn nature_of(byte: u8) -> Option<Nature> {
 /// # Errors
 /// [`ImageError::Write`] where the connection is gone; others where the image can't be read, or is not
 /// what it should be.
-pub(super) fn send(image: Outgoing, out: &mut dyn Write) -> Result<(), BridgeError> {
-    let sent = send_bytes(image.bytes, image.nature, out)?;
+pub(super) fn send(image: ImageSource, out: &mut dyn Write) -> Result<(), BridgeError> {
+    let bytes = match image.bytes {
+        // Where its holes are is known.
+        Bytes::File(file) => Bytes::Disk(Box::new(RawDisk::open(file).map_err(reading)?)),
+        bytes => bytes,
+    };
+    let sent = send_bytes(bytes, image.payload, out)?;
     image.digests.verify()?;
     Ok(sent.end()?)
 }
 
-fn send_bytes(image: Bytes, nature: Nature, out: &mut dyn Write) -> Result<Sent<'_>, ImageError> {
+fn send_bytes(image: Bytes, payload: Payload, out: &mut dyn Write) -> Result<Sent<'_>, ImageError> {
     let length = match &image {
         Bytes::Disk(disk) => Some(disk.virtual_size()),
-        Bytes::Stream(_) => None,
+        Bytes::File(_) | Bytes::Stream(_) | Bytes::Nothing => None,
     };
     progress::begin(length.unwrap_or(0));
     let mut sent = Sent { out, digest: Sha256::new(), length: 0, hole: 0 };
-    let mut head = vec![byte_of(nature)];
+    let mut head = vec![byte_of(payload)];
     head.extend(length.map_or(Vec::new(), |length| length.to_le_bytes().to_vec()));
     sent.frame(Tag::Image, &head)?;
     match image {
@@ -76,19 +82,15 @@ fn send_bytes(image: Bytes, nature: Nature, out: &mut dyn Write) -> Result<Sent<
                 Ok(())
             }
         })?,
-        Bytes::Stream(mut stream) => {
-            let mut buffer = vec![0; PIECE];
-            loop {
-                let count = fill(&mut stream, &mut buffer)
-                    .map_err(|source| ImageError::Read { offset: sent.length, source })?;
-                sent.bytes(&buffer[..count])?;
-                if count < PIECE {
-                    break;
-                }
-            }
-        }
+        Bytes::Nothing => return Err(reading(io::ErrorKind::Unsupported.into())),
+        Bytes::File(file) => sent.stream(file)?,
+        Bytes::Stream(stream) => sent.stream(stream)?,
     }
     Ok(sent)
+}
+
+fn reading(source: io::Error) -> ImageError {
+    ImageError::Read { offset: 0, source }
 }
 
 /// An image that has been sent up to its last byte.
@@ -135,6 +137,18 @@ impl Sent<'_> {
         Ok(())
     }
 
+    fn stream(&mut self, mut stream: impl Read) -> Result<(), ImageError> {
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let count = fill(&mut stream, &mut buffer)
+                .map_err(|source| ImageError::Read { offset: self.length, source })?;
+            self.bytes(&buffer[..count])?;
+            if count < PIECE {
+                return Ok(());
+            }
+        }
+    }
+
     /// Says that the image is whole, and good.
     ///
     /// # Errors
@@ -163,21 +177,22 @@ pub(super) struct Intake {
     length: u64,
 }
 
-/// Begins to receive an image, whose first frame ([`Tag::Image`]) has `payload`.
+/// Begins to receive an image, whose first frame ([`Tag::Image`]) has the payload `first`.
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] where it can't be the first.
-pub(super) fn receive(payload: &[u8]) -> io::Result<(Given, Intake)> {
-    let (&nature, length) = payload.split_first().ok_or(io::ErrorKind::InvalidData)?;
-    let nature = nature_of(nature).ok_or(io::ErrorKind::InvalidData)?;
+pub(super) fn receive(first: &[u8]) -> io::Result<(ImageSource, Intake)> {
+    let (&payload, length) = first.split_first().ok_or(io::ErrorKind::InvalidData)?;
+    let payload = payload_of(payload).ok_or(io::ErrorKind::InvalidData)?;
     let length = if length.is_empty() { None } else { Some(frame::number(length)?) };
     let (sender, pieces) = sync_channel(WAITING);
     let stream = Incoming { pieces, data: Vec::new(), position: 0, hole: 0, ended: false };
     let mut digest = Sha256::new();
     digest.update([Tag::Image as u8]);
-    digest.update(payload);
-    let given = Given { nature, length, stream: Box::new(stream) };
-    Ok((given, Intake { sender, digest, length: 0 }))
+    digest.update(first);
+    let bytes = Bytes::Stream(Box::new(stream));
+    let source = ImageSource { length, ..ImageSource::new(payload, bytes) };
+    Ok((source, Intake { sender, digest, length: 0 }))
 }
 
 impl Intake {
@@ -269,16 +284,17 @@ mod tests {
     fn frames(bytes: Vec<u8>) -> Vec<u8> {
         let mut out = Vec::new();
         let stream = Bytes::Stream(Box::new(io::Cursor::new(bytes)));
-        send_bytes(stream, Nature::Unjudged, &mut out).unwrap().end().unwrap();
+        send_bytes(stream, Payload::Unvalidated, &mut out).unwrap().end().unwrap();
         out
     }
 
     fn received(mut frames: &[u8]) -> io::Result<Vec<u8>> {
         let (_, first) = frame::read(&mut frames)?.unwrap();
-        let (mut given, mut intake) = receive(&first)?;
+        let (source, mut intake) = receive(&first)?;
+        let Bytes::Stream(mut stream) = source.bytes else { unreachable!() };
         let reader = std::thread::spawn(move || {
             let mut bytes = Vec::new();
-            given.stream.read_to_end(&mut bytes).map(|_| bytes)
+            stream.read_to_end(&mut bytes).map(|_| bytes)
         });
         while let Some((tag, payload)) = frame::read(&mut frames)? {
             match intake.take(tag, payload) {

@@ -1,8 +1,8 @@
 //! Locks of this machine under which the driver on another one works.
 
-use super::connection::Out;
 use super::frame::{self, Tag};
-use crate::kinds::lvm;
+use super::out::Out;
+use crate::kinds::FrontEndLock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runtime::lock_provider::Held;
 use std::io::{self, BufReader, Write};
@@ -23,6 +23,8 @@ const CLEANING: Duration = Duration::from_secs(10);
 pub(super) struct Lending {
     lent: Arc<(Mutex<Lent>, Condvar)>,
     out: Out,
+    /// How a lock of this machine is acquired; `None` where the storage needs none.
+    lock: Option<FrontEndLock>,
 }
 
 #[derive(Default)]
@@ -40,13 +42,20 @@ impl Lending {
         self.lent.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn acquire(&self, name: &str, timeout: Option<Duration>) -> Result<Held, String> {
+        match &self.lock {
+            Some(lock) => (lock.acquire)(name, timeout),
+            None => Err(format!("the front-end has no lock {name} for this kind of datastore")),
+        }
+    }
+
     /// Waits for a lock and lends it.
     ///
     /// # Errors
     /// Why it can't be had; the other side has been told.
     pub(super) fn lend(&self, name: &str) -> Result<(), String> {
         self.lent().name = Some(name.to_owned());
-        let lock = lvm::lend(name, None);
+        let lock = self.acquire(name, None);
         let mut lent = self.lent();
         let (tag, text) = match &lock {
             Ok(_) => (Tag::Locked, ""),
@@ -67,7 +76,7 @@ impl Lending {
             return;
         };
         if lent.held.is_none() {
-            lent.held = lvm::lend(name, Some(TIMEOUT)).ok();
+            lent.held = self.acquire(name, Some(TIMEOUT)).ok();
         }
         if lent.held.is_some() {
             lent.for_good = true;
@@ -101,8 +110,8 @@ pub(super) struct Frames {
 type Next = io::Result<Option<(Tag, Vec<u8>)>>;
 
 impl Frames {
-    pub(super) fn of(from: BufReader<ChildStdout>, out: Out) -> Self {
-        Self { from, lending: Lending { lent: Arc::default(), out }, next: None }
+    pub(super) fn of(from: BufReader<ChildStdout>, out: Out, lock: Option<FrontEndLock>) -> Self {
+        Self { from, lending: Lending { lent: Arc::default(), out, lock }, next: None }
     }
 
     /// The next frame that is not about locks: those are lent on the way.

@@ -13,15 +13,15 @@ mod connection;
 mod frame;
 mod image;
 mod lock_serving;
+mod out;
 mod relay;
 mod route;
 mod self_executable;
 mod server;
 
-use crate::kinds;
-use crate::kinds::DatastoreError;
+use crate::image_source::{ImageSource, Purpose};
+use crate::kinds::{self, DatastoreError};
 use crate::transfer::digest::DigestError;
-use crate::transfer::given::{Given, Outgoing};
 use disk_image::ImageError;
 use one_protocol::message::{Message, MessageError};
 use one_protocol::settings::{Settings, SettingsError};
@@ -32,7 +32,7 @@ pub use server::{BridgeServer, accept};
 use std::error::Error;
 use std::io::{self, Write};
 
-/// An image that is open, and goes to another machine. Behind a pointer, so that a driver that sends none
+/// An image that is open and goes to another machine. Behind a pointer, so that a driver that sends none
 /// holds no code for it.
 pub trait Sending {
     /// Sends it.
@@ -42,7 +42,7 @@ pub trait Sending {
     fn send(self: Box<Self>, out: &mut dyn Write) -> Result<(), BridgeError>;
 }
 
-impl Sending for Outgoing {
+impl Sending for ImageSource {
     fn send(self: Box<Self>, out: &mut dyn Write) -> Result<(), BridgeError> {
         image::send(*self, out)
     }
@@ -56,31 +56,29 @@ pub type SourceOpener = fn(&Message, &Settings) -> Result<Box<dyn Sending>, Box<
 pub enum BridgeMode {
     /// All of it is done where the storage is.
     Whole,
-    /// It only looks at `IMAGE/PATH`, which needs no storage.
+    /// It only reads `IMAGE/PATH`, which needs no storage.
     ReadOnly,
-    /// `IMAGE/PATH` is brought in from outside: where the front-end, or whoever can reach it, is.
-    Registering(SourceOpener),
+    /// `IMAGE/PATH` is brought in from outside: by the front-end, or the host that can reach it.
+    Register(SourceOpener),
     /// `IMAGE/PATH` is in a datastore that may be on other hosts.
-    Cloning(SourceOpener),
+    Clone(SourceOpener),
 }
 
-/// [`SourceOpener`] of `cp`.
-///
-/// # Errors
-/// As [`datastore::Datastore::cp_source`].
-pub fn registered(
+impl BridgeMode {
+    /// [`Self::Register`], with the file at `IMAGE/PATH`.
+    pub const CP: Self =
+        Self::Register(|message, settings| open(message, settings, Purpose::Register));
+    /// [`Self::Clone`], with the image at `IMAGE/PATH`.
+    pub const CLONE: Self =
+        Self::Clone(|message, settings| open(message, settings, Purpose::Clone));
+}
+
+fn open(
     message: &Message,
     settings: &Settings,
+    purpose: Purpose,
 ) -> Result<Box<dyn Sending>, Box<dyn Error>> {
-    Ok(Box::new(kinds::open(message, settings)?.cp_source(message.image()?)?))
-}
-
-/// [`SourceOpener`] of `clone`.
-///
-/// # Errors
-/// As [`datastore::Datastore::clone_source`].
-pub fn cloned(message: &Message, settings: &Settings) -> Result<Box<dyn Sending>, Box<dyn Error>> {
-    Ok(Box::new(kinds::open(message, settings)?.clone_source(message.image()?)?))
+    Ok(Box::new(kinds::open(message, settings)?.source(message.image()?, purpose)?))
 }
 
 /// What the other side shall do.
@@ -185,7 +183,7 @@ pub enum BridgeError {
 #[derive(Debug)]
 pub enum Work {
     /// The action, with this image where one came from elsewhere.
-    Here(Option<Given>),
+    Here(Option<ImageSource>),
     /// The action, which needs no storage; that is elsewhere.
     ReadOnly,
     /// Nothing: this is the reply.

@@ -1,14 +1,14 @@
 //! The front-end's part: it finds a host, hands the action over, and brings the reply back.
 
-use super::connection::{Connection, Out, RemoteCommand, Unconnected};
+use super::connection::{Connection, RemoteCommand, Unconnected};
 use super::frame::{self, Tag};
 use super::image::receive;
 use super::lock_serving::Stopper;
+use super::out::Out;
 use super::route::{Hosts, ImageFrom, Place, pool, route};
 use super::{BridgeError, BridgeMode, Role, Sending, Work, self_executable};
-use crate::kinds;
-use crate::kinds::DatastoreError;
-use crate::transfer::given::Given;
+use crate::image_source::ImageSource;
+use crate::kinds::{self, DatastoreError, FrontEndLock};
 use disk_image::ImageError;
 use one_protocol::host_pool::Host;
 use one_protocol::message::Message;
@@ -61,7 +61,7 @@ struct Bridge<'m> {
     xml: Vec<u8>,
     settings: Carried,
     /// The lock of this machine's that guards the storage.
-    lock: Option<String>,
+    lock: Option<FrontEndLock>,
 }
 
 impl<'m> Bridge<'m> {
@@ -90,7 +90,7 @@ impl<'m> Bridge<'m> {
             id: image.or(datastore.id).unwrap_or(0),
             xml: message.original(),
             settings: settings.carried(name)?,
-            lock: kinds::locks(message, settings)?,
+            lock: kinds::front_end_lock(message, settings)?,
         })
     }
 
@@ -98,7 +98,7 @@ impl<'m> Bridge<'m> {
     fn connect(&self, hosts: &Hosts, better: Option<&Hosts>) -> Result<Connection, BridgeError> {
         let (usable, mut reasons) = hosts.by_preference(&self.pool, self.id, better);
         for host in usable {
-            match Connection::open(&host, &self.command) {
+            match Connection::open(&host, &self.command, self.lock.as_ref()) {
                 Ok(connection) => return Ok(connection),
                 Err(Unconnected::Unreachable(reason)) => {
                     log::warn!("{host}: is passed over: {reason}");
@@ -188,11 +188,11 @@ impl<'m> Bridge<'m> {
     }
 
     /// The image that one of `hosts` has.
-    fn fetch(&self, hosts: &Hosts) -> Result<Given, BridgeError> {
+    fn fetch(&self, hosts: &Hosts) -> Result<ImageSource, BridgeError> {
         let mut there = self.connect(hosts, None)?;
         self.call(&mut there, Role::Give)?;
         let Ok(Some((Tag::Image, first))) = there.next() else { return Err(there.failure()) };
-        let Ok((given, mut intake)) = receive(&first) else { return Err(there.failure()) };
+        let Ok((source, mut intake)) = receive(&first) else { return Err(there.failure()) };
         let pump = move || {
             loop {
                 let error = match there.next() {
@@ -210,7 +210,7 @@ impl<'m> Bridge<'m> {
             }
         };
         std::thread::Builder::new().spawn(pump).map_err(BridgeError::System)?;
-        Ok(given)
+        Ok(source)
     }
 }
 

@@ -124,11 +124,9 @@ pub(super) fn route(
         BridgeMode::Whole | BridgeMode::ReadOnly => {
             targets.map_or(Place::Here, there(ImageFrom::Itself))
         }
-        BridgeMode::Registering(_) if itself => {
-            targets.map_or(Place::Here, there(ImageFrom::Itself))
-        }
-        BridgeMode::Registering(open) => targets.map_or(Place::Here, there(ImageFrom::Here(open))),
-        BridgeMode::Cloning(open) => {
+        BridgeMode::Register(_) if itself => targets.map_or(Place::Here, there(ImageFrom::Itself)),
+        BridgeMode::Register(open) => targets.map_or(Place::Here, there(ImageFrom::Here(open))),
+        BridgeMode::Clone(open) => {
             let sources = Hosts::of(SOURCES, &message.source_bridge_list)?;
             match (targets, sources) {
                 (None, None) => Place::Here,

@@ -3,7 +3,7 @@
 use super::frame::{self, Tag};
 use super::image::{self, receive};
 use super::{BridgeError, Role, Sending};
-use crate::transfer::given::Given;
+use crate::image_source::ImageSource;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use one_protocol::settings::{Carried, Settings};
@@ -24,7 +24,7 @@ pub struct BridgeServer {
     /// The front-end's settings.
     pub settings: Settings,
     /// The image that it sends.
-    pub given: Option<Given>,
+    pub incoming: Option<ImageSource>,
     line: Arc<Line>,
 }
 
@@ -177,7 +177,7 @@ pub fn accept() -> Result<BridgeServer, BridgeError> {
         }
     };
     let role = role.ok_or_else(no_frames)?;
-    let mut given = None;
+    let mut incoming = None;
     let mut intake = None;
     let mut lock = Lock::Free;
     if role == Role::Take {
@@ -190,7 +190,7 @@ pub fn accept() -> Result<BridgeServer, BridgeError> {
             }
         };
         let (image, rest) = receive(&first).map_err(BridgeError::NoFrames)?;
-        given = Some(image);
+        incoming = Some(image);
         intake = Some(rest);
     }
     drop(stdin);
@@ -199,7 +199,7 @@ pub fn accept() -> Result<BridgeServer, BridgeError> {
     lock_provider::set_provider(FrontEnd(Arc::clone(&line)));
     let settings = Settings::of_another_machine(Carried::of(pairs));
     listen(Arc::clone(&line), intake).map_err(BridgeError::System)?;
-    Ok(BridgeServer { role, message, settings, given, line })
+    Ok(BridgeServer { role, message, settings, incoming, line })
 }
 
 /// Listens to the front-end for as long as this process lives.
@@ -208,7 +208,7 @@ fn listen(line: Arc<Line>, intake: Option<image::Intake>) -> io::Result<()> {
     std::thread::Builder::new().spawn(move || {
         read_frames(&line, intake);
         line.disconnect();
-        // What was given stays open: a reader that found its end could tell a worse story.
+        // The stream stays open: its reader would report a misleading end of file.
         loop {
             std::thread::park();
         }

@@ -8,9 +8,10 @@
 pub mod by_hand;
 
 pub use crate::bridge::BridgeMode;
-use crate::bridge::{self, Work, cloned, registered};
+use crate::bridge::{self, Work};
+use crate::image_source::{ImageSource, Purpose};
+use crate::kinds::AnyDatastore;
 use crate::progress;
-use crate::transfer::given::Given;
 pub use one_protocol::arguments::Usage;
 use one_protocol::input::{MessageSource, drain_standard_input};
 use one_protocol::message::{self, Message};
@@ -33,13 +34,6 @@ pub struct Action {
     pub bridge: BridgeMode,
 }
 
-impl BridgeMode {
-    /// [`BridgeMode::Registering`], with the file at `IMAGE/PATH`.
-    pub const CP: Self = Self::Registering(registered);
-    /// [`BridgeMode::Cloning`], with the image at `IMAGE/PATH`.
-    pub const CLONE: Self = Self::Cloning(cloned);
-}
-
 /// A call: the message and the settings of this machine.
 #[derive(Debug)]
 pub struct Call {
@@ -48,7 +42,24 @@ pub struct Call {
     /// The OpenNebula installation that the driver belongs to.
     pub settings: Settings,
     /// What is at `IMAGE/PATH`, where another machine sends it.
-    pub given: RefCell<Option<Given>>,
+    pub incoming: RefCell<Option<ImageSource>>,
+}
+
+impl Call {
+    /// The image that an action brings in: what another machine sends, else what is at `IMAGE/PATH`.
+    ///
+    /// # Errors
+    /// As [`AnyDatastore::source`].
+    pub fn source(
+        &self,
+        datastore: &AnyDatastore,
+        purpose: Purpose,
+    ) -> Result<ImageSource, Box<dyn Error>> {
+        match self.incoming.take() {
+            Some(source) => Ok(source),
+            None => Ok(datastore.source(self.message.image()?, purpose)?),
+        }
+    }
 }
 
 /// What an action comes to.
@@ -107,11 +118,11 @@ fn answer(
 ) -> Result<(), Box<dyn Error>> {
     let message = message::parse(&from.read()?)?;
     let settings = Settings::from_environment();
-    let run = |message, settings, given| -> Result<Vec<u8>, Box<dyn Error>> {
-        Ok(body(&Call { message, settings, given: RefCell::new(given) })?.into_bytes())
+    let run = |message, settings, incoming| -> Result<Vec<u8>, Box<dyn Error>> {
+        Ok(body(&Call { message, settings, incoming: RefCell::new(incoming) })?.into_bytes())
     };
     let reply = match bridge::work(action.usage.name, action.bridge, &message, &settings)? {
-        Work::Here(given) => run(message, settings, given)?,
+        Work::Here(incoming) => run(message, settings, incoming)?,
         Work::ReadOnly => run(message, settings.without_storage(), None)?,
         Work::Done(reply) => reply,
     };
@@ -127,16 +138,16 @@ fn answer_bridged(
     action: &'static Action,
     body: fn(&Call) -> Outcome,
 ) -> Result<(), Box<dyn Error>> {
-    let mut far = bridge::accept()?;
-    let message = message::parse(&far.message)?;
-    let settings = far.settings.clone();
+    let mut server = bridge::accept()?;
+    let message = message::parse(&server.message)?;
+    let settings = server.settings.clone();
     match action.bridge {
-        BridgeMode::Registering(open) | BridgeMode::Cloning(open) if far.only_gives() => {
-            far.give(open(&message, &settings.without_storage())?)?;
+        BridgeMode::Register(open) | BridgeMode::Clone(open) if server.only_gives() => {
+            server.give(open(&message, &settings.without_storage())?)?;
         }
         _ => {
-            let given = RefCell::new(far.given.take());
-            far.reply(&body(&Call { message, settings, given })?.into_bytes())?;
+            let incoming = RefCell::new(server.incoming.take());
+            server.reply(&body(&Call { message, settings, incoming })?.into_bytes())?;
             process::confirm().map_err(CallError::Confirmation)?;
         }
     }

@@ -3,9 +3,10 @@
 //! Nothing is ever copied, made or deleted here. The path is recorded as it comes, so that a stable name
 //! such as `/dev/disk/by-id/...` stays one.
 
-use super::existing::{NO_SPACE_OF_ITS_OWN, source_of};
+use super::existing::{NO_SPACE_OF_ITS_OWN, in_place, source_of};
 use super::intake::path_error;
 use super::{Datastore, DatastoreError, Registered, Usage};
+use crate::image_source::{ImageSource, Purpose};
 use crate::policy::{Kind, Located, PathRules};
 use one_protocol::message::{Datastore as Attributes, Image, Mebibytes, Message};
 use one_protocol::settings::Settings;
@@ -36,10 +37,14 @@ impl Datastore for DeviceDatastore {
         &self.attributes.ds_mad
     }
 
-    fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        let source = source_of(image)?;
+    fn source(&self, image: &Image, purpose: Purpose) -> Result<ImageSource, DatastoreError> {
+        source_of(image)?;
         self.size(image)?;
-        Ok(Registered { source, format: "raw" })
+        in_place(self, purpose)
+    }
+
+    fn store(&self, image: &Image, _: ImageSource) -> Result<Registered, DatastoreError> {
+        Ok(Registered { source: source_of(image)?, format: "raw" })
     }
 
     fn rm(&self, _: &Image) -> Result<(), DatastoreError> {

@@ -2,6 +2,7 @@
 //! done. It is for trying an installation. The answers are those of OpenNebula's own driver of that name.
 
 use super::{Datastore, DatastoreError, Export, Registered, Usage};
+use crate::image_source::{ImageSource, Purpose};
 use one_protocol::message::{Image, Mebibytes, Message};
 use one_protocol::settings::Settings;
 
@@ -26,16 +27,16 @@ impl Datastore for DummyDatastore {
         &self.ds_mad
     }
 
-    fn cp(&self, _: &Image) -> Result<Registered, DatastoreError> {
+    fn source(&self, _: &Image, _: Purpose) -> Result<ImageSource, DatastoreError> {
+        Ok(ImageSource::in_place())
+    }
+
+    fn store(&self, _: &Image, _: ImageSource) -> Result<Registered, DatastoreError> {
         Ok(Registered { source: SOURCE.to_owned(), format: FORMAT })
     }
 
     fn mkfs(&self, _: &Image) -> Result<String, DatastoreError> {
         Ok(SOURCE.to_owned())
-    }
-
-    fn clone(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        self.cp(image)
     }
 
     fn rm(&self, _: &Image) -> Result<(), DatastoreError> {

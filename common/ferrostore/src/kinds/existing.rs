@@ -1,7 +1,8 @@
 //! What kinds have in common that register what exists already and keep no data themselves.
 
 use super::intake::path_error;
-use super::{DatastoreError, Usage};
+use super::{Datastore, DatastoreError, Usage};
+use crate::image_source::{ImageSource, Purpose};
 use one_protocol::message::{Image, Mebibytes};
 
 /// Space in a datastore of devices. oned takes no image that is larger than FREE_MB, and those of such
@@ -22,4 +23,18 @@ pub(super) fn source_of(image: &Image) -> Result<String, DatastoreError> {
         ));
     }
     Ok(path.to_owned())
+}
+
+/// The source of a datastore that registers existing storage and copies none.
+///
+/// # Errors
+/// Where a copy is asked for.
+pub(super) fn in_place(
+    datastore: &impl Datastore,
+    purpose: Purpose,
+) -> Result<ImageSource, DatastoreError> {
+    match purpose {
+        Purpose::Register => Ok(ImageSource::in_place()),
+        Purpose::Clone => Err(datastore.not_supported(purpose.action())),
+    }
 }

@@ -1,9 +1,10 @@
 //! iSCSI targets (`iscsi_libvirt`): an image *is* a target that exists already, and QEMU connects to it by
 //! its name. The front-end never does, so there is nothing to be measured, copied or deleted.
 
-use super::existing::{NO_SPACE_OF_ITS_OWN, source_of};
+use super::existing::{NO_SPACE_OF_ITS_OWN, in_place, source_of};
 use super::intake::path_error;
 use super::{Datastore, DatastoreError, Registered, Usage};
+use crate::image_source::{ImageSource, Purpose};
 use one_protocol::message::{Image, Mebibytes, Message};
 use one_protocol::settings::Settings;
 
@@ -28,8 +29,13 @@ impl Datastore for IscsiDatastore {
         &self.ds_mad
     }
 
-    fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
+    fn source(&self, image: &Image, purpose: Purpose) -> Result<ImageSource, DatastoreError> {
         check(image)?;
+        source_of(image)?;
+        in_place(self, purpose)
+    }
+
+    fn store(&self, image: &Image, _: ImageSource) -> Result<Registered, DatastoreError> {
         Ok(Registered { source: source_of(image)?, format: "raw" })
     }
 

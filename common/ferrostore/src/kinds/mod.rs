@@ -14,11 +14,13 @@ pub mod iscsi_libvirt;
 pub mod lvm;
 pub mod virtiofs;
 
-use crate::transfer::given::{Given, Outgoing};
+use crate::image_source::{ImageSource, Purpose};
 pub use error::DatastoreError;
 use one_protocol::message::{Image, Mebibytes, Message};
 use one_protocol::settings::{Settings, SettingsError};
+use runtime::lock_provider::Held;
 use std::fmt;
+use std::time::Duration;
 
 /// What a new image is recorded as.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,16 +70,25 @@ impl fmt::Display for Export {
     }
 }
 
-/// The verbs. A kind implements those that it supports.
+/// A lock on this machine that a bridge host works under.
+#[derive(Debug, Clone)]
+pub struct FrontEndLock {
+    /// Its name, by which the bridge host asks for it.
+    pub name: String,
+    /// Waits for the lock: for this long, or for as long as the kind waits by itself.
+    pub acquire: fn(&str, Option<Duration>) -> Result<Held, String>,
+}
+
+/// The actions. A kind implements those that it supports.
 pub trait Datastore: Sized {
     /// Whether `IMAGE/PATH` names something to bring in, which the front-end can have; else what is where the storage
     /// is.
     const BRINGS_IN: bool = false;
 
-    /// The lock of the front-end's under which bridge hosts change the datastore with this number, where
+    /// The lock of the front-end under which bridge hosts change the datastore with this number, where
     /// the storage has none of its own.
     #[must_use]
-    fn locks(_: u64) -> Option<String> {
+    fn front_end_lock(_: u64) -> Option<FrontEndLock> {
         None
     }
 
@@ -95,29 +106,26 @@ pub trait Datastore: Sized {
         DatastoreError::NotSupported { verb, ds_mad: self.ds_mad().to_owned() }
     }
 
-    /// Registers the image at `IMAGE/PATH`.
-    ///
-    /// # Errors
-    /// [`DatastoreError`]; then the datastore is as before. So with all verbs.
-    fn cp(&self, _: &Image) -> Result<Registered, DatastoreError> {
-        Err(self.not_supported("cp"))
+    /// Says of an error where it happened: in which datastore.
+    #[must_use]
+    fn located(&self, error: DatastoreError) -> DatastoreError {
+        error
     }
 
-    /// As [`Self::cp`], with what is at `IMAGE/PATH` on another machine, which has checked its path and its
-    /// digests.
+    /// Opens the image at `IMAGE/PATH`. The path is checked; the bytes are checked by [`Self::store`].
+    ///
+    /// # Errors
+    /// [`DatastoreError`]; then the datastore is as before. So with all actions.
+    fn source(&self, _: &Image, purpose: Purpose) -> Result<ImageSource, DatastoreError> {
+        Err(self.not_supported(purpose.action()))
+    }
+
+    /// Makes a new image of `source`, which may come from another machine.
     ///
     /// # Errors
     /// [`DatastoreError`].
-    fn cp_given(&self, _: &Image, _: Given) -> Result<Registered, DatastoreError> {
-        Err(self.not_supported("cp by a bridge host"))
-    }
-
-    /// What is at `IMAGE/PATH`, for [`Self::cp_given`] on another machine.
-    ///
-    /// # Errors
-    /// [`DatastoreError`].
-    fn cp_source(&self, _: &Image) -> Result<Outgoing, DatastoreError> {
-        Err(self.not_supported("cp by a bridge host"))
+    fn store(&self, _: &Image, source: ImageSource) -> Result<Registered, DatastoreError> {
+        Err(self.not_supported(source.payload.purpose().action()))
     }
 
     /// Makes a new empty image; its SOURCE.
@@ -126,30 +134,6 @@ pub trait Datastore: Sized {
     /// [`DatastoreError`].
     fn mkfs(&self, _: &Image) -> Result<String, DatastoreError> {
         Err(self.not_supported("mkfs"))
-    }
-
-    /// Copies the image at `IMAGE/PATH`, a SOURCE in this or another datastore.
-    ///
-    /// # Errors
-    /// [`DatastoreError`].
-    fn clone(&self, _: &Image) -> Result<Registered, DatastoreError> {
-        Err(self.not_supported("clone"))
-    }
-
-    /// As [`Self::clone`], with the image at `IMAGE/PATH` of another machine.
-    ///
-    /// # Errors
-    /// [`DatastoreError`].
-    fn clone_given(&self, _: &Image, _: Given) -> Result<Registered, DatastoreError> {
-        Err(self.not_supported("clone by a bridge host"))
-    }
-
-    /// The image at `IMAGE/PATH`, for [`Self::clone_given`] on another machine.
-    ///
-    /// # Errors
-    /// [`DatastoreError`].
-    fn clone_source(&self, _: &Image) -> Result<Outgoing, DatastoreError> {
-        Err(self.not_supported("clone by a bridge host"))
     }
 
     /// Deletes the image at `IMAGE/SOURCE`.
@@ -238,9 +222,9 @@ macro_rules! kinds {
             }
         }
 
-        fn kind_locks(kind: &str, datastore: u64) -> Option<String> {
+        fn kind_front_end_lock(kind: &str, datastore: u64) -> Option<FrontEndLock> {
             match kind {
-                $($name => <$kind>::locks(datastore),)+
+                $($name => <$kind>::front_end_lock(datastore),)+
                 _ => None,
             }
         }
@@ -274,13 +258,16 @@ pub fn brings_in(message: &Message, settings: &Settings) -> Result<bool, Datasto
     Ok(kind_brings_in(&kind_of(message, settings)?))
 }
 
-/// [`Datastore::locks`] of the datastore of a message.
+/// [`Datastore::front_end_lock`] of the datastore of a message.
 ///
 /// # Errors
 /// Where its kind can't be found out.
-pub fn locks(message: &Message, settings: &Settings) -> Result<Option<String>, DatastoreError> {
+pub fn front_end_lock(
+    message: &Message,
+    settings: &Settings,
+) -> Result<Option<FrontEndLock>, DatastoreError> {
     let kind = kind_of(message, settings)?;
-    Ok(message.datastore()?.id.and_then(|id| kind_locks(&kind, id)))
+    Ok(message.datastore()?.id.and_then(|id| kind_front_end_lock(&kind, id)))
 }
 
 fn kind_of(message: &Message, settings: &Settings) -> Result<String, DatastoreError> {
@@ -305,71 +292,62 @@ pub fn open(message: &Message, settings: &Settings) -> Result<AnyDatastore, Data
     })
 }
 
+/// Runs an action of a datastore of any kind; an error says where it happened.
+macro_rules! run {
+    ($any:expr, $datastore:ident => $body:expr) => {
+        with_datastore!($any, $datastore => $body.map_err(|error| $datastore.located(error)))
+    };
+}
+
 #[allow(clippy::missing_errors_doc)] // as the methods of `Datastore`
 impl AnyDatastore {
-    /// As [`Datastore::cp`], or [`Datastore::cp_given`].
-    pub fn cp(&self, image: &Image, given: Option<Given>) -> Result<Registered, DatastoreError> {
-        with_datastore!(self, datastore => match given {
-            None => datastore.cp(image),
-            Some(given) => datastore.cp_given(image, given),
-        })
+    /// As [`Datastore::source`].
+    pub fn source(&self, image: &Image, purpose: Purpose) -> Result<ImageSource, DatastoreError> {
+        run!(self, datastore => datastore.source(image, purpose).map_err(|error| error.about_path(image)))
     }
 
-    /// As [`Datastore::cp_source`].
-    pub fn cp_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
-        with_datastore!(self, datastore => datastore.cp_source(image))
+    /// As [`Datastore::store`].
+    pub fn store(&self, image: &Image, source: ImageSource) -> Result<Registered, DatastoreError> {
+        run!(self, datastore => datastore.store(image, source).map_err(|error| error.about_path(image)))
     }
 
     /// As [`Datastore::mkfs`].
     pub fn mkfs(&self, image: &Image) -> Result<String, DatastoreError> {
-        with_datastore!(self, datastore => datastore.mkfs(image))
-    }
-
-    /// As [`Datastore::clone`], or [`Datastore::clone_given`].
-    pub fn clone(&self, image: &Image, given: Option<Given>) -> Result<Registered, DatastoreError> {
-        with_datastore!(self, datastore => match given {
-            None => Datastore::clone(datastore, image),
-            Some(given) => datastore.clone_given(image, given),
-        })
-    }
-
-    /// As [`Datastore::clone_source`].
-    pub fn clone_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
-        with_datastore!(self, datastore => datastore.clone_source(image))
+        run!(self, datastore => datastore.mkfs(image))
     }
 
     /// As [`Datastore::rm`].
     pub fn rm(&self, image: &Image) -> Result<(), DatastoreError> {
-        with_datastore!(self, datastore => datastore.rm(image))
+        run!(self, datastore => datastore.rm(image))
     }
 
     /// As [`Datastore::stat`].
     pub fn stat(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
-        with_datastore!(self, datastore => datastore.stat(image))
+        run!(self, datastore => datastore.stat(image))
     }
 
     /// As [`Datastore::snap_revert`].
     pub fn snap_revert(&self, image: &Image) -> Result<(), DatastoreError> {
-        with_datastore!(self, datastore => datastore.snap_revert(image))
+        run!(self, datastore => datastore.snap_revert(image))
     }
 
     /// As [`Datastore::snap_delete`].
     pub fn snap_delete(&self, image: &Image) -> Result<(), DatastoreError> {
-        with_datastore!(self, datastore => datastore.snap_delete(image))
+        run!(self, datastore => datastore.snap_delete(image))
     }
 
     /// As [`Datastore::snap_flatten`].
     pub fn snap_flatten(&self, image: &Image) -> Result<(), DatastoreError> {
-        with_datastore!(self, datastore => datastore.snap_flatten(image))
+        run!(self, datastore => datastore.snap_flatten(image))
     }
 
     /// As [`Datastore::monitor`].
     pub fn monitor(&self) -> Result<Usage, DatastoreError> {
-        with_datastore!(self, datastore => datastore.monitor())
+        run!(self, datastore => datastore.monitor())
     }
 
     /// As [`Datastore::export`].
     pub fn export(&self, image: &Image) -> Result<Export, DatastoreError> {
-        with_datastore!(self, datastore => datastore.export(image))
+        run!(self, datastore => datastore.export(image))
     }
 }

@@ -1,9 +1,10 @@
 //! Shared directories (`virtiofs`): an image *is* a directory that exists already and that virtual machines
 //! share with their host. Nothing is copied, made or deleted here.
 
-use super::existing::source_of;
+use super::existing::{in_place, source_of};
 use super::intake::path_error;
 use super::{Datastore, DatastoreError, Registered, Usage};
+use crate::image_source::{ImageSource, Purpose};
 use crate::policy::{Kind, PathRules};
 use one_protocol::message::{Datastore as Attributes, Image, ImageType, Mebibytes, Message};
 use one_protocol::settings::Settings;
@@ -31,7 +32,7 @@ impl Datastore for DirectoryDatastore {
         &self.attributes.ds_mad
     }
 
-    fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
+    fn source(&self, image: &Image, purpose: Purpose) -> Result<ImageSource, DatastoreError> {
         if let Some(other) = image.image_type.filter(|it| *it != ImageType::Filesystem) {
             return Err(DatastoreError::value(
                 "IMAGE/TYPE",
@@ -39,11 +40,13 @@ impl Datastore for DirectoryDatastore {
                 "has no place in a datastore of directories: it must be FILESYSTEM",
             ));
         }
-        let source = source_of(image)?;
-        self.rules
-            .locate(&text::path(image.path()?), &[Kind::Directory])
-            .map_err(|error| DatastoreError::from(error).about_path(image))?;
-        Ok(Registered { source, format: FORMAT })
+        source_of(image)?;
+        self.rules.locate(&text::path(image.path()?), &[Kind::Directory])?;
+        in_place(self, purpose)
+    }
+
+    fn store(&self, image: &Image, _: ImageSource) -> Result<Registered, DatastoreError> {
+        Ok(Registered { source: source_of(image)?, format: FORMAT })
     }
 
     fn rm(&self, _: &Image) -> Result<(), DatastoreError> {

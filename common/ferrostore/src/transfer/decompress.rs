@@ -28,7 +28,9 @@ pub fn decompress(
 ) -> io::Result<Box<dyn Read + Send>> {
     let input = BufReader::with_capacity(INPUT, stream);
     Ok(match compression {
-        Compression::Gzip => explained(compression, Members::of(input, gzip, GzDecoder::into_inner)?),
+        Compression::Gzip => {
+            explained(compression, Members::of(input, gzip, GzDecoder::into_inner)?)
+        }
         Compression::Bzip2 => explained(compression, bzip2::bufread::MultiBzDecoder::new(input)),
         Compression::Xz => explained(compression, Members::of(input, xz, XzDecoder::into_inner)?),
         Compression::Zstd => {
@@ -68,6 +70,8 @@ impl<R: Read> Read for Explained<R> {
     }
 }
 
+// In the form that `Members` takes.
+#[allow(clippy::unnecessary_wraps)]
 fn gzip<R: BufRead>(input: R) -> io::Result<GzDecoder<R>> {
     Ok(GzDecoder::new(input))
 }

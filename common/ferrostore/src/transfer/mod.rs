@@ -3,7 +3,6 @@
 
 pub mod decompress;
 pub mod digest;
-pub mod given;
 pub mod http;
 pub mod limit;
 pub mod location;

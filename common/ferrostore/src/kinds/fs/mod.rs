@@ -1,16 +1,16 @@
 //! File datastores (`fs`): an image is one file `BASE_PATH/<32 hexadecimal digits>`.
 
-mod duplicate;
 mod make;
-mod new;
 mod snapshot;
+mod source;
+mod store;
 
 use super::intake::Intake;
 use super::{Datastore, DatastoreError, Export, Registered, Usage};
+use crate::image_source::{ImageSource, Purpose};
 use crate::policy::open_inside;
 use crate::snapshots::{Layout, Snapshots, directory_of, with_suffix};
 use crate::transfer::digest::md5_of;
-use crate::transfer::given::{Given, Outgoing};
 use disk_image::qcow2::Header;
 use disk_image::{Format, ImageError};
 use one_protocol::message::{Image, Mebibytes, Message};
@@ -55,34 +55,28 @@ impl Datastore for FileDatastore {
         &self.intake.attributes.ds_mad
     }
 
-    fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        self.register(image).map_err(|error| self.located(error))
+    fn located(&self, error: DatastoreError) -> DatastoreError {
+        match error {
+            DatastoreError::Image(error @ ImageError::Write { .. }) => {
+                self.base_error(&format!("can't take the image: {error}"))
+            }
+            DatastoreError::Staging(error) => {
+                self.base_error(&format!("can't be written: {error}"))
+            }
+            other => other,
+        }
     }
 
-    fn cp_given(&self, image: &Image, given: Given) -> Result<Registered, DatastoreError> {
-        self.register_given(image, given).map_err(|error| self.located(error))
+    fn source(&self, image: &Image, purpose: Purpose) -> Result<ImageSource, DatastoreError> {
+        self.open_source(image, purpose)
     }
 
-    fn cp_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
-        self.intake.check_types(image, "cp", &new::TYPES)?;
-        self.intake.policy(image.image_type)?;
-        self.intake.outgoing(image)
+    fn store(&self, image: &Image, source: ImageSource) -> Result<Registered, DatastoreError> {
+        self.store_image(image, source)
     }
 
     fn mkfs(&self, image: &Image) -> Result<String, DatastoreError> {
-        self.make(image).map_err(|error| self.located(error))
-    }
-
-    fn clone(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        self.duplicate(image).map_err(|error| self.located(error))
-    }
-
-    fn clone_given(&self, image: &Image, given: Given) -> Result<Registered, DatastoreError> {
-        self.duplicate_given(image, given).map_err(|error| self.located(error))
-    }
-
-    fn clone_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
-        self.original(image)?.0.outgoing()
+        self.make(image)
     }
 
     fn rm(&self, image: &Image) -> Result<(), DatastoreError> {
@@ -106,15 +100,15 @@ impl Datastore for FileDatastore {
     }
 
     fn snap_revert(&self, image: &Image) -> Result<(), DatastoreError> {
-        self.revert(image).map_err(|error| self.located(error))
+        self.revert(image)
     }
 
     fn snap_delete(&self, image: &Image) -> Result<(), DatastoreError> {
-        self.delete_snapshot(image).map_err(|error| self.located(error))
+        self.delete_snapshot(image)
     }
 
     fn snap_flatten(&self, image: &Image) -> Result<(), DatastoreError> {
-        self.flatten(image).map_err(|error| self.located(error))
+        self.flatten(image)
     }
 
     fn monitor(&self) -> Result<Usage, DatastoreError> {
@@ -167,19 +161,6 @@ impl Datastore for FileDatastore {
 impl FileDatastore {
     fn base_error(&self, reason: &str) -> DatastoreError {
         DatastoreError::value("DATASTORE/BASE_PATH", &self.base_path, reason)
-    }
-
-    /// Says of errors in writing where that was.
-    fn located(&self, error: DatastoreError) -> DatastoreError {
-        match error {
-            DatastoreError::Image(error @ ImageError::Write { .. }) => {
-                self.base_error(&format!("can't take the image: {error}"))
-            }
-            DatastoreError::Staging(error) => {
-                self.base_error(&format!("can't take the image: {error}"))
-            }
-            other => other,
-        }
     }
 
     #[allow(clippy::unused_self)] // reads as the others

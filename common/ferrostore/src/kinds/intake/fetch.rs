@@ -4,9 +4,11 @@
 use super::bytes::within;
 use super::measure::{LARGEST_HEADER, measure_image, stated_size};
 use super::{Intake, Policy, path_error, reading};
+use crate::image_source::{Bytes, ImageSource, Payload, PendingDigests};
 use crate::kinds::DatastoreError;
 use crate::policy::Kind;
 use crate::transfer::decompress::decompress;
+use crate::transfer::digest::Digests;
 use crate::transfer::http::{HttpError, Pieces, WebFile};
 use crate::transfer::limit::Limited;
 use crate::transfer::location::{Location, without_password};
@@ -19,7 +21,6 @@ use one_protocol::message::Image;
 use runtime::command;
 use runtime::command::{Output, Part};
 use runtime::text;
-use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
@@ -32,27 +33,28 @@ const LARGEST_BLOCK: usize = 1 << 20;
 /// What an ssh source is measured by at its end, bytes: the index of any xz file that fits in here.
 const END: u64 = 1 << 20;
 
-/// The bytes of an image before anything has been done to them.
-pub(in crate::kinds) enum Origin {
-    /// In a file that passed the gate.
-    File(File),
-    /// On their way from somewhere else.
-    Stream {
-        /// The bytes.
-        stream: Box<dyn Read + Send>,
-        /// How many there will be, where that is known.
-        length: Option<u64>,
-    },
-}
-
 impl Intake {
-    /// Opens what `IMAGE/PATH` names.
-    pub(in crate::kinds) fn open(&self, image: &Image) -> Result<Origin, DatastoreError> {
+    /// Opens what `IMAGE/PATH` names, for `cp`.
+    pub(in crate::kinds) fn open(&self, image: &Image) -> Result<ImageSource, DatastoreError> {
+        let digests = Digests::new(&image.digests)?;
         match Location::parse(image.path()?) {
             Location::Local(path) => {
-                Ok(Origin::File(self.admit_path(image, &path, &[Kind::File])?.file))
+                let file = self.admit_path(image, &path, &[Kind::File])?.file;
+                let verification = digests.verify_file(&file)?;
+                Ok(ImageSource {
+                    digests: PendingDigests::File(verification),
+                    ..ImageSource::new(Payload::Unvalidated, Bytes::File(file))
+                })
             }
-            remote => self.fetch(image, &remote),
+            remote => {
+                let (stream, length) = self.fetch(image, &remote)?;
+                let (stream, result) = digests.verify_stream(stream);
+                Ok(ImageSource {
+                    length,
+                    digests: PendingDigests::Stream(result),
+                    ..ImageSource::new(Payload::Unvalidated, Bytes::Stream(Box::new(stream)))
+                })
+            }
         }
     }
 
@@ -64,8 +66,12 @@ impl Intake {
         Ok(WebFile::new(image.path()?, verify))
     }
 
-    /// The bytes of a remote image, at the rate that the datastore allows.
-    fn fetch(&self, image: &Image, location: &Location) -> Result<Origin, DatastoreError> {
+    /// The bytes of a remote image, at the rate that the datastore allows, and how many there are where that is known.
+    fn fetch(
+        &self,
+        image: &Image,
+        location: &Location,
+    ) -> Result<(Box<dyn Read + Send>, Option<u64>), DatastoreError> {
         let mut length = None;
         let stream: Box<dyn Read + Send> = match location {
             Location::Http => {
@@ -83,7 +89,7 @@ impl Intake {
             Some(rate) => Box::new(Limited::new(stream, rate)),
             None => stream,
         };
-        Ok(Origin::Stream { stream, length })
+        Ok((stream, length))
     }
 
     fn helper(&self, image: &Image, scheme: &str) -> Result<Output, DatastoreError> {

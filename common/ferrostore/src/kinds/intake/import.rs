@@ -1,11 +1,11 @@
 //! Writing an image into its destination, whatever it is and however it comes.
 
 use super::bytes::{stream_head, within};
-use super::{Destination, Intake, Origin, Policy, head_of, reader_of, reading};
+use super::{Destination, Intake, Policy, head_of, reader_of, reading};
+use crate::image_source::{Bytes, ImageSource, Payload};
 use crate::kinds::DatastoreError;
 use crate::transfer::ReadAhead;
 use crate::transfer::decompress::decompress;
-use crate::transfer::digest::Digests;
 use crate::transfer::measure::Whole;
 use crate::transfer::tail::Tail;
 use disk_image::admission::{Admission, ImageRefusal, admit, admit_whole, check_trailer, readable};
@@ -22,69 +22,51 @@ use std::fs::File;
 use std::io::{self, Read};
 
 impl Intake {
-    /// Writes the image at `IMAGE/PATH` into `destination`; in which format that is.
-    pub(in crate::kinds) fn register(
+    /// Writes the image `source` into `destination`; in which format that is.
+    pub(in crate::kinds) fn import(
         &self,
         image: &Image,
+        source: ImageSource,
         policy: Policy,
         destination: &mut dyn Destination,
     ) -> Result<Format, DatastoreError> {
-        let digests = Digests::new(&image.digests)?;
-        let origin = self.open(image)?;
-        self.take(image, origin, digests, policy, destination)
-    }
-
-    /// As [`Self::register`], for bytes that are at hand already.
-    pub(in crate::kinds) fn take(
-        &self,
-        image: &Image,
-        origin: Origin,
-        digests: Digests,
-        policy: Policy,
-        destination: &mut dyn Destination,
-    ) -> Result<Format, DatastoreError> {
-        let mut import = Import::new(policy, image.size, self.attributes.sparse, destination);
-        let located = |error: DatastoreError| error.about_path(image);
-        match origin {
-            Origin::File(file) => {
-                let verification = digests.verify_file(&file)?;
-                let format = import.file(file).map_err(located)?;
-                verification.finish()?;
-                Ok(format)
-            }
-            Origin::Stream { stream, length } => {
-                import.length = length;
-                let (stream, result) = digests.verify_stream(stream);
-                let format = import.stream(Box::new(stream)).map_err(located)?;
-                result.verify()?;
-                Ok(format)
-            }
-        }
+        let mut import = Import {
+            policy,
+            size: image.size,
+            sparse: self.attributes.sparse,
+            length: source.length,
+            destination,
+        };
+        let format = match (source.payload, source.bytes) {
+            (Payload::Unvalidated, Bytes::File(file)) => import.file(file),
+            (Payload::Unvalidated, Bytes::Stream(stream)) => import.stream(stream),
+            (Payload::File(format), Bytes::File(file)) => import.image_file(file, format),
+            (Payload::File(format), Bytes::Stream(stream)) => import.image_stream(stream, format),
+            (Payload::Disk(wanted), Bytes::Stream(stream)) => import.disk_stream(stream, wanted),
+            (Payload::Disk(wanted), Bytes::File(file)) => import.copy(file, wanted),
+            (Payload::Disk(wanted), Bytes::Disk(disk)) => import.write(disk.as_ref(), wanted),
+            // No kind opens these, and no other machine sends them.
+            (Payload::Unvalidated | Payload::File(_), Bytes::Disk(_))
+            | (Payload::InPlace, _)
+            | (_, Bytes::Nothing) => Err(reading(io::ErrorKind::Unsupported.into()).into()),
+        }?;
+        source.digests.verify()?;
+        Ok(format)
     }
 }
 
 /// An image on its way into a destination. What is returned is the format that it is kept in.
-pub(in crate::kinds) struct Import<'d> {
-    pub(in crate::kinds) policy: Policy,
+struct Import<'d> {
+    policy: Policy,
     /// `IMAGE/SIZE`.
     size: Option<Mebibytes>,
     sparse: bool,
     /// How many bytes a stream will have, where that is known.
-    pub(super) length: Option<u64>,
-    pub(super) destination: &'d mut dyn Destination,
+    length: Option<u64>,
+    destination: &'d mut dyn Destination,
 }
 
-impl<'d> Import<'d> {
-    /// The way of an image of `IMAGE/SIZE` `size` into `destination`.
-    pub(in crate::kinds) fn new(
-        policy: Policy,
-        size: Option<Mebibytes>,
-        sparse: bool,
-        destination: &'d mut dyn Destination,
-    ) -> Self {
-        Self { policy, size, sparse, length: None, destination }
-    }
-
+impl Import<'_> {
     /// The image in `file`, perhaps compressed.
     fn file(&mut self, file: File) -> Result<Format, DatastoreError> {
         let head = head_of(&file)?;
@@ -104,12 +86,64 @@ impl<'d> Import<'d> {
         }
     }
 
-    /// A file as it is, holes included, whose bytes are an image of `format`.
-    pub(in crate::kinds) fn copy(
+    /// The file of an image of a datastore, which is recorded there as `format`.
+    fn image_file(&mut self, file: File, format: Format) -> Result<Format, DatastoreError> {
+        let largest = self.policy.largest_disk;
+        let wanted = self.wanted(format, &head_of(&file)?);
+        match format {
+            // What is in a raw disk, its guest has written: it is not judged.
+            Format::Raw if wanted == Format::Raw => self.copy(file, format),
+            Format::Raw => self.write(&RawDisk::open(file).map_err(reading)?, wanted),
+            _ if format == wanted => self.keep(file, format),
+            Format::Qcow2 => self.convert_qcow2(file, wanted),
+            _ => {
+                let size = admit_whole(&file, format, largest)?;
+                self.convert_foreign(&file, format, wanted, size)
+            }
+        }
+    }
+
+    /// As [`Self::image_file`], from another machine.
+    fn image_stream(
         &mut self,
-        file: File,
+        stream: Box<dyn Read + Send>,
         format: Format,
     ) -> Result<Format, DatastoreError> {
+        let mut stream = ReadAhead::of(stream).map_err(reading)?;
+        let head = stream_head(&mut stream)?;
+        let wanted = self.wanted(format, &head);
+        let mut whole = io::Cursor::new(head.as_slice()).chain(stream);
+        if format == Format::Raw {
+            return self.write_stream(&mut whole, wanted, None);
+        }
+        let staged = self.staged(&mut whole, None)?;
+        if format != wanted {
+            let file = staged.file().try_clone().map_err(reading)?;
+            return self.plain_file(file, &head);
+        }
+        admit_whole(staged.file(), format, self.policy.largest_disk)?;
+        self.destination.adopt(staged, format)?;
+        Ok(format)
+    }
+
+    /// The guest's bytes of an image of a datastore, from another machine.
+    fn disk_stream(
+        &mut self,
+        stream: Box<dyn Read + Send>,
+        wanted: Format,
+    ) -> Result<Format, DatastoreError> {
+        let mut stream = ReadAhead::of(stream).map_err(reading)?;
+        self.write_stream(&mut stream, wanted, None)
+    }
+
+    /// The format that an image of `format`, whose file begins with `head`, is kept in.
+    fn wanted(&self, format: Format, head: &[u8]) -> Format {
+        let luks = format == Format::Raw && matches!(Content::of(head), Content::Luks);
+        if luks { Format::Raw } else { self.policy.driver.unwrap_or(format) }
+    }
+
+    /// A file as it is, holes included, whose bytes are an image of `format`.
+    fn copy(&mut self, file: File, format: Format) -> Result<Format, DatastoreError> {
         self.copied(file)?;
         Ok(format)
     }
@@ -124,18 +158,14 @@ impl<'d> Import<'d> {
     }
 
     /// A disk in another format.
-    pub(in crate::kinds) fn write(
-        &mut self,
-        disk: &dyn Disk,
-        format: Format,
-    ) -> Result<Format, DatastoreError> {
+    fn write(&mut self, disk: &dyn Disk, format: Format) -> Result<Format, DatastoreError> {
         let begun = self.destination.begin(format, Some(disk.virtual_size()))?;
         convert(disk, begun.target)?;
         Ok(format)
     }
 
     /// A file whose own bytes, which begin with `head`, are the image.
-    pub(super) fn plain_file(&mut self, file: File, head: &[u8]) -> Result<Format, DatastoreError> {
+    fn plain_file(&mut self, file: File, head: &[u8]) -> Result<Format, DatastoreError> {
         let largest = self.policy.largest_disk;
         let (admission, _) = admit(head, &reader_of(&file), largest)?;
         let format = admission.format();
@@ -158,11 +188,7 @@ impl<'d> Import<'d> {
     }
 
     /// A qcow2 image that stands alone, in another format.
-    pub(in crate::kinds) fn convert_qcow2(
-        &mut self,
-        file: File,
-        wanted: Format,
-    ) -> Result<Format, DatastoreError> {
+    fn convert_qcow2(&mut self, file: File, wanted: Format) -> Result<Format, DatastoreError> {
         admit_whole(&file, Format::Qcow2, self.policy.largest_disk)?;
         let layer = Layer::open(file)?;
         readable(layer.header())?;
@@ -171,18 +197,14 @@ impl<'d> Import<'d> {
 
     /// A copy of an image that stays what it is. It is judged once more as it lies in the datastore:
     /// the file that it came from may have changed since.
-    pub(in crate::kinds) fn keep(
-        &mut self,
-        file: File,
-        format: Format,
-    ) -> Result<Format, DatastoreError> {
+    fn keep(&mut self, file: File, format: Format) -> Result<Format, DatastoreError> {
         let largest = self.policy.largest_disk;
         admit_whole(self.copied(file)?, format, largest)?;
         Ok(format)
     }
 
     /// An image that only qemu-img reads, of a disk of `size` bytes.
-    pub(in crate::kinds) fn convert_foreign(
+    fn convert_foreign(
         &mut self,
         file: &File,
         format: Format,
@@ -213,10 +235,7 @@ impl<'d> Import<'d> {
 
     /// A stream, perhaps compressed: everything happens in one pass, unless a conversion needs all of the
     /// image at once.
-    pub(super) fn stream(
-        &mut self,
-        stream: Box<dyn Read + Send>,
-    ) -> Result<Format, DatastoreError> {
+    fn stream(&mut self, stream: Box<dyn Read + Send>) -> Result<Format, DatastoreError> {
         let mut stream = ReadAhead::of(stream).map_err(reading)?;
         let head = stream_head(&mut stream)?;
         let mut whole = io::Cursor::new(head.clone()).chain(stream);
@@ -282,7 +301,7 @@ impl<'d> Import<'d> {
     }
 
     /// Writes the bytes of a raw disk into an image of `format`.
-    pub(super) fn write_stream(
+    fn write_stream(
         &mut self,
         stream: &mut dyn Read,
         format: Format,
@@ -306,7 +325,7 @@ impl<'d> Import<'d> {
         Ok(format)
     }
 
-    pub(super) fn staged(
+    fn staged(
         &mut self,
         stream: &mut dyn Read,
         limit: Option<Limit>,

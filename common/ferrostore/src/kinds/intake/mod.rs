@@ -1,11 +1,10 @@
 //! The way into a datastore, whatever that stores images in: which of them may come ([`Policy`], the
-//! gates), where their bytes come from ([`Origin`]), how large they are ([`Intake::measure`]), and how
+//! gates), where their bytes come from ([`Intake::open`]), how large they are ([`Intake::measure`]), and how
 //! they are written into a [`Destination`] ([`Import`]).
 
 mod bytes;
 mod destination;
 mod fetch;
-mod given;
 mod import;
 mod measure;
 
@@ -15,8 +14,6 @@ use crate::transfer::location::{Location, without_password};
 pub(super) use bytes::{head_of, reader_of, reading};
 pub(super) use destination::{Begun, Destination};
 use disk_image::Format;
-pub(super) use fetch::Origin;
-pub(super) use import::Import;
 use one_protocol::message::{Datastore as Attributes, DatastoreType, Image, ImageType, Message};
 use one_protocol::settings::Settings;
 use std::path::Path;

@@ -103,7 +103,7 @@ impl LvmDatastore {
             return Ok(());
         }
         process::mark_committed();
-        lvm::remove(&group.name, &names).map_err(|error| self.failed(error))
+        lvm::remove(&group.name, &names).map_err(|error| LvmError::from(error).into())
     }
 
     /// The image and the volume of its target snapshot, checked.
@@ -171,7 +171,7 @@ impl LvmDatastore {
         let coming = find(volumes, snapshot).map_or(0, |volume| volume.size);
         let staying = if alone { 0 } else { pool_size(volumes, &pool_name) - current };
         let needed = staying + coming;
-        let failed = |error| self.failed_in_pool(locked, error);
+        let failed = |error| failed_in_pool(locked, error);
         if find(volumes, &pool_name).is_some_and(|pool| pool.size < needed) {
             lvm::extend(&group.name, &pool_name, needed).map_err(failed)?;
         }
@@ -190,9 +190,10 @@ impl LvmDatastore {
     }
 
     /// Makes the image's volume out of `snapshot`, which stays.
+    #[allow(clippy::unused_self)] // reads as the others
     fn make_of(&self, locked: &Locked, snapshot: &str, entry: Entry) -> Result<(), DatastoreError> {
         lvm::snapshot(&locked.group.name, snapshot, &locked.image.volume)
-            .map_err(|error| self.failed_in_pool(locked, error))?;
+            .map_err(|error| failed_in_pool(locked, error))?;
         entry.done();
         Ok(())
     }
@@ -224,7 +225,7 @@ impl LvmDatastore {
             return Ok(());
         }
         self.make_of(&locked, &snapshot, entry)?;
-        lvm::remove(&group.name, &[&snapshot]).map_err(|error| self.failed_in_pool(&locked, error))
+        lvm::remove(&group.name, &[&snapshot]).map_err(|error| failed_in_pool(&locked, error))
     }
 
     /// `snap_delete`.
@@ -239,13 +240,7 @@ impl LvmDatastore {
         }
         process::mark_committed();
         lvm::remove(&locked.group.name, &[&snapshot])
-            .map_err(|error| self.failed_in_pool(&locked, error))
-    }
-
-    /// A program failed that has to activate the image's pool for its work, and may have left it so.
-    fn failed_in_pool(&self, locked: &Locked, error: CommandError) -> DatastoreError {
-        let _ = lvm::deactivate(&locked.group.name, &[&locked.image.pool()], None);
-        self.failed(error)
+            .map_err(|error| failed_in_pool(&locked, error))
     }
 
     /// Checks that snapshots may go: nobody uses them, nobody outside the pool reads from them.
@@ -272,4 +267,10 @@ impl LvmDatastore {
         }
         Ok(())
     }
+}
+
+/// A program failed that has to activate the image's pool for its work, and may have left it so.
+fn failed_in_pool(locked: &Locked, error: CommandError) -> DatastoreError {
+    let _ = lvm::deactivate(&locked.group.name, &[&locked.image.pool()], None);
+    LvmError::from(error).into()
 }

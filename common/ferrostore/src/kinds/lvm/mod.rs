@@ -14,10 +14,10 @@ mod lock;
 mod new;
 mod source;
 
-use super::intake::{DISKS, Import, Intake, Policy};
-use super::{Datastore, DatastoreError, Registered, Usage};
-use crate::transfer::given::{Bytes, Given, Nature, Outgoing, Pending};
-use disk_image::{Format, ImageError, convert};
+use super::intake::{DISKS, Intake, Policy};
+use super::{Datastore, DatastoreError, FrontEndLock, Registered, Usage};
+use crate::image_source::{Bytes, ImageSource, Payload, Purpose};
+use disk_image::{Format, ImageError};
 pub use error::LvmError;
 use group::{Group, ImageName};
 use lock::GroupLock;
@@ -25,10 +25,11 @@ use new::NewVolume;
 use one_protocol::message::{Image, ImageType, Mebibytes, Message};
 use one_protocol::settings::Settings;
 use runtime::command;
-use runtime::command::{CommandError, lvm};
+use runtime::command::lvm;
 use runtime::lock_provider::Held;
 use runtime::text;
 use source::Source;
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,13 +46,12 @@ pub struct LvmDatastore {
     group: Group,
     /// Where streams are kept that are needed whole.
     staging_directory: PathBuf,
+    /// The volume that is being cloned: it is deactivated together with the new one.
+    reading: RefCell<Option<Source>>,
 }
 
 /// The front-end's lock of a volume group, for a driver on a bridge host.
-///
-/// # Errors
-/// Why it can't be had within `timeout`, or the time that OpenNebula gives it.
-pub fn lend(group: &str, timeout: Option<Duration>) -> Result<Held, String> {
+fn group_lock(group: &str, timeout: Option<Duration>) -> Result<Held, String> {
     let lock = GroupLock::here(group, timeout.unwrap_or(lock::TIMEOUT));
     lock.map(GroupLock::into_held).map_err(|error| error.to_string())
 }
@@ -59,8 +59,8 @@ pub fn lend(group: &str, timeout: Option<Duration>) -> Result<Held, String> {
 impl Datastore for LvmDatastore {
     const BRINGS_IN: bool = true;
 
-    fn locks(datastore: u64) -> Option<String> {
-        Some(Group::of(datastore, Path::new("")).name)
+    fn front_end_lock(datastore: u64) -> Option<FrontEndLock> {
+        Some(FrontEndLock { name: Group::of(datastore, Path::new("")).name, acquire: group_lock })
     }
 
     fn open(message: &Message, settings: &Settings) -> Result<Self, DatastoreError> {
@@ -75,53 +75,86 @@ impl Datastore for LvmDatastore {
             "" => PathBuf::from("/var/tmp"),
             directory => text::path(directory),
         };
-        Ok(Self { group: Group::of(id, &directory), intake, staging_directory })
+        Ok(Self {
+            group: Group::of(id, &directory),
+            intake,
+            staging_directory,
+            reading: RefCell::default(),
+        })
     }
 
     fn ds_mad(&self) -> &str {
         &self.intake.attributes.ds_mad
     }
 
-    fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        self.new_image(image, "cp", |policy, new| self.intake.register(image, policy, new))
+    fn located(&self, error: DatastoreError) -> DatastoreError {
+        let group = &self.group.name;
+        let reason = match &error {
+            DatastoreError::Lvm(LvmError::Command(error)) => {
+                let no_space = ["Insufficient free space", "insufficient free space"];
+                let remedy = if no_space.iter().any(|words| error.says(words)) {
+                    "has no space left for this: remove images, or add a disk with vgextend"
+                } else if error.says("already exists in volume group") {
+                    "holds a volume of this name already, which no running driver is creating: have the administrator look at it, and rename or remove it"
+                } else if error.says("Volume group") && error.says("not found") {
+                    "is not on this machine: make it with vgcreate, or attach its disks"
+                } else if error.says("Failed to find logical volume") {
+                    "has no such volume: it may have been removed by hand"
+                } else if error.says("in use") {
+                    "has the volume in use: stop the program that uses it, then try again"
+                } else if error.says("sudo:") || error.says("password is required") {
+                    "can't be changed: let OpenNebula's user run LVM through sudo without a password (the ONE_LVM commands in OpenNebula's sudoers file)"
+                } else {
+                    "can't do this"
+                };
+                format!("{group} (volume group) {remedy}: {error}")
+            }
+            DatastoreError::Lvm(error) => format!("{group} (volume group): {error}"),
+            DatastoreError::Image(error @ ImageError::Write { .. }) => {
+                format!("{group} (volume group) can't take the image: {error}")
+            }
+            _ => return error,
+        };
+        let id = group.trim_start_matches("vg-one-").to_owned();
+        DatastoreError::value("DATASTORE/ID", id, format_args!("means {reason}"))
     }
 
-    fn cp_given(&self, image: &Image, given: Given) -> Result<Registered, DatastoreError> {
-        self.new_image(image, "cp", |policy, new| self.intake.take_given(image, given, policy, new))
+    fn source(&self, image: &Image, purpose: Purpose) -> Result<ImageSource, DatastoreError> {
+        self.intake.check_types(image, purpose.action(), &TYPES)?;
+        match purpose {
+            Purpose::Register => self.intake.open(image),
+            Purpose::Clone => {
+                let disk = self.open_image(image)?;
+                *self.reading.borrow_mut() = Some(disk.clone());
+                Ok(ImageSource::new(Payload::Disk(Format::Raw), Bytes::Disk(Box::new(disk))))
+            }
+        }
     }
 
-    fn cp_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
-        self.intake.check_types(image, "cp", &TYPES)?;
-        self.intake.outgoing(image)
+    fn store(&self, image: &Image, source: ImageSource) -> Result<Registered, DatastoreError> {
+        self.intake.check_types(image, source.payload.purpose().action(), &TYPES)?;
+        let name = new_name(image)?;
+        let policy = Policy {
+            driver: Some(Format::Raw),
+            decompress: !self.intake.attributes.no_decompress,
+            plain_file: false,
+            largest_disk: self.intake.settings.largest_disk()?,
+        };
+        let mut new = self.new_volume(&name, image);
+        if matches!(source.bytes, Bytes::Disk(_)) {
+            new = new.without_looking();
+        }
+        self.intake.import(image, source, policy, &mut new)?;
+        new.finish(self.reading.borrow().as_ref())?;
+        Ok(Registered { source: self.source_of(&name), format: Format::Raw.name() })
     }
 
     fn mkfs(&self, image: &Image) -> Result<String, DatastoreError> {
-        self.make(image).map_err(|error| self.located(error))
-    }
-
-    fn clone(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        self.duplicate(image).map_err(|error| self.located(error))
-    }
-
-    fn clone_given(&self, image: &Image, given: Given) -> Result<Registered, DatastoreError> {
-        let sparse = self.intake.attributes.sparse;
-        self.new_image(image, "clone", |policy, new| {
-            Import::new(policy, image.size, sparse, new).given(given)
-        })
-    }
-
-    fn clone_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
-        self.intake.check_types(image, "clone", &TYPES)?;
-        let disk = self.open_original(image).map_err(|error| self.located(error))?;
-        Ok(Outgoing {
-            nature: Nature::Disk(Format::Raw),
-            bytes: Bytes::Disk(Box::new(disk)),
-            digests: Pending::Nothing,
-        })
+        self.make(image)
     }
 
     fn rm(&self, image: &Image) -> Result<(), DatastoreError> {
-        self.remove(image).map_err(|error| self.located(error))
+        self.remove(image)
     }
 
     fn stat(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
@@ -129,15 +162,15 @@ impl Datastore for LvmDatastore {
     }
 
     fn snap_revert(&self, image: &Image) -> Result<(), DatastoreError> {
-        self.revert(image).map_err(|error| self.located(error))
+        self.revert(image)
     }
 
     fn snap_delete(&self, image: &Image) -> Result<(), DatastoreError> {
-        self.delete_snapshot(image).map_err(|error| self.located(error))
+        self.delete_snapshot(image)
     }
 
     fn snap_flatten(&self, image: &Image) -> Result<(), DatastoreError> {
-        self.flatten(image).map_err(|error| self.located(error))
+        self.flatten(image)
     }
 
     fn monitor(&self) -> Result<Usage, DatastoreError> {
@@ -146,7 +179,7 @@ impl Datastore for LvmDatastore {
             let volumes = self.group.volumes(&locked, None)?;
             Ok((lvm::group_space(&self.group.name)?, volumes))
         };
-        let (space, volumes) = look().map_err(|error| self.located(error.into()))?;
+        let (space, volumes) = look().map_err(DatastoreError::from)?;
         for pool in volumes.iter().filter(|volume| volume.is_pool()) {
             for (what, percent) in
                 [("DATA", pool.data_percent), ("METADATA", pool.metadata_percent)]
@@ -181,33 +214,11 @@ fn new_name(image: &Image) -> Result<ImageName, DatastoreError> {
 }
 
 impl LvmDatastore {
-    /// Makes an image's volume, of what `fill` writes into it.
-    fn new_image(
-        &self,
-        image: &Image,
-        verb: &str,
-        fill: impl FnOnce(Policy, &mut NewVolume) -> Result<Format, DatastoreError>,
-    ) -> Result<Registered, DatastoreError> {
-        self.intake.check_types(image, verb, &TYPES)?;
-        let name = new_name(image)?;
-        let policy = Policy {
-            driver: Some(Format::Raw),
-            decompress: !self.intake.attributes.no_decompress,
-            plain_file: false,
-            largest_disk: self.intake.settings.largest_disk()?,
-        };
-        let mut new = self.new_volume(&name, image);
-        fill(policy, &mut new)
-            .and_then(|_| new.finish(None))
-            .map_err(|error| self.located(error))?;
-        Ok(Registered { source: self.source(&name), format: Format::Raw.name() })
-    }
-
     fn new_volume(&self, name: &ImageName, image: &Image) -> NewVolume<'_> {
         NewVolume::of(&self.group, name.clone(), image.persistent, &self.staging_directory)
     }
 
-    fn source(&self, name: &ImageName) -> String {
+    fn source_of(&self, name: &ImageName) -> String {
         format!("{}/{}", self.group.name, name.volume)
     }
 
@@ -279,22 +290,11 @@ impl LvmDatastore {
             }
         }
         new.finish(None)?;
-        Ok(self.source(&name))
-    }
-
-    /// `clone`.
-    fn duplicate(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        self.intake.check_types(image, "clone", &TYPES)?;
-        let name = new_name(image)?;
-        let source = self.open_original(image)?;
-        let mut new = self.new_volume(&name, image).without_looking();
-        new.fill_with(&source)?;
-        new.finish(Some(&source))?;
-        Ok(Registered { source: self.source(&name), format: Format::Raw.name() })
+        Ok(self.source_of(&name))
     }
 
     /// The image to clone, open.
-    fn open_original(&self, image: &Image) -> Result<Source, DatastoreError> {
+    fn open_image(&self, image: &Image) -> Result<Source, DatastoreError> {
         let (group, original) = self.original(image)?;
         Source::open(&group, &original).map_err(|error| {
             let path = image.path().unwrap_or_default();
@@ -318,53 +318,9 @@ impl LvmDatastore {
             )
         })
     }
-
-    fn failed(&self, error: CommandError) -> DatastoreError {
-        self.located(LvmError::from(error).into())
-    }
-
-    /// Says of errors in the volume group what is wrong there, and what to do.
-    fn located(&self, error: DatastoreError) -> DatastoreError {
-        let group = &self.group.name;
-        let reason = match &error {
-            DatastoreError::Lvm(LvmError::Command(error)) => {
-                let no_space = ["Insufficient free space", "insufficient free space"];
-                let remedy = if no_space.iter().any(|words| error.says(words)) {
-                    "has no space left for this: remove images, or add a disk with vgextend"
-                } else if error.says("already exists in volume group") {
-                    "holds a volume of this name already, which no running driver is creating: have the administrator look at it, and rename or remove it"
-                } else if error.says("Volume group") && error.says("not found") {
-                    "is not on this machine: make it with vgcreate, or attach its disks"
-                } else if error.says("Failed to find logical volume") {
-                    "has no such volume: it may have been removed by hand"
-                } else if error.says("in use") {
-                    "has the volume in use: stop the program that uses it, then try again"
-                } else if error.says("sudo:") || error.says("password is required") {
-                    "can't be changed: let OpenNebula's user run LVM through sudo without a password (the ONE_LVM commands in OpenNebula's sudoers file)"
-                } else {
-                    "can't do this"
-                };
-                format!("{group} (volume group) {remedy}: {error}")
-            }
-            DatastoreError::Lvm(error) => format!("{group} (volume group): {error}"),
-            DatastoreError::Image(error @ ImageError::Write { .. }) => {
-                format!("{group} (volume group) can't take the image: {error}")
-            }
-            _ => return error,
-        };
-        let id = group.trim_start_matches("vg-one-").to_owned();
-        DatastoreError::value("DATASTORE/ID", id, format_args!("means {reason}"))
-    }
 }
 
-/// As [`convert`], into a volume that is new.
 impl NewVolume<'_> {
-    fn fill_with(&mut self, disk: &dyn disk_image::Disk) -> Result<(), DatastoreError> {
-        use super::intake::Destination as _;
-        let begun = self.begin(Format::Raw, Some(disk.virtual_size()))?;
-        Ok(convert(disk, begun.target)?)
-    }
-
     fn fill_with_zeroes(&mut self, size: u64) -> Result<(), DatastoreError> {
         use super::intake::Destination as _;
         let begun = self.begin(Format::Raw, Some(size))?;

@@ -16,11 +16,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 /// Up to this size, bytes, reading zeroes is quicker than asking where they are.
 const WORTH_ASKING: u64 = 64 << 20;
 
-/// A volume of an image, open for reading.
+/// A volume of an image, open for reading. Once the last copy of this is dropped, the volume is given back.
+#[derive(Debug, Clone)]
+pub(super) struct Source(Arc<Reading>);
+
 #[derive(Debug)]
-pub(super) struct Source {
+struct Reading {
     volume: Arc<Volume>,
-    _recall: CleanupGuard,
+    _cleanup: CleanupGuard,
 }
 
 #[derive(Debug)]
@@ -46,16 +49,16 @@ impl Source {
             lock: Mutex::new(Some(lock)),
         });
         let shared = Arc::clone(&volume);
-        let recall = process::on_stop(move || shared.give_back());
-        let source = Self { volume, _recall: recall };
-        source.volume.activate()?;
+        let cleanup = process::on_stop(move || shared.give_back());
+        let source = Self(Arc::new(Reading { volume, _cleanup: cleanup }));
+        source.0.volume.activate()?;
         Ok(source)
     }
 
     /// Stops reading. Whether nobody else goes on, so that the volume, of which this is the name, must
     /// be deactivated by the caller, under the lock that it holds.
     pub(super) fn stop(&self, group: &Group, lock: &GroupLock) -> Option<&str> {
-        let volume = &self.volume;
+        let volume = &self.0.volume;
         (volume.group.name == group.name && volume.stop(lock))
             .then_some(volume.image.volume.as_str())
     }
@@ -63,7 +66,7 @@ impl Source {
 
 impl Disk for Source {
     fn virtual_size(&self) -> u64 {
-        let file = self.volume.device.file();
+        let file = self.0.volume.device.file();
         file.and_then(|file| device::size_of(file).ok()).unwrap_or(0)
     }
 
@@ -71,13 +74,13 @@ impl Disk for Source {
         &'a self,
         visit: &mut dyn FnMut(Extent<'a>) -> Result<(), ImageError>,
     ) -> Result<(), ImageError> {
-        let file = self.volume.device.file();
+        let file = self.0.volume.device.file();
         let file = file.ok_or_else(|| reading(io::ErrorKind::NotFound.into()))?;
-        device::extents(file, self.volume.ranges.get().map(Vec::as_slice), visit)
+        device::extents(file, self.0.volume.ranges.get().map(Vec::as_slice), visit)
     }
 }
 
-impl Drop for Source {
+impl Drop for Reading {
     fn drop(&mut self) {
         self.volume.give_back();
     }

@@ -1,9 +1,9 @@
-//! A new image of a file datastore: `cp`, and what the other verbs make images with.
+//! A new image of a file datastore: written into the work directory, then put in place in one step.
 
 use super::FileDatastore;
+use crate::image_source::ImageSource;
 use crate::kinds::intake::{Begun, Destination};
 use crate::kinds::{DatastoreError, Registered};
-use crate::transfer::given::Given;
 use disk_image::Format;
 use disk_image::admission::ImageRefusal;
 use disk_image::target::Target;
@@ -11,7 +11,7 @@ use one_protocol::message::{Image, ImageType};
 use runtime::staging::Staged;
 
 /// Types of images that are registered.
-pub(super) const TYPES: [ImageType; 6] = [
+pub(super) const REGISTERED: [ImageType; 6] = [
     ImageType::Os,
     ImageType::Cdrom,
     ImageType::Datablock,
@@ -21,51 +21,24 @@ pub(super) const TYPES: [ImageType; 6] = [
 ];
 
 impl FileDatastore {
-    /// `cp`.
-    pub(super) fn register(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        self.intake.check_types(image, "cp", &TYPES)?;
-        let policy = self.intake.policy(image.image_type)?;
-        let mut new = NewFile::of(self);
-        let format = self.intake.register(image, policy, &mut new)?;
-        self.publish_new(new, format)
-    }
-
-    /// `cp`, of what another machine sends.
-    pub(super) fn register_given(
+    /// Makes `source` a new image.
+    pub(super) fn store_image(
         &self,
         image: &Image,
-        given: Given,
+        source: ImageSource,
     ) -> Result<Registered, DatastoreError> {
-        self.intake.check_types(image, "cp", &TYPES)?;
-        let policy = self.intake.policy(image.image_type)?;
-        let mut new = NewFile::of(self);
-        let format = self.intake.take_given(image, given, policy, &mut new)?;
-        self.publish_new(new, format)
-    }
-
-    /// Puts what has become of a [`NewFile`] in place.
-    pub(super) fn publish_new(
-        &self,
-        new: NewFile,
-        format: Format,
-    ) -> Result<Registered, DatastoreError> {
-        let staged = new.staged.ok_or(ImageRefusal::Empty)?;
-        self.publish(staged, format)
+        let policy = self.check(image, source.payload.purpose())?;
+        let mut new = NewFile { datastore: self, staged: None };
+        let format = self.intake.import(image, source, policy, &mut new)?;
+        self.publish(new.staged.ok_or(ImageRefusal::Empty)?, format)
     }
 }
 
-/// A file of the datastore in the making.
+/// A file of the datastore that is being written.
 #[derive(Debug)]
-pub(super) struct NewFile<'d> {
+struct NewFile<'d> {
     datastore: &'d FileDatastore,
     staged: Option<Staged>,
-}
-
-impl<'d> NewFile<'d> {
-    /// None yet.
-    pub(super) fn of(datastore: &'d FileDatastore) -> Self {
-        Self { datastore, staged: None }
-    }
 }
 
 impl Destination for NewFile<'_> {
