@@ -105,6 +105,19 @@ impl Cloud {
         path
     }
 
+    /// A LUKS container of version 2 and `size` bytes, with a header of 16 MiB: as much of it as tells its size.
+    pub fn luks2(&self, name: &str, size: u64) -> PathBuf {
+        const JSON: &str = r#"{"keyslots":{},"tokens":{},"segments":{"0":{"type":"crypt","offset":"16777216","size":"dynamic","iv_tweak":"0","encryption":"aes-xts-plain64","sector_size":512}},"digests":{},"config":{"json_size":"12288","keyslots_size":"16744448"}}"#;
+        let mut bytes = b"LUKS\xba\xbe\x00\x02".to_vec();
+        bytes.extend(16_384_u64.to_be_bytes());
+        bytes.resize(4096, 0);
+        bytes.extend(JSON.bytes());
+        let path = self.file(name, bytes);
+        let file = std::fs::File::options().write(true).open(&path).unwrap();
+        file.set_len(size).unwrap();
+        path
+    }
+
     /// A CD-ROM image: nothing but the volume descriptors that make it one, and noise.
     pub fn iso(&self, name: &str) -> PathBuf {
         const SECTOR: usize = 2048;

@@ -1,6 +1,6 @@
 //! `stat`: what a file would take once registered, in MiB.
 
-use ferrostore_tests::{Cloud, KIB, MIB, pattern, run, virtual_size};
+use ferrostore_tests::{Cloud, KIB, MIB, Web, pattern, run, same_bytes, virtual_size};
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
@@ -96,6 +96,19 @@ fn an_encrypted_disk_counts_as_the_file_or_as_what_is_inside() {
     let file = fs::metadata(&disk).unwrap().len().div_ceil(MIB).to_string();
     let reply = cloud.stat(&disk).run().succeeds();
     assert!(["8", &file].contains(&reply.line()), "{}", reply.line());
+}
+
+#[test]
+fn a_luks_container_of_version_2_counts_as_a_whole() {
+    let (cloud, web) = (Cloud::new(), Web::new());
+    let disk = cloud.luks2("disk.luks", 20 * MIB);
+    let packed = cloud.compressed(&disk, "gzip");
+    for path in [&disk, &packed] {
+        cloud.stat(path).run().succeeds().replies("20");
+        cloud.stat(web.serve(path)).run().succeeds().replies("20");
+    }
+    let copy = cloud.cp(&disk).driver("qcow2").set_escaped("IMAGE/SIZE", "20").run().succeeds();
+    same_bytes(&disk, copy.image("raw"));
 }
 
 #[test]

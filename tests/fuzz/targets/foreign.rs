@@ -19,7 +19,7 @@ fuzz_target!(|input: &[u8]| {
         2 => Format::Vhdx,
         3 => Format::Vhd,
         _ => {
-            let _ = foreign::luks_payload(image.length(), &read);
+            let _ = foreign::luks_disk(image.length(), &read);
             return;
         }
     };

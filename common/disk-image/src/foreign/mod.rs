@@ -11,7 +11,7 @@ mod luks;
 mod vdi;
 mod vmdk;
 
-pub use luks::{check_luks, luks_payload};
+pub use luks::{check_luks, luks_disk};
 
 use super::{Format, ImageError};
 use std::io;

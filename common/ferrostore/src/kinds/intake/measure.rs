@@ -9,7 +9,7 @@ use crate::transfer::location::Location;
 use crate::transfer::measure::{Whole, decompressed_length};
 use disk_image::ImageError;
 use disk_image::admission::{Admission, admit, check_size};
-use disk_image::foreign::{self, luks_payload};
+use disk_image::foreign::{self, luks_disk};
 use disk_image::probe::{self, Content};
 use one_protocol::message::{Image, Mebibytes};
 use runtime::found::disk_usage;
@@ -88,7 +88,7 @@ pub(super) fn measure_image(
 ) -> Result<u64, DatastoreError> {
     match admit(head, read_at, largest)? {
         (_, Some(size)) => Ok(size),
-        (Admission::Luks, None) => Ok(luks_payload(length()?, read_at)?),
+        (Admission::Luks, None) => Ok(luks_disk(length()?, read_at)?),
         (Admission::Disk(_), None) => {
             let size = length()?;
             check_size(size, largest)?;
