@@ -127,7 +127,6 @@ fn what_is_no_block_device_is_refused() {
         (text(&images), "directory"),
         (text(&fifo), "FIFO"),
         ("/dev/null", "character device"),
-        ("/dev/ferrostore-is-missing", "No such file"),
         ("dev/sda", "absolute"),
         ("https://example.com/disk.img", "absolute"),
         ("iqn.2001-04.com.example:disk", "absolute"),
@@ -139,6 +138,54 @@ fn what_is_no_block_device_is_refused() {
     let file_behind_a_link = cloud.images().join("link");
     symlink(&file, &file_behind_a_link).unwrap();
     cloud.cp(file_behind_a_link).dev().run().fails().saying("regular file");
+}
+
+#[test]
+fn a_device_that_only_the_hosts_have_is_registered_with_a_warning() {
+    let cloud = Cloud::new();
+    let links = Links::new("hosts");
+    let dangling = links.0.join("wwn-0x5001");
+    symlink("../ferrostore-is-missing", &dangling).unwrap();
+    let names =
+        ["/dev/ferrostore-is-missing", "/dev/mapper/none-of-this/machine's", text(&dangling)];
+    for path in names {
+        let calls = [
+            (cloud.cp(path), format!("{path} raw")),
+            (cloud.stat(path), "0".to_owned()),
+            (cloud.stat(path).set("DATASTORE/TEMPLATE/DATASTORE_CAPACITY_CHECK", "NO"), "0".into()),
+        ];
+        for (call, reply) in calls {
+            let outcome = call.dev().run().succeeds();
+            outcome.replies(&reply).changing_nothing();
+            let log = outcome.outcome.log_lines();
+            assert!(
+                log.len() == 1 && log[0].starts_with("WARN: ") && log[0].contains(path),
+                "{log:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_can_be_no_device_of_a_host_is_refused_where_it_is_missing() {
+    let cloud = Cloud::new();
+    let outside = cloud.images().join("missing");
+    for path in [
+        text(&outside),
+        "/dev/../var/tmp/ferrostore-is-missing",
+        "/dev/fd/../../ferrostore-is-missing",
+        "/devices/ferrostore-is-missing",
+        "/dev/null/ferrostore-is-missing",
+    ] {
+        for call in [cloud.cp(path), cloud.stat(path)] {
+            call.dev().run().fails().naming("IMAGE/PATH").saying(path);
+        }
+    }
+    for (restricted, safe) in [("/dev", ""), ("/", "/dev/disk")] {
+        let call = cloud.cp("/dev/ferrostore-is-missing").dev();
+        let call = call.set("DATASTORE/TEMPLATE/RESTRICTED_DIRS", restricted);
+        call.set("DATASTORE/TEMPLATE/SAFE_DIRS", safe).run().fails().saying("restricted");
+    }
 }
 
 #[test]

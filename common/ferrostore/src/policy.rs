@@ -14,7 +14,7 @@ use runtime::found::{Found, find};
 use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 pub use runtime::found::{open_inside, open_inside_to_write, real_directory};
 
@@ -67,6 +67,19 @@ pub enum PathError {
     /// It is no file on a disk.
     #[error("is on a pseudo file system ({0}), not a disk image: give a file on a disk")]
     PseudoFile(&'static str),
+}
+
+impl PathError {
+    /// Whether there is nothing of that name on this machine, where something of that name might be a device on
+    /// another one.
+    #[must_use]
+    pub fn is_missing_device(&self, path: &Path) -> bool {
+        let Self::Unopenable { source } = self else { return false };
+        let plain = |path: &Path| {
+            path.starts_with(DEVICES) && !path.components().any(|part| part == Component::ParentDir)
+        };
+        source.kind() == io::ErrorKind::NotFound && plain(path) && plain(&nearest(path))
+    }
 }
 
 fn real_name(real: Option<&Path>) -> String {

@@ -64,13 +64,26 @@ impl Datastore for DeviceDatastore {
 }
 
 impl DeviceDatastore {
-    /// Size of the device at `IMAGE/PATH` in bytes, which is there and may be registered. The device itself is
+    /// Size of the device at `IMAGE/PATH` in bytes, which may be registered. The device itself is
     /// not opened: the front-end's user need not be able to read what virtual machines write.
+    ///
+    /// A device that is not there is one that only the hosts have, unless this is one of them: then it counts as
+    /// size 0.
     fn size(&self, image: &Image) -> Result<u64, DatastoreError> {
-        let located = self
-            .rules
-            .locate(&text::path(image.path()?), &[Kind::BlockDevice])
-            .map_err(|error| DatastoreError::from(error).about_path(image))?;
+        let path = text::path(image.path()?);
+        let located = match self.rules.locate(&path, &[Kind::BlockDevice]) {
+            Ok(located) => located,
+            Err(error)
+                if self.attributes.bridge_list.is_empty() && error.is_missing_device(&path) =>
+            {
+                log::warn!(
+                    "IMAGE/PATH {} is not on this machine and is registered unseen: make sure that the hosts have it, or name one of them in BRIDGE_LIST, which then looks",
+                    path.display()
+                );
+                return Ok(0);
+            }
+            Err(error) => return Err(DatastoreError::from(error).about_path(image)),
+        };
         match sectors(&located) {
             Ok(Some(sectors)) if sectors > 0 => Ok(sectors.saturating_mul(SECTOR)),
             Ok(Some(_)) => Err(path_error(
