@@ -133,7 +133,7 @@ pub fn ensure(export: &NfsExport, base_path: &Path) -> Result<(), MountError> {
     let mounted_here = if place.is_mounted()? { false } else { place.mount(until)? };
     wait_for_answer(export, base_path, began, until)?;
     if mounted_here && let Err(error) = mark(base_path) {
-        log::warn!("{} can't be written: {error}", base_path.join(MARKER).display());
+        log::warn!("file {} can't be written: {error}", base_path.join(MARKER).display());
     }
     Ok(())
 }

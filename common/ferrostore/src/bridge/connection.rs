@@ -112,7 +112,7 @@ impl Connection {
                 "ready" => break,
                 "send" => {
                     log::info!(
-                        "{host}: has no driver of this version in {}: sending it to {staging}",
+                        "host {host} has no driver of this version in {}: sending it to {staging}",
                         command.drivers
                     );
                     let _ = own.send(&mut session.input);
@@ -351,7 +351,7 @@ impl Collected {
         ];
         for (prefix, level) in levels {
             if let Some(text) = line.strip_prefix(prefix) {
-                log::log!(level, "{host}: {text}");
+                log::log!(level, "host {host}: {text}");
                 return;
             }
         }

@@ -101,7 +101,7 @@ impl<'m> Bridge<'m> {
             match Connection::open(&host, &self.command, self.lock.as_ref()) {
                 Ok(connection) => return Ok(connection),
                 Err(Unconnected::Unreachable(reason)) => {
-                    log::warn!("{host}: is passed over: {reason}");
+                    log::warn!("host {host} is passed over: {reason}");
                     reasons.push(format!("{host}: {reason}"));
                 }
                 Err(Unconnected::Failed(error)) => return Err(error),

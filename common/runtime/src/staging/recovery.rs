@@ -50,7 +50,7 @@ pub(super) fn recover(datastore: &Path, image: &OsStr) {
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => log::error!("{} can't be rolled back: {error}", undo.display()),
+        Err(error) => log::error!("file {} can't be rolled back: {error}", undo.display()),
     }
     let trash = area.join(name_of(TRASH, image));
     if fs::remove_dir_all(&trash).is_ok() {

@@ -151,13 +151,13 @@ impl Drop for Transaction<'_> {
         if !self.committed
             && let Err(error) = roll_back(&self.path, datastore, image)
         {
-            log::error!("{} can't be rolled back: {error}", self.path.display());
+            log::error!("file {} can't be rolled back: {error}", self.path.display());
             // The next call on the datastore tries again.
             let _ = fs::rename(&self.path, self.path.with_file_name(name_of(UNDO, image)));
             return;
         }
         if let Err(error) = fs::remove_dir_all(&self.path) {
-            log::warn!("{} is left for the next call to remove: {error}", self.path.display());
+            log::warn!("file {} is left for the next call to remove: {error}", self.path.display());
         }
         work_directory::leave(datastore);
     }

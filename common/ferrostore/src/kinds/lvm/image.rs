@@ -99,7 +99,7 @@ impl LvmDatastore {
             names.push(&pool);
         }
         if names.is_empty() {
-            log::info!("{}/{} was gone already", group.name, name.volume);
+            log::info!("volume {}/{} was gone already", group.name, name.volume);
             return Ok(());
         }
         process::mark_committed();

@@ -44,7 +44,7 @@ impl Entry {
     pub(super) fn done(self) {
         if let Err(error) = fs::remove_file(&self.0) {
             // Harmless: the image is there, so nothing will be made of it.
-            log::warn!("{} stays: {error}", self.0.display());
+            log::warn!("the note {} stays: {error}", self.0.display());
         }
     }
 }

@@ -127,7 +127,7 @@ impl Volume {
             Ok(())
         });
         if let Err(error) = given {
-            log::warn!("{}/{} stays active: {error}", self.group.name, self.image.volume);
+            log::warn!("volume {}/{} stays active: {error}", self.group.name, self.image.volume);
         }
     }
 }

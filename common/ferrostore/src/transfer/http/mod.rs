@@ -190,7 +190,7 @@ impl WebFile {
             if !error.may_pass() || retries == 0 {
                 return Err(error);
             }
-            log::warn!("{} {error}; trying again", without_password(&self.url));
+            log::warn!("fetching {} failed: it {error}; trying again", without_password(&self.url));
             std::thread::sleep(wait);
             (wait, retries) = (wait * 2, retries - 1);
         };
