@@ -300,6 +300,27 @@ impl Settings {
         }
     }
 
+    /// The mode that every new image file gets, whatever the umask (`IMAGE_MODE`, in octal); `None` where nothing is
+    /// set.
+    ///
+    /// # Errors
+    /// [`SettingsError::Unreadable`], [`SettingsError::Invalid`].
+    pub fn image_mode(&self) -> Result<Option<u32>, SettingsError> {
+        const KEY: &str = "IMAGE_MODE";
+        let Some(value) = self.datastore_conf(KEY)?.filter(|value| !value.is_empty()) else {
+            return Ok(None);
+        };
+        match mode(&value) {
+            None => Err(SettingsError::Invalid {
+                path: self.remotes().join("etc/datastore/datastore.conf"),
+                key: KEY,
+                value,
+                rule: "a mode in octal that lets the owner read and write, and nobody execute, such as 0640, 0660 or 0644",
+            }),
+            mode => Ok(mode),
+        }
+    }
+
     /// File systems that `mkfs` may make (`SUPPORTED_FS`).
     ///
     /// # Errors
@@ -371,6 +392,15 @@ fn bytes(text: &str) -> Option<u64> {
     number.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
 }
 
+/// A file's mode in octal: its owner can work on it, and it is no program.
+fn mode(text: &str) -> Option<u32> {
+    const OWNER: u32 = 0o600;
+    const ALL: u32 = 0o666;
+    let digits = text.chars().all(|c| c.is_digit(8));
+    let mode = u32::from_str_radix(text, 8).ok().filter(|_| digits)?;
+    (mode & OWNER == OWNER && mode & !ALL == 0).then_some(mode)
+}
+
 fn unquoted(value: &str) -> String {
     match shell_words::split(value) {
         // What follows a blank outside quotes is a comment or not part of the value.
@@ -403,6 +433,16 @@ mod tests {
         }
         for text in ["", "0", "-1", "64 T", "1E", "99999P", "TT", "é"] {
             assert_eq!(bytes(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn modes_are_octal_and_leave_the_image_to_its_owner() {
+        for (text, expected) in [("0644", 0o644), ("660", 0o660), ("0600", 0o600), ("666", 0o666)] {
+            assert_eq!(mode(text), Some(expected), "{text}");
+        }
+        for text in ["", "0o644", "rw-r--r--", "0755", "4644", "0444", "0", "648", "+644", "-1"] {
+            assert_eq!(mode(text), None, "{text}");
         }
     }
 

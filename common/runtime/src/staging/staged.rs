@@ -9,7 +9,7 @@ use crate::{process, work_directory};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 const PREFIX: &str = "staging.";
@@ -149,6 +149,15 @@ impl Staged {
         self.entry.published = true;
         process::forget(self.path());
         Ok(())
+    }
+
+    /// Gives the staged file a mode of its own.
+    ///
+    /// # Errors
+    /// As `fchmod(2)`.
+    pub fn set_mode(&self, mode: u32) -> Result<(), StagingError> {
+        let mode = fs::Permissions::from_mode(mode);
+        self.file.set_permissions(mode).map_err(at("given its mode", self.path()))
     }
 
     /// Gives the staged file owner, group and mode of `model`.

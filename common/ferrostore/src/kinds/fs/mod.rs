@@ -87,7 +87,7 @@ impl Datastore for FileDatastore {
         // The image first: once it is gone, the rest means nothing.
         let parts = [file.clone(), directory_of(&file), with_suffix(&file, ".md5sum")];
         if parts.iter().all(|part| fs::symlink_metadata(part).is_err()) {
-            log::info!("{} was gone already", file.display());
+            log::info!("file {} was gone already", file.display());
             return Ok(());
         }
         let lock = self.lock(image, &file)?;
@@ -189,8 +189,13 @@ impl FileDatastore {
 
     /// A staged file in BASE_PATH.
     fn stage(&self) -> Result<Staged, DatastoreError> {
+        let mode = self.intake.settings.image_mode()?;
         self.ensure_directory()?;
-        Ok(Staged::create(&self.directory)?)
+        let staged = Staged::create(&self.directory)?;
+        if let Some(mode) = mode {
+            staged.set_mode(mode)?;
+        }
+        Ok(staged)
     }
 
     /// SOURCE of the image named `name`.
