@@ -97,6 +97,8 @@ pub struct Image {
     pub persistent: bool,
     /// `SIZE`, MiB.
     pub size: Option<Mebibytes>,
+    /// Whether it comes out of a marketplace (`FROM_APP`).
+    pub from_app: bool,
     /// `FS`, the file system that `mkfs` shall make; empty: none.
     pub fs: String,
     /// `FORMAT`; empty for `cp`.
@@ -231,6 +233,13 @@ impl Image {
     /// [`MessageError::Missing`] where it is empty.
     pub fn source(&self) -> Result<&str, MessageError> {
         required("IMAGE/SOURCE", &self.source, "the image has no file in a datastore yet")
+    }
+
+    /// `SIZE`, where that is what `stat` found. For an image out of a marketplace it is what the app says, which
+    /// is never compared with the image, and which its user can't change.
+    #[must_use]
+    pub fn measured_size(&self) -> Option<Mebibytes> {
+        self.size.filter(|_| !self.from_app)
     }
 
     /// `SIZE`, of which `mkfs` needs more than none.

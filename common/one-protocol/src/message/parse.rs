@@ -79,7 +79,9 @@ impl Image {
             ("SHA256", wire.template.sha256),
             ("SHA512", wire.template.sha512),
         ];
+        let is_set = |value: &String| !value.trim().is_empty();
         Ok(Self {
+            from_app: [&wire.from_app, &wire.template.from_app].into_iter().any(is_set),
             id: number("IMAGE/ID", &wire.id)?,
             image_type: number("IMAGE/TYPE", &wire.r#type)?
                 .map(|code: u8| image_type(code, &wire.r#type))

@@ -25,6 +25,7 @@ pub(super) struct Image {
     pub format: String,
     pub fs: String,
     pub size: String,
+    pub from_app: String,
     pub target_snapshot: String,
     pub template: ImageTemplate,
     pub snapshots: Snapshots,
@@ -41,6 +42,8 @@ pub(super) struct ImageTemplate {
     pub sha256: String,
     #[serde(rename = "SHA512")]
     pub sha512: String,
+    #[serde(rename = "FROM_APP")]
+    pub from_app: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
