@@ -42,6 +42,7 @@ mod mount;
 mod nfs;
 mod oned;
 mod outcome;
+mod program_faults;
 pub mod random;
 mod range;
 mod referee;
@@ -68,6 +69,7 @@ pub use mount::{Disk, Mount};
 pub use nfs::NfsCloud;
 pub use oned::{Answer, Oned};
 pub use outcome::{Failure, Outcome, Reply};
+pub use program_faults::ProgramFaults;
 pub use range::{Holds, Range};
 pub use referee::{
     allocated, digest, info, qemu_img_check, same_bytes, same_content, virtual_size,

@@ -42,8 +42,11 @@ impl RawDisk {
         }
     }
 
-    /// As [`Disk::extents`], for the bytes from `start` to `end` only, and without the holes.
-    pub(super) fn next_extent(&self, start: u64, end: u64) -> Result<Extent<'_>, ImageError> {
+    /// As [`Disk::extents`], for the bytes from `start` to `end` only, and one extent at a time.
+    ///
+    /// # Errors
+    /// Where the file can't be searched for holes.
+    pub fn next_extent(&self, start: u64, end: u64) -> Result<Extent<'_>, ImageError> {
         let end = end.min(self.length);
         let zero = |until: u64| Extent { start, length: until - start, content: Content::Zero };
         Ok(match self.next_data(start)? {

@@ -63,6 +63,22 @@ pub fn begin_writeback(file: &File, offset: u64, length: u64) {
     }
 }
 
+/// Whether all bytes of `file` that have gone to the disk since it was opened got there: without having any
+/// go there now. What has not gone yet is in memory, and is read from there.
+///
+/// # Errors
+/// Where writing some of them failed (`EIO`, `ENOSPC`), whichever process wrote them.
+pub fn check_writeback(file: &File) -> io::Result<()> {
+    use nix::libc;
+    const TO_THE_END: libc::off64_t = 0;
+    // SAFETY: sync_file_range(2) takes a descriptor, which is open, and plain numbers.
+    let result = unsafe {
+        libc::sync_file_range(file.as_raw_fd(), 0, TO_THE_END, libc::SYNC_FILE_RANGE_WAIT_BEFORE)
+    };
+    nix::errno::Errno::result(result)?;
+    Ok(())
+}
+
 /// Limits that a child process lives under.
 #[derive(Debug, Default)]
 pub struct ChildLimits {

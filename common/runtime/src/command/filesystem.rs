@@ -1,6 +1,6 @@
 //! Programs that make file systems and swap space.
 
-use super::{CommandError, find, run};
+use super::{CommandError, find, run, run_without_errors};
 use crate::sys::ChildLimits;
 use std::ffi::OsString;
 use std::path::Path;
@@ -47,7 +47,29 @@ fn make(fs: &str, keep: &[&str], options: &[String], image: &Path) -> Result<(),
     let mut arguments: Vec<OsString> = quiet.iter().chain(keep).map(OsString::from).collect();
     arguments.extend(options.iter().map(OsString::from));
     arguments.push(image.into());
-    run(program, &arguments, ChildLimits::default()).map(drop)
+    run_without_errors(program, &arguments)?;
+    check(fs, image)
+}
+
+/// Checks a new file system with its own program, where its `mkfs` can fail to write some of the tables and end with 0
+/// all the same: while the disk is full for a moment, say. The others end with an error for each of their writes.
+fn check(fs: &str, image: &Path) -> Result<(), CommandError> {
+    let (program, package, arguments): (_, _, &[&str]) = match fs {
+        "ext2" | "ext3" | "ext4" => ("e2fsck", "e2fsprogs", &["-f", "-n"]),
+        "btrfs" => ("btrfs", "btrfs-progs", &["check", "--readonly"]),
+        "exfat" => ("fsck.exfat", "exfatprogs", &["-n"]),
+        _ => return Ok(()),
+    };
+    let mut list: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+    list.push(image.into());
+    match run(find(program, package)?, &list, ChildLimits::default()) {
+        Ok(_) => Ok(()),
+        Err(CommandError::Failed { .. }) => {
+            let what = format!("a file system in which {program} finds errors");
+            Err(CommandError::Incomplete { program: "mkfs", what })
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes swap space of the file `image` (`mkswap(8)`).

@@ -66,7 +66,7 @@ fn run_until(
                 // Through sudo it is root's and can't be stopped: then it is left behind.
                 let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
                 let seconds = started.elapsed().as_secs();
-                return Err(CommandError::TimedOut { program, arguments, seconds });
+                return Err(CommandError::TimedOut { program, seconds });
             }
         }
     };
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn a_program_that_does_not_end_is_stopped_and_named() {
         let error = run("sleep", &["1000"], Duration::from_millis(50)).unwrap_err().to_string();
-        assert!(error.contains("`sleep 1000` timed out"), "{error}");
+        assert!(error.starts_with("sleep timed out after"), "{error}");
     }
 
     #[test]

@@ -1,12 +1,13 @@
-//! `qemu-img`.
+//! `qemu-img`, which reads the formats that are not read here. It writes raw disks and nothing else.
 
-use super::{CommandError, find, run};
+use super::{CommandError, Output, find, prepared, run, run_silent};
 use crate::sys::{ChildLimits, LandlockRuleset};
-use std::ffi::OsStr;
+use nix::sys::stat::SFlag;
+use std::ffi::OsString;
 use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd as _;
-use std::path::{Path, PathBuf};
+use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::PathBuf;
 
 /// Whether `qemu-img` is there.
 ///
@@ -16,53 +17,167 @@ pub fn qemu_img() -> Result<PathBuf, CommandError> {
     find("qemu-img", "qemu-utils (Debian, Ubuntu) or qemu-img (RHEL and kin)")
 }
 
-/// Converts the image `source` of format `from` into the file `target` of format `to`.
+/// Writes the disk in the image `source`, of the QEMU driver `format`, into `target` as a raw disk: a file that is one large hole, or
+/// a device that reads as zero, neither of them smaller than the disk.
+///
+/// Raw is all that qemu-img may write: it has no tables that would be written when the file is closed, where
+/// qemu-img only prints an error and ends with 0. Whatever it prints on standard error is a failure.
 ///
 /// The source is untrusted: its format is given and never guessed, and qemu-img runs under limits on
 /// memory, processor time and the size of what it writes (`largest`, bytes), without a network, and, where
 /// the kernel has Landlock, without any file but these two: what the image names can't be opened.
 ///
 /// # Errors
-/// Where qemu-img is missing or fails.
-pub fn qemu_img_convert(
+/// Where qemu-img is missing, fails, or prints an error.
+pub fn qemu_img_to_raw(
     source: &File,
-    from: &str,
-    target: &Path,
-    to: &str,
+    format: &str,
+    target: &File,
     largest: u64,
 ) -> Result<(), CommandError> {
-    let program = qemu_img()?;
-    let prepared = || -> io::Result<_> {
-        // The child opens the very file that was judged, through a descriptor that it inherits.
-        Ok((nix::unistd::dup(source)?, landlock_ruleset(source, target)?))
-    };
-    let (inherited, ruleset) = prepared()
-        .map_err(|source| CommandError::NotStarted { program: program.clone(), source })?;
-    let limits = ChildLimits {
-        memory: Some(2 << 30),
-        processor_seconds: Some(4 * 3600),
-        file_size: Some(largest),
-        no_network: true,
-        ruleset,
-    };
-    let opened = format!("/proc/self/fd/{}", inherited.as_raw_fd());
-    // The path of the target is one of ours and absolute: nothing in it is taken for a protocol.
-    let arguments = [
-        OsStr::new("convert"),
-        OsStr::new("-f"),
-        OsStr::new(from),
-        OsStr::new("-O"),
-        OsStr::new(to),
-        OsStr::new("-W"),
-        OsStr::new("--"),
-        OsStr::new(&opened),
-        target.as_os_str(),
-    ];
-    run(program, &arguments, limits).map(drop)
+    let call = Call::new(source, |ruleset| ruleset.allow_writing(target), Some(largest))?;
+    let target = inherited(target)
+        .map_err(|source| CommandError::NotStarted { program: call.program.clone(), source })?;
+    let verb = ["convert", "-n", "--target-is-zero", "-W", "--target-image-opts"];
+    let mut arguments = call.arguments(&verb, format);
+    arguments.push(format!("driver=raw,{}", opened(&target)).into());
+    run_silent(call.program, &arguments, call.limits)
 }
 
-/// A ruleset that lets a program read `source`, write `target`, and be itself.
-fn landlock_ruleset(source: &File, target: &Path) -> io::Result<Option<LandlockRuleset>> {
+/// Calls `visit` with the parts of the disk in the image `source`, of the QEMU driver `format`, that hold data, as `start..end`
+/// in bytes, in the order of the disk. Returns the size of the disk, bytes. Limits are as for [`qemu_img_to_raw`].
+///
+/// # Errors
+/// As [`qemu_img_to_raw`], and where qemu-img prints something else.
+pub fn qemu_img_map(
+    source: &File,
+    format: &str,
+    mut visit: impl FnMut(u64, u64),
+) -> Result<u64, CommandError> {
+    /// A line of its report is shorter, bytes.
+    const LONGEST_LINE: u64 = 4 << 10;
+    let call = Call::new(source, |_| Ok(()), None)?;
+    let arguments = call.arguments(&["map", "--output=json"], format);
+    let command = prepared(&call.program, &arguments, call.limits);
+    let mut report = BufReader::new(Output::of(call.program.clone(), arguments, command)?);
+    let not_read = |source| CommandError::NotStarted { program: call.program.clone(), source };
+    let (mut line, mut size) = (Vec::new(), 0);
+    loop {
+        line.clear();
+        (&mut report).take(LONGEST_LINE).read_until(b'\n', &mut line).map_err(not_read)?;
+        let text = String::from_utf8_lossy(&line);
+        match extent(&text) {
+            _ if line.is_empty() => return Ok(size),
+            None => {
+                return Err(CommandError::Unexpected {
+                    program: "qemu-img",
+                    output: text.into_owned(),
+                });
+            }
+            Some((start, end, data)) => {
+                if data {
+                    visit(start, end);
+                }
+                size = end;
+            }
+        }
+    }
+}
+
+/// One line of the report of `qemu-img map --output=json`: where the extent starts and ends, bytes, and whether it
+/// holds data.
+fn extent(line: &str) -> Option<(u64, u64, bool)> {
+    let value = |name: &str| {
+        let (_, rest) = line.split_once(&format!("\"{name}\": "))?;
+        rest.split([',', '}']).next()
+    };
+    let start: u64 = value("start")?.parse().ok()?;
+    let length: u64 = value("length")?.parse().ok()?;
+    let data = value("data")? == "true" && value("zero")? == "false";
+    Some((start, start.checked_add(length)?, data))
+}
+
+/// Compares the disk in the image `source`, of the QEMU driver `format`, with the raw disk in the file `copy`: whether they are the
+/// same. Limits are as for [`qemu_img_to_raw`].
+///
+/// # Errors
+/// As [`qemu_img_to_raw`].
+pub fn qemu_img_is_same(source: &File, format: &str, copy: &File) -> Result<bool, CommandError> {
+    /// Exit code where the images differ (`qemu-img(1)`).
+    const DIFFERENT: i32 = 1;
+    let call = Call::new(source, |ruleset| ruleset.allow_reading(copy), None)?;
+    let copy = inherited(copy)
+        .map_err(|source| CommandError::NotStarted { program: call.program.clone(), source })?;
+    let mut arguments = call.arguments(&["compare", "-q"], format);
+    arguments.push(format!("driver=raw,{}", opened(&copy)).into());
+    match run(call.program, &arguments, call.limits) {
+        Ok(_) => Ok(true),
+        Err(CommandError::Failed { status, .. }) if status.code() == Some(DIFFERENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// What every call of qemu-img has: the image that is read, and the limits that it lives under.
+struct Call {
+    program: PathBuf,
+    source: OwnedFd,
+    limits: ChildLimits,
+}
+
+impl Call {
+    /// A call that reads `source`, opens what `allow` lets it open besides, and writes no file that is larger than
+    /// `largest` bytes.
+    fn new(
+        source: &File,
+        allow: impl FnOnce(&LandlockRuleset) -> io::Result<()>,
+        largest: Option<u64>,
+    ) -> Result<Self, CommandError> {
+        let program = qemu_img()?;
+        let prepared = || -> io::Result<_> {
+            let ruleset = landlock_ruleset(source)?;
+            ruleset.as_ref().map_or(Ok(()), allow)?;
+            Ok((inherited(source)?, ruleset))
+        };
+        let (source, ruleset) = prepared()
+            .map_err(|source| CommandError::NotStarted { program: program.clone(), source })?;
+        let limits = ChildLimits {
+            memory: Some(2 << 30),
+            processor_seconds: Some(4 * 3600),
+            file_size: largest,
+            no_network: true,
+            ruleset,
+        };
+        Ok(Self { program, source, limits })
+    }
+
+    /// The arguments that `verb` begins, up to the image of `format` that is read.
+    fn arguments(&self, verb: &[&str], format: &str) -> Vec<OsString> {
+        // Without this QEMU guesses by who made a vhd how large it is, and cuts off the end of some.
+        let size = if format == "vpc" { "force_size_calc=current_size," } else { "" };
+        let image = format!("driver={},{size}{}", format, opened(&self.source));
+        let common = ["--image-opts", "--", &image];
+        verb.iter().chain(&common).map(OsString::from).collect()
+    }
+}
+
+/// A descriptor of the very file that was judged, which the child inherits.
+fn inherited(file: &File) -> io::Result<OwnedFd> {
+    Ok(nix::unistd::dup(file)?)
+}
+
+/// How qemu-img opens the file or device that it has inherited. It takes no locks: the driver has them.
+fn opened(file: &OwnedFd) -> String {
+    let is_device = nix::sys::stat::fstat(file)
+        .is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode).contains(SFlag::S_IFBLK));
+    let driver = if is_device { "host_device" } else { "file" };
+    format!(
+        "file.driver={driver},file.locking=off,file.filename=/proc/self/fd/{}",
+        file.as_raw_fd()
+    )
+}
+
+/// A ruleset that lets a program read `source`, and be itself.
+fn landlock_ruleset(source: &File) -> io::Result<Option<LandlockRuleset>> {
     /// Where programs and their libraries are; `/bin` and the like are mostly links to `/usr`.
     const PROGRAMS: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
     let Some(ruleset) = LandlockRuleset::new() else { return Ok(None) };
@@ -71,11 +186,14 @@ fn landlock_ruleset(source: &File, target: &Path) -> io::Result<Option<LandlockR
             ruleset.allow_programs(&directory)?;
         }
     }
+    // qemu-img tries there which locks this kernel has.
+    if let Ok(nowhere) = File::options().read(true).write(true).open("/dev/null") {
+        ruleset.allow_writing(&nowhere)?;
+    }
     if let Ok(libraries) = File::open("/etc/ld.so.cache") {
         ruleset.allow_reading(&libraries)?;
     }
     ruleset.allow_reading(source)?;
-    ruleset.allow_writing(&File::open(target)?)?;
     Ok(Some(ruleset))
 }
 
@@ -83,6 +201,7 @@ fn landlock_ruleset(source: &File, target: &Path) -> io::Result<Option<LandlockR
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::path::Path;
 
     /// Should the gate ever miss a reference, nothing follows it.
     #[test]
@@ -99,12 +218,28 @@ mod tests {
         let descriptor = "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\n\
                           createType=\"monolithicFlat\"\n";
         std::fs::write(path("image"), format!("{descriptor}{}", extent(&secret))).unwrap();
-        std::fs::write(path("target"), "").unwrap();
+        let target = File::create_new(path("target")).unwrap();
+        target.set_len(1 << 20).unwrap();
         let source = File::open(path("image")).unwrap();
-        let result = qemu_img_convert(&source, "vmdk", &path("target"), "raw", 1 << 21);
+        let result = qemu_img_to_raw(&source, "vmdk", &target, 1 << 21);
         let error = result.unwrap_err().to_string();
         assert!(error.contains("Permission denied") && error.contains("secret"), "{error}");
         let written = std::fs::read(path("target")).unwrap();
         assert!(!written.contains(&b's'), "the secret was read");
+    }
+
+    #[test]
+    fn the_report_of_a_map_is_read_line_by_line() {
+        let first = r#"[{ "start": 0, "length": 65536, "depth": 0, "present": true, "zero": false, "data": true, "compressed": false, "offset": 65536},"#;
+        assert_eq!(extent(first), Some((0, 65536, true)));
+        let last = r#"{ "start": 65536, "length": 512, "depth": 0, "zero": true, "data": false}]"#;
+        assert_eq!(extent(last), Some((65536, 66048, false)));
+        for line in [
+            "",
+            "[]",
+            r#"{ "start": 1, "length": 18446744073709551615, "zero": false, "data": true}"#,
+        ] {
+            assert_eq!(extent(line), None, "{line}");
+        }
     }
 }

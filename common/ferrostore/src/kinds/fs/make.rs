@@ -2,7 +2,7 @@
 
 use super::FileDatastore;
 use crate::kinds::DatastoreError;
-use crate::kinds::intake::DISKS;
+use crate::kinds::intake::{DISKS, check_writeback};
 use disk_image::admission::check_size;
 use disk_image::raw::RawDisk;
 use disk_image::target::Target;
@@ -104,6 +104,7 @@ impl FileDatastore {
         let raw = RawDisk::open(staged.file().try_clone().map_err(reading)?).map_err(reading)?;
         let converted = self.stage()?;
         convert(&raw, Target::qcow2(converted.file()))?;
+        check_writeback(staged.file())?;
         Ok(converted)
     }
 }

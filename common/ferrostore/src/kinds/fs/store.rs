@@ -2,11 +2,12 @@
 
 use super::FileDatastore;
 use crate::image_source::ImageSource;
-use crate::kinds::intake::{Begun, Destination};
+use crate::kinds::intake::{Destination, reader_of};
 use crate::kinds::{DatastoreError, Registered};
-use disk_image::Format;
 use disk_image::admission::ImageRefusal;
+use disk_image::qcow2::Header;
 use disk_image::target::Target;
+use disk_image::{Format, foreign};
 use one_protocol::message::{Image, ImageType};
 use runtime::staging::Staged;
 
@@ -46,13 +47,12 @@ impl Destination for NewFile<'_> {
         false
     }
 
-    fn begin(&mut self, layout: Format, _: Option<u64>) -> Result<Begun<'_>, DatastoreError> {
+    fn begin(&mut self, layout: Format, _: Option<u64>) -> Result<Target<'_>, DatastoreError> {
         let sparse = self.datastore.intake.attributes.sparse;
         let staged = self.staged.insert(self.datastore.stage()?);
-        let target = Target::new(layout, staged.file(), sparse).ok_or_else(|| {
+        Target::new(layout, staged.file(), sparse).ok_or_else(|| {
             DatastoreError::value("DATASTORE/TEMPLATE/DRIVER", layout.name(), "can't be written")
-        })?;
-        Ok(Begun { target, path: staged.path() })
+        })
     }
 
     fn stage(&self) -> Result<Staged, DatastoreError> {
@@ -62,5 +62,14 @@ impl Destination for NewFile<'_> {
     fn adopt(&mut self, staged: Staged, _: Format) -> Result<(), DatastoreError> {
         self.staged = Some(staged);
         Ok(())
+    }
+
+    fn disk_size(&self, format: Format) -> Option<u64> {
+        let file = self.staged.as_ref()?.file();
+        match format {
+            Format::Raw => Some(file.metadata().ok()?.len()),
+            Format::Qcow2 => Some(Header::read(file).ok()?.size),
+            _ => foreign::virtual_size(format, &reader_of(file)).ok(),
+        }
     }
 }

@@ -2,12 +2,18 @@
 
 use disk_image::qcow2::read_up_to;
 use disk_image::{ImageError, probe, stream};
+use runtime::sys;
 use std::fs::File;
 use std::io::{self, Read};
 
 /// The image can't be read.
 pub(in crate::kinds) fn reading(source: io::Error) -> ImageError {
     ImageError::Read { offset: 0, source }
+}
+
+/// That nothing was lost of what has been written into the staged `file` and read from it since.
+pub(in crate::kinds) fn check_writeback(file: &File) -> Result<(), ImageError> {
+    sys::check_writeback(file).map_err(|source| ImageError::Write { offset: 0, source })
 }
 
 /// What a file is probed by.

@@ -5,7 +5,6 @@ use crate::kinds::DatastoreError;
 use disk_image::Format;
 use disk_image::target::Target;
 use runtime::staging::Staged;
-use std::path::Path;
 
 /// A place for one new image. Dropped before its datastore has made the image its own, it leaves
 /// nothing.
@@ -15,20 +14,14 @@ pub(in crate::kinds) trait Destination {
 
     /// Begins the image: bytes laid out as `layout` says, for a disk of `size` bytes where that is known.
     /// What was begun before is given up.
-    fn begin(&mut self, layout: Format, size: Option<u64>) -> Result<Begun<'_>, DatastoreError>;
+    fn begin(&mut self, layout: Format, size: Option<u64>) -> Result<Target<'_>, DatastoreError>;
 
     /// A file aside, for an image that is needed whole before it can be written.
     fn stage(&self) -> Result<Staged, DatastoreError>;
 
     /// Makes such a file the image, as it is: one of `format`.
     fn adopt(&mut self, staged: Staged, format: Format) -> Result<(), DatastoreError>;
-}
 
-/// An image that has been begun.
-#[derive(Debug)]
-pub(in crate::kinds) struct Begun<'d> {
-    /// What its bytes are written to.
-    pub(in crate::kinds) target: Target<'d>,
-    /// Where it lies, for programs that write it.
-    pub(in crate::kinds) path: &'d Path,
+    /// Size in bytes of the disk in the image, which is complete and of `format`; `None` where that can't be told.
+    fn disk_size(&self, format: Format) -> Option<u64>;
 }

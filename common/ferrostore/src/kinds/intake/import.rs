@@ -1,7 +1,8 @@
 //! Writing an image into its destination, whatever it is and however it comes.
 
 use super::bytes::{stream_head, within};
-use super::{Destination, Intake, Policy, head_of, reader_of, reading};
+use super::{Destination, Intake, Policy};
+use super::{check_writeback, head_of, reader_of, reading};
 use crate::image_source::{Bytes, ImageSource, Payload};
 use crate::kinds::DatastoreError;
 use crate::transfer::ReadAhead;
@@ -14,9 +15,8 @@ use disk_image::qcow2::{Chain, Layer};
 use disk_image::raw::RawDisk;
 use disk_image::stream::{self, Limit};
 use disk_image::target::Target;
-use disk_image::{Disk, Format, ImageError, convert};
+use disk_image::{Disk, Format, convert};
 use one_protocol::message::{Image, Mebibytes};
-use runtime::command;
 use runtime::staging::Staged;
 use std::fs::File;
 use std::io::{self, Read};
@@ -32,7 +32,7 @@ impl Intake {
     ) -> Result<Format, DatastoreError> {
         let mut import = Import {
             policy,
-            size: image.size,
+            size: image.measured_size(),
             sparse: self.attributes.sparse,
             length: source.length,
             destination,
@@ -51,19 +51,35 @@ impl Intake {
             | (_, Bytes::Nothing) => Err(reading(io::ErrorKind::Unsupported.into()).into()),
         }?;
         source.digests.verify()?;
+        if image.from_app {
+            warn_of_size(image, destination.disk_size(format));
+        }
         Ok(format)
     }
 }
 
+/// Tells of the size in bytes that the disk of an image out of a marketplace really has, where oned has recorded
+/// another one.
+fn warn_of_size(image: &Image, real: Option<u64>) {
+    let real = real.map(Mebibytes::holding);
+    if let (Some(real), Some(stated)) = (real, image.size)
+        && real != stated
+    {
+        log::warn!(
+            "the disk has {real} MiB, while IMAGE/SIZE, which is the size of the marketplace's app, is {stated} MiB: quotas count the latter; correct SIZE in the app"
+        );
+    }
+}
+
 /// An image on its way into a destination. What is returned is the format that it is kept in.
-struct Import<'d> {
+pub(super) struct Import<'d> {
     policy: Policy,
     /// `IMAGE/SIZE`.
     size: Option<Mebibytes>,
-    sparse: bool,
+    pub(super) sparse: bool,
     /// How many bytes a stream will have, where that is known.
     length: Option<u64>,
-    destination: &'d mut dyn Destination,
+    pub(super) destination: &'d mut dyn Destination,
 }
 
 impl Import<'_> {
@@ -119,7 +135,9 @@ impl Import<'_> {
         let staged = self.staged(&mut whole, None)?;
         if format != wanted {
             let file = staged.file().try_clone().map_err(reading)?;
-            return self.plain_file(file, &head);
+            let format = self.plain_file(file, &head)?;
+            check_writeback(staged.file())?;
+            return Ok(format);
         }
         admit_whole(staged.file(), format, self.policy.largest_disk)?;
         self.destination.adopt(staged, format)?;
@@ -151,16 +169,20 @@ impl Import<'_> {
     /// A file as it is, and how it lies in the destination.
     fn copied(&mut self, file: File) -> Result<&File, DatastoreError> {
         let disk = RawDisk::open(file).map_err(reading)?;
-        let begun = self.destination.begin(Format::Raw, Some(disk.virtual_size()))?;
-        let copy = begun.target.file();
-        convert(&disk, begun.target)?;
+        let target = self.destination.begin(Format::Raw, Some(disk.virtual_size()))?;
+        let copy = target.file();
+        convert(&disk, target)?;
         Ok(copy)
     }
 
     /// A disk in another format.
-    fn write(&mut self, disk: &dyn Disk, format: Format) -> Result<Format, DatastoreError> {
-        let begun = self.destination.begin(format, Some(disk.virtual_size()))?;
-        convert(disk, begun.target)?;
+    pub(super) fn write(
+        &mut self,
+        disk: &dyn Disk,
+        format: Format,
+    ) -> Result<Format, DatastoreError> {
+        let target = self.destination.begin(format, Some(disk.virtual_size()))?;
+        convert(disk, target)?;
         Ok(format)
     }
 
@@ -203,36 +225,6 @@ impl Import<'_> {
         Ok(format)
     }
 
-    /// An image that only qemu-img reads, of a disk of `size` bytes.
-    fn convert_foreign(
-        &mut self,
-        file: &File,
-        format: Format,
-        wanted: Format,
-        size: u64,
-    ) -> Result<Format, DatastoreError> {
-        command::qemu_img()?;
-        crate::progress::begin(0);
-        let mut begun = self.destination.begin(wanted, Some(size))?;
-        begun.target.clear()?;
-        // Tables and headers of a qcow2 file come on top of its data.
-        let largest = size + size / 64 + (64 << 20);
-        command::qemu_img_convert(file, format.name(), begun.path, wanted.name(), largest)
-            // The fence around the program holds the file for a moment longer: its space shall be free now.
-            .inspect_err(|_| drop(begun.target.file().set_len(0)))
-            .map_err(|error| match error {
-                error if error.is_out_of_space() => {
-                    let source = io::ErrorKind::StorageFull.into();
-                    ImageError::Write { offset: 0, source }.into()
-                }
-                error => DatastoreError::from(error),
-            })?;
-        if wanted == Format::Raw && !self.sparse {
-            begun.target.finish(size)?;
-        }
-        Ok(wanted)
-    }
-
     /// A stream, perhaps compressed: everything happens in one pass, unless a conversion needs all of the
     /// image at once.
     fn stream(&mut self, stream: Box<dyn Read + Send>) -> Result<Format, DatastoreError> {
@@ -268,7 +260,9 @@ impl Import<'_> {
             let staged = self.staged(&mut stream, Some(self.limit(AROUND_A_DISK)))?;
             if self.policy.driver.is_some_and(|wanted| wanted != format) {
                 let file = staged.file().try_clone().map_err(reading)?;
-                return self.plain_file(file, &head);
+                let format = self.plain_file(file, &head)?;
+                check_writeback(staged.file())?;
+                return Ok(format);
             }
             admit_whole(staged.file(), format, self.policy.largest_disk)?;
             self.destination.adopt(staged, format)?;
@@ -313,15 +307,17 @@ impl Import<'_> {
             let Some(size) = self.length.or(announced) else {
                 let staged = self.staged(stream, limit)?;
                 let file = staged.file().try_clone().map_err(reading)?;
-                return self.write(&RawDisk::open(file).map_err(reading)?, format);
+                let format = self.write(&RawDisk::open(file).map_err(reading)?, format)?;
+                check_writeback(staged.file())?;
+                return Ok(format);
             };
-            let begun = self.destination.begin(format, Some(size))?;
+            let target = self.destination.begin(format, Some(size))?;
             let why = "which is all that was announced; register it with its real SIZE";
-            stream::write(stream, begun.target, Some(Limit { bytes: size, why }))?;
+            stream::write(stream, target, Some(Limit { bytes: size, why }))?;
             return Ok(format);
         }
-        let begun = self.destination.begin(format, None)?;
-        stream::write(stream, begun.target, limit)?;
+        let target = self.destination.begin(format, None)?;
+        stream::write(stream, target, limit)?;
         Ok(format)
     }
 

@@ -5,14 +5,15 @@
 mod bytes;
 mod destination;
 mod fetch;
+mod foreign;
 mod import;
 mod measure;
 
 use super::DatastoreError;
 use crate::policy::{Admitted, Kind, PathRules};
 use crate::transfer::location::{Location, without_password};
-pub(super) use bytes::{head_of, reader_of, reading};
-pub(super) use destination::{Begun, Destination};
+pub(super) use bytes::{check_writeback, head_of, reader_of, reading};
+pub(super) use destination::Destination;
 use disk_image::Format;
 use one_protocol::message::{Datastore as Attributes, DatastoreType, Image, ImageType, Message};
 use one_protocol::settings::Settings;

@@ -323,7 +323,7 @@ impl LvmDatastore {
 impl NewVolume<'_> {
     fn fill_with_zeroes(&mut self, size: u64) -> Result<(), DatastoreError> {
         use super::intake::Destination as _;
-        let begun = self.begin(Format::Raw, Some(size))?;
-        Ok(begun.target.finish(size)?)
+        let target = self.begin(Format::Raw, Some(size))?;
+        Ok(target.finish(size)?)
     }
 }

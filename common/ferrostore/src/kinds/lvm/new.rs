@@ -5,7 +5,7 @@ use super::group::{Group, ImageName, making_tag};
 use super::lock::VolumeLock;
 use super::source::Source;
 use crate::kinds::DatastoreError;
-use crate::kinds::intake::{Begun, Destination, reading};
+use crate::kinds::intake::{Destination, check_writeback, reading};
 use disk_image::device::Device;
 use disk_image::raw::RawDisk;
 use disk_image::target::Target;
@@ -34,6 +34,8 @@ pub(super) struct NewVolume<'d> {
     /// Whether the group is looked at first, or only where making the volume fails.
     look_first: bool,
     made: Option<Made>,
+    /// The size that was asked for, bytes.
+    size: Option<u64>,
 }
 
 /// The volume, while it is being filled. Dropped while it has its lock, it is removed.
@@ -88,7 +90,7 @@ impl<'d> NewVolume<'d> {
         thin: bool,
         staging_directory: &'d Path,
     ) -> Self {
-        Self { group, image, thin, staging_directory, look_first: true, made: None }
+        Self { group, image, thin, staging_directory, look_first: true, made: None, size: None }
     }
 
     /// Does without a call of `lvs` where nothing speaks for one.
@@ -196,7 +198,7 @@ impl Made {
         if let Some(Err(error)) = noted {
             let (group, volume) = (&self.group.name, &self.image.volume);
             log::warn!(
-                "{group}/{volume} would be left behind if this driver were killed now: {error}"
+                "volume {group}/{volume} would be left behind if this driver were killed now: {error}"
             );
         }
     }
@@ -231,7 +233,11 @@ fn undo(group: &Group, image: &ImageName, device: &Opened, lock: Option<&VolumeL
 
 fn is_gone(group: &Group, image: &ImageName, removed: &Result<(), LvmError>) -> bool {
     if let Err(error) = removed {
-        log::warn!("{}/{} is left for the next call to remove: {error}", group.name, image.volume);
+        log::warn!(
+            "volume {}/{} is left for the next call to remove: {error}",
+            group.name,
+            image.volume
+        );
     }
     removed.is_ok()
 }
@@ -259,14 +265,15 @@ impl Destination for NewVolume<'_> {
         true
     }
 
-    fn begin(&mut self, _: Format, size: Option<u64>) -> Result<Begun<'_>, DatastoreError> {
+    fn begin(&mut self, _: Format, size: Option<u64>) -> Result<Target<'_>, DatastoreError> {
+        self.size = size;
         let size = size.unwrap_or(0).max(1);
         // The one before goes first: both have the same name.
         self.made = None;
         let made = self.make(size)?;
         let made = self.made.insert(made);
         let device = Device::new(made.file()?, made.device.direct.file());
-        Ok(Begun { target: Target::device(device, made.thin)?, path: &made.path })
+        Ok(Target::device(device, made.thin)?)
     }
 
     fn stage(&self) -> Result<Staged, DatastoreError> {
@@ -280,7 +287,12 @@ impl Destination for NewVolume<'_> {
 
     fn adopt(&mut self, staged: Staged, format: Format) -> Result<(), DatastoreError> {
         let disk = RawDisk::open(staged.file().try_clone().map_err(reading)?).map_err(reading)?;
-        let begun = self.begin(format, Some(disk.virtual_size()))?;
-        Ok(convert(&disk, begun.target)?)
+        let target = self.begin(format, Some(disk.virtual_size()))?;
+        convert(&disk, target)?;
+        Ok(check_writeback(staged.file())?)
+    }
+
+    fn disk_size(&self, _: Format) -> Option<u64> {
+        self.size
     }
 }
