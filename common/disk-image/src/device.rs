@@ -27,7 +27,7 @@ pub fn size_of(mut device: &File) -> io::Result<u64> {
 }
 
 /// A block device that is being written: past the page cache, where that can be. Through it every byte is
-/// copied once more, into memory where nobody will read it.
+/// copied once more, into memory where it is not read again.
 #[derive(Debug, Clone, Copy)]
 pub struct Device<'f> {
     file: &'f File,

@@ -95,7 +95,7 @@ const MARKS: &[Mark] = &[
 ];
 
 /// What makes a raw disk of it. A disc or a partitioned disk counts as raw, but no other format may look like
-/// one: whoever reads it as raw would see another disk.
+/// one: a program that reads it as raw would see another disk.
 const RAW_MARKS: &[(usize, &[u8], &str)] = &[
     (0x8001, b"CD001", "ISO 9660"),
     (0x8001, b"BEA01", "UDF"),

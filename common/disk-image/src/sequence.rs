@@ -11,7 +11,7 @@ const BUFFER: u64 = 256 << 10;
 pub enum Run<'b> {
     /// These.
     Bytes(&'b [u8]),
-    /// So many zeroes, which nobody had to read.
+    /// So many zeroes, which were not read.
     Zeroes(u64),
 }
 

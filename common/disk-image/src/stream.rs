@@ -1,4 +1,4 @@
-//! Writes an image out of a stream of raw bytes, of which nobody knows the length beforehand.
+//! Writes an image out of a stream of raw bytes, of unknown length.
 
 use super::ImageError;
 use super::page_buffer::PageBuffer;

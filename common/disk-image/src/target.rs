@@ -15,7 +15,7 @@ const BLOCK: u64 = 4 << 10;
 /// So much is handed to the disk at once while more is being written, bytes.
 const WRITEBACK: u64 = 8 << 20;
 
-/// An image in the making. What is never placed reads as zero.
+/// An image that is being written. What is never placed reads as zero.
 #[derive(Debug)]
 pub struct Target<'f> {
     file: &'f File,

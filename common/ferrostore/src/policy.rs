@@ -4,7 +4,7 @@
 //! knows it, is held against the datastore's RESTRICTED_DIRS and SAFE_DIRS; only then is that very
 //! file opened for reading. Whatever happens to the name in between changes nothing.
 //!
-//! A hard link is a name like any other: it is judged by where it lies. The kernel lets nobody make one to
+//! A hard link is a name like any other: it is judged by where it lies. The kernel lets no user make one to
 //! a file that isn't theirs (`fs.protected_hardlinks`, on by default); where that is off, files with more
 //! than one name are refused.
 
@@ -59,7 +59,7 @@ pub enum PathError {
         /// What it should be.
         wanted: &'static str,
     },
-    /// It may be somebody else's file.
+    /// It may be another user's file.
     #[error(
         "has {0} names (hard links), of which others may lie in restricted directories: have the administrator set fs.protected_hardlinks=1, or copy the file"
     )]
@@ -107,7 +107,7 @@ pub enum Kind {
     BlockDevice,
 }
 
-/// What passed the gate, but was not opened for reading.
+/// What passed the path policy, but was not opened for reading.
 #[derive(Debug)]
 pub struct Located {
     found: Found,
@@ -123,7 +123,7 @@ impl Located {
     }
 }
 
-/// A file that passed the gate.
+/// A file that passed the path policy.
 #[derive(Debug)]
 pub struct Admitted {
     /// The file, open for reading.
@@ -193,7 +193,7 @@ impl PathRules {
         let found = match find(path) {
             Ok(found) => found,
             Err(error) => {
-                // Whether a file exists in a restricted directory is nobody's business.
+                // Whether a file exists in a restricted directory must not be told.
                 self.check(path, &nearest(path))?;
                 return Err(unopenable(error));
             }
@@ -259,7 +259,7 @@ fn nearest(path: &Path) -> PathBuf {
     path.to_owned()
 }
 
-/// Says 1 where the kernel lets nobody make a hard link to a file of another user.
+/// Says 1 where the kernel lets no user make a hard link to a file of another user.
 const HARD_LINKS: &str = "/proc/sys/fs/protected_hardlinks";
 
 fn check_links(metadata: &Metadata, protection: &str) -> Result<(), PathError> {

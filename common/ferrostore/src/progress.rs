@@ -1,6 +1,6 @@
 //! A progress bar for a person at a terminal, and only for what takes over half a second.
 //!
-//! Whoever moves bytes reports them with [`advance`]; oned, which reads standard error, sees nothing.
+//! Code that moves bytes reports them with [`advance`]; oned, which reads standard error, sees nothing.
 
 use disk_image::observer::{self, Observer};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -39,12 +39,12 @@ pub fn install() {
     observer::set(&Bar);
 }
 
-/// Says that work on `total` bytes begins (0 where nobody knows how many).
+/// Says that work on `total` bytes begins (0: unknown).
 pub fn begin(total: u64) {
     TOTAL.store(total, Ordering::Relaxed);
     let mut drawing = DRAWING.lock().unwrap_or_else(PoisonError::into_inner);
     if drawing.is_none() && std::io::stderr().is_terminal() {
-        // Whoever can't have a thread has no bar.
+        // Without a thread there is no bar.
         *drawing = std::thread::Builder::new().spawn(draw).ok();
     }
 }

@@ -15,14 +15,14 @@ const BYTE: libc::off_t = 1 << 62;
 /// How a file is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum LockMode {
-    /// By nobody else.
+    /// By one holder.
     Exclusive,
     /// By none that wants it alone.
     Shared,
 }
 
 /// Holds `file`, which must be open for reading and writing, until it is closed; or changes how it is held.
-/// `false` where somebody else holds it.
+/// `false` where another holds it.
 ///
 /// # Errors
 /// Where the file system has no locks.
@@ -39,7 +39,7 @@ pub(crate) fn try_lock(file: &File, mode: LockMode) -> io::Result<bool> {
     }
 }
 
-/// Whether somebody holds `file`.
+/// Whether `file` is locked.
 ///
 /// # Errors
 /// Where the file system has no locks.

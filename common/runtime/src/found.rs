@@ -98,7 +98,7 @@ fn open_handle(path: &Path) -> io::Result<File> {
 /// # Errors
 /// Where a directory in it can't be read, or counting takes too long.
 pub fn disk_usage(directory: &File) -> io::Result<u64> {
-    /// Somebody waits for the answer.
+    /// A caller waits for the answer.
     const TIME: Duration = Duration::from_secs(60);
     let until = Instant::now() + TIME;
     let mut linked = HashSet::new();

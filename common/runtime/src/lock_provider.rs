@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 /// A lock, held for as long as this lives.
 pub type Held = Box<dyn Any + Send>;
 
-/// Whoever keeps the locks.
+/// What keeps the locks.
 pub trait LockProvider: Send + Sync {
-    /// Waits for the lock `name`. A second one is given only once the first has been given back.
+    /// Waits for the lock `name`. A second one is given only once the first has been released.
     ///
     /// # Errors
     /// Why it can't be had.

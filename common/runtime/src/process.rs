@@ -57,7 +57,7 @@ pub fn stopped(signal: Signal) -> String {
 
 static ACTION: OnceLock<&str> = OnceLock::new();
 
-/// A new image that nobody has been told of yet.
+/// A new image that has not been reported yet.
 enum Made {
     File(Published),
     Other(Box<dyn Unreported>),

@@ -111,7 +111,7 @@ pub fn confine(command: &mut Command, limits: ChildLimits) {
             }
         }
         if limits.no_network && unshare(CloneFlags::CLONE_NEWNET).is_err() {
-            // Whoever is not root may do so in a user namespace, unless the administrator forbids that: then
+            // A user other than root may do so in a user namespace, unless the administrator forbids that: then
             // the other limits have to do.
             let _ = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNET);
         }
@@ -128,7 +128,7 @@ pub fn confine(command: &mut Command, limits: ChildLimits) {
     }
 }
 
-/// An open file that another thread can take away from whoever uses it.
+/// An open file that another thread can revoke.
 #[derive(Debug, Clone, Default)]
 pub struct Revocable(Arc<OnceLock<File>>);
 
@@ -145,12 +145,12 @@ impl Revocable {
         self.0.get()
     }
 
-    /// Closes the file. Whoever goes on using it reads nothing and writes nowhere.
+    /// Closes the file. A thread that still uses it reads nothing and writes nowhere.
     pub fn revoke(&self) {
         let nowhere = File::options().read(true).write(true).open("/dev/null");
         if let (Some(file), Ok(nowhere)) = (self.file(), nowhere) {
-            // SAFETY: both descriptors are open for the length of the call. The second one goes on
-            // belonging to the same `File`, which is neither closed nor moved.
+            // SAFETY: both descriptors are open for the length of the call. The second one still
+            // belongs to the same `File`, which is neither closed nor moved.
             unsafe {
                 nix::libc::dup3(nowhere.as_raw_fd(), file.as_raw_fd(), nix::libc::O_CLOEXEC);
             }
@@ -158,7 +158,7 @@ impl Revocable {
     }
 }
 
-/// Closes the files of this process that have `part` in their real paths, in whoever's hands they are: who goes on
+/// Closes the files of this process that have `part` in their real paths, whichever thread uses them: one that goes on
 /// using one reads nothing and writes nowhere. Whether there were any. Only for a process that ends now, since a
 /// descriptor that another thread closes at this moment may be another file's already.
 #[must_use]
@@ -175,7 +175,7 @@ pub fn close_files(part: &[u8]) -> bool {
         if let Some(number) = number
             && name.windows(part.len()).any(|window| window == part)
         {
-            // SAFETY: dup3(2) takes plain numbers. The second descriptor goes on belonging to whoever has it.
+            // SAFETY: dup3(2) takes plain numbers. The second descriptor keeps its owner.
             unsafe {
                 nix::libc::dup3(nowhere.as_raw_fd(), number, nix::libc::O_CLOEXEC);
             }
@@ -186,7 +186,7 @@ pub fn close_files(part: &[u8]) -> bool {
 }
 
 /// Writes a line to standard error, whole, so that it isn't mixed with those of other processes. Where it can't
-/// be written, nobody reads it, and the action goes on.
+/// be written, there is no reader, and the action goes on.
 pub fn write_error_line(text: &str) {
     use std::io::Write as _;
     let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
@@ -312,7 +312,7 @@ impl LandlockRuleset {
             syscall(SYS_landlock_create_ruleset, &raw const handled, size_of_val(&handled), 0_u32)
         };
         let descriptor = i32::try_from(descriptor).ok().filter(|&descriptor| descriptor >= 0)?;
-        // SAFETY: the kernel has just made this descriptor, and nobody else knows of it.
+        // SAFETY: the kernel has just made this descriptor, and it has no other owner.
         Some(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))
     }
 

@@ -13,11 +13,11 @@ const FIELD: usize = 8;
 /// first cluster, and then the one field that points to it.
 ///
 /// # Errors
-/// Where there is no room for the name, or the file can't be written.
+/// Where there is no space for the name, or the file can't be written.
 pub fn rename_backing_file(file: &File, name: &[u8]) -> Result<(), ImageError> {
     let no_room = || ImageError::Unsupported {
         format: Format::Qcow2,
-        what: "has no room in its header for another name of its backing file".to_owned(),
+        what: "has no space in its header for another name of its backing file".to_owned(),
     };
     let header = Header::read(file)?;
     let cluster = header.cluster_size() as usize;
@@ -25,7 +25,7 @@ pub fn rename_backing_file(file: &File, name: &[u8]) -> Result<(), ImageError> {
     read_up_to(file, &mut head, 0).map_err(ImageError::reading(0))?;
     let start = cluster.checked_sub(name.len()).ok_or_else(no_room)? / 8 * 8;
     let free = head.get(start..).unwrap_or_default();
-    // Whoever was killed before it let the field point there has left the name.
+    // A program that was killed before it let the field point there has left the name.
     let begun = free.starts_with(name);
     if free.len() < name.len() || (!begun && free.iter().any(|&byte| byte != 0)) {
         return Err(no_room());

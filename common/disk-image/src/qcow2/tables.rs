@@ -1,6 +1,6 @@
 //! Whether the tables of a qcow2 file lie where tables may lie: in the file, each in clusters of its own.
 //!
-//! Whoever opens an image for writing trusts its tables. One that points outside the file, into the header
+//! A program that opens an image for writing trusts its tables. One that points outside the file, into the header
 //! or into another table would have them overwritten, or read as something that they are not.
 //!
 //! Memory: 8 bytes for each L2 table and each block of reference counts, of which the largest accepted L1

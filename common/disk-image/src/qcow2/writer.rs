@@ -36,7 +36,7 @@ pub struct Backing<'a> {
     pub format: &'a str,
 }
 
-/// An image in the making.
+/// An image that is being written.
 #[derive(Debug)]
 pub struct Writer<'f> {
     file: &'f File,

@@ -29,7 +29,7 @@ const LONGEST_GREETING: u64 = 64 << 10;
 const LONGEST_REASON: usize = 16 << 10;
 /// ssh's exit code where it is the connection that failed.
 const CONNECTION_FAILED: i32 = 255;
-/// The other side hears something this often, so that it can tell when nobody is there any more.
+/// The other side hears something this often, so that it can tell when the front-end is gone.
 const ALIVE: Duration = Duration::from_secs(15);
 /// So long the other side may take to clean up, once told that nothing more comes.
 const PARTING: Duration = Duration::from_secs(5);

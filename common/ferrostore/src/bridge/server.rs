@@ -282,7 +282,7 @@ impl BridgeServer {
     /// Sends the reply, and waits until it is there: what the action has made is wanted then.
     ///
     /// # Errors
-    /// [`BridgeError::Lost`]: what the action has made was of no use to anybody, and is gone.
+    /// [`BridgeError::Lost`]: what the action has made was rolled back.
     pub fn reply(&self, reply: &[u8]) -> Result<(), BridgeError> {
         if say(Tag::Reply, reply).is_err() {
             self.line.change(|state| state.broken = true);

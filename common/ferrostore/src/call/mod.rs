@@ -94,7 +94,7 @@ pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
             let _ = write!(io::stdout(), "{text}");
             return ExitCode::SUCCESS;
         }
-        // oned would get EPIPE for a message that nobody reads.
+        // oned would get EPIPE for a message that is not read.
         Err(text) => {
             drain_standard_input().map_err(Into::into).and(Err(CallError::Arguments(text).into()))
         }

@@ -148,7 +148,7 @@ impl Examination<'_> {
             let id = text.strip_suffix(".current").unwrap_or(text);
             name == own_link || (!id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit()))
         };
-        // Whoever could read it a moment ago can't be refused now but by its removal.
+        // It could be read a moment ago: only its removal can refuse it now.
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let in_work = staging::is_left_over(&name)

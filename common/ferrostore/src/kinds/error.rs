@@ -1,4 +1,4 @@
-//! What can go wrong with a datastore: mostly what went wrong in a room below, with the attribute that
+//! What can go wrong with a datastore: mostly what went wrong in a module below, with the attribute that
 //! is at fault.
 
 use super::lvm::LvmError;

@@ -181,7 +181,7 @@ impl Snapshots {
         for (id, pointer) in pointers {
             match snapshots.follow(&pointer) {
                 Ok(file) => drop(snapshots.current.insert(id, file)),
-                // An error only for whoever wants this snapshot.
+                // An error only where this snapshot is wanted.
                 Err(_) => drop(snapshots.outside.insert(id, pointer)),
             }
         }
@@ -310,7 +310,7 @@ impl Snapshots {
     /// Checks that no file but `except` backs on `file`.
     ///
     /// # Errors
-    /// [`SnapshotError::InUse`] for the deed that was to be done to snapshot `id`.
+    /// [`SnapshotError::InUse`] for what was to be done to snapshot `id`.
     pub fn nothing_depends_on(
         &self,
         file: &Path,
@@ -362,7 +362,7 @@ impl Snapshots {
     }
 
     /// The name by which a new active file shall know `file` as its backing file: in the way in which
-    /// the active file names its own, so that whoever made the chain finds its way in it.
+    /// the active file names its own, so that the driver that made the chain resolves it.
     ///
     /// # Errors
     /// Where the active file can't be read.
@@ -415,7 +415,7 @@ impl Snapshots {
     /// holds is the same before and after.
     ///
     /// # Errors
-    /// Where a file can't be read or written, or has no room for that name.
+    /// Where a file can't be read or written, or has no space for that name.
     pub fn know_base_by_link(&self) -> Result<(), SnapshotError> {
         let Some(link) = self.link_to_base() else { return Ok(()) };
         for file in self.files.values().filter(|file| !same(file, &self.image)) {

@@ -43,7 +43,7 @@ pub enum Location {
         /// The scheme, in lower case.
         scheme: String,
     },
-    /// What nobody knows, and why.
+    /// Unknown, and why.
     Unknown(String),
 }
 

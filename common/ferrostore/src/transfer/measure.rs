@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
 
-/// Decoding for the sake of the length alone may take so long: somebody waits for the answer.
+/// Decoding for the sake of the length alone may take so long: a caller waits for the answer.
 const TIME_TO_DECODE: Duration = Duration::from_secs(60);
 
 /// Length in bytes of what `file` decompresses to.

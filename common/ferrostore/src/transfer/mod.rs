@@ -43,7 +43,7 @@ impl ReadAhead {
                     piece.truncate(count);
                     piece
                 }));
-                // Nobody receives any more where the driver has given up.
+                // There is no receiver any more where the driver has given up.
                 if last || sent.is_err() {
                     return;
                 }

@@ -54,7 +54,7 @@ impl Volume {
         self.attribute(0) == 't'
     }
 
-    /// Whether it can be written and is as volumes of images are while nobody works on them: inactive, and skipped by
+    /// Whether it can be written and is as volumes of images are at rest: inactive, and skipped by
     /// a general activation.
     #[must_use]
     pub fn is_image_at_rest(&self) -> bool {

@@ -194,7 +194,7 @@ fn output_of<A: AsRef<OsStr>>(
 }
 
 /// Runs a program that must come to its end whatever becomes of the driver: no signal to the driver or
-/// its group, nor the driver's death, reaches it. It prints into memory, since a pipe that nobody reads any
+/// its group, nor the driver's death, reaches it. It prints into memory, since a pipe without a reader any
 /// more would end it.
 fn run_unbroken<A: AsRef<OsStr>>(
     program: PathBuf,

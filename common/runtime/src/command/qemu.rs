@@ -203,7 +203,7 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    /// Should the gate ever miss a reference, nothing follows it.
+    /// Should admission ever miss a reference, nothing follows it.
     #[test]
     fn qemu_img_opens_no_file_that_an_image_names() {
         if LandlockRuleset::new().is_none() {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 const PREFIX: &str = "lock.";
 
-/// Between two looks at a lock that somebody else holds: at first, and at most.
+/// Between two attempts at a lock that another holds: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 /// After this time of waiting, the log says so.
 const LOG_WAIT_AFTER: Duration = Duration::from_secs(2);
@@ -23,7 +23,7 @@ const LOG_WAIT_AFTER: Duration = Duration::from_secs(2);
 /// How an image can't be locked.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Somebody else works on it.
+    /// Another action works on it.
     #[error("is in use: {holder} still holds its exclusive lock after {} s; try again later", waited.as_secs())]
     InUse {
         /// Which action, process and host.
@@ -52,7 +52,7 @@ enum Attempt {
 
 impl ImageLock {
     /// Holds the image named `image` in the directory `datastore` exclusive, once all others let it go: they
-    /// are waited for no longer than `wait`. What a killed action on it left half-done is mended first.
+    /// are waited for no longer than `wait`. What a killed action on it left half-done is recovered first.
     ///
     /// # Errors
     /// [`LockError`].
@@ -82,8 +82,8 @@ impl ImageLock {
             let holder = match attempt(datastore, image, mode) {
                 Ok(Attempt::Held(path)) => return Ok(lock(Some(path))),
                 Ok(Attempt::Busy(holder)) => holder,
-                // Who can't even write here disturbs nobody. And on a full disk, where an image must still
-                // be removable, a lock that can't be made is a lock that nobody holds: theirs would be there.
+                // A driver that can't even write here disturbs no other. And on a full disk, where an image must still
+                // be removable, a lock that can't be made is held by no other: its file would be there.
                 Err(error) if is_needless(&error, mode) => return Ok(lock(None)),
                 Err(error) => {
                     return Err(at("locked", &datastore.join(image))(error).into());
@@ -146,10 +146,10 @@ fn attempt(datastore: &Path, image: &OsStr, mode: LockMode) -> io::Result<Attemp
         loop {
             let (file, path) = work_directory::enter(datastore, |area| {
                 let path = area.join(&name);
-                // Not truncated: somebody else's name may stand in it.
+                // Not truncated: another holder's name may stand in it.
                 Ok((lockable().create(true).truncate(false).mode(0o660).open(&path)?, path))
             })?;
-            // For a moment exclusive, even if it is to be shared: what was left half-done must be mended.
+            // For a moment exclusive, even if it is to be shared: what was left half-done must be recovered.
             let exclusive = try_lock(&file, LockMode::Exclusive)?;
             let enough =
                 exclusive || (mode == LockMode::Shared && try_lock(&file, LockMode::Shared)?);
@@ -165,7 +165,7 @@ fn attempt(datastore: &Path, image: &OsStr, mode: LockMode) -> io::Result<Attemp
     })?;
     let Some((path, file, exclusive)) = taken else { return Ok(Attempt::Busy(holder)) };
     work_directory::chown_to_datastore_owner(&path, datastore)?;
-    // On a full disk nobody will know whom to wait for.
+    // On a full disk the holder's name is missing.
     let _ = file.write_all_at(format!("{:<200}\n", process::describe_process()).as_bytes(), 0);
     // NFS brings to the server what was written, for other machines to see, before it locks.
     try_lock(&file, if exclusive { LockMode::Exclusive } else { LockMode::Shared })?;
@@ -198,7 +198,7 @@ pub(super) fn holding(path: &Path) -> PathBuf {
     }
 }
 
-/// Mends what a killed action on an image left, of which the entry `name` is a trace.
+/// Recovers what a killed action on an image left, of which the entry `name` is a trace.
 pub(super) fn remove_stale(datastore: &Path, name: &OsStr) {
     let name = name.as_bytes();
     let image = name.strip_prefix(PREFIX.as_bytes()).or_else(|| recovery::image_of(name));

@@ -1,7 +1,7 @@
 //! What a driver was about to do, noted on a file that its action leaves in place.
 //!
 //! Some actions can't be repeated once they have taken effect: what they were to remove isn't there any more.
-//! A driver that was killed right then has told nobody. So it notes beforehand what it does, as an
+//! A driver that was killed right then has not reported it. So it records its intent beforehand, as an
 //! extended attribute, and takes the note away when all is done: who finds a note repeats an
 //! action that was interrupted. Where there are no extended attributes (NFS before 4.2), there are no notes.
 

@@ -1,4 +1,4 @@
-//! Writing aside, making durable, and putting in place in one step.
+//! The work directory: images are written there, made durable, and renamed into place in one step.
 //!
 //! What is not finished lies in the directory `.ferrostore-work` of the datastore, which is there only while a
 //! driver works:
@@ -9,7 +9,7 @@
 //! - `trash.<image>`: what that action removes; moved there first, it disappears in one step.
 //! - `undo.<image>`: the same, before the action has reached the point where all of it has taken effect.
 //!
-//! Each of them is held by its driver with a lock that ends with it. So whoever opens the datastore next knows
+//! Each of them is held by its driver with a lock that ends with it. So the next driver that opens the datastore knows
 //! a dead driver's from a live one's, whatever their age, on NFS too: what is staged is removed, trash as
 //! well, and what is to be undone is put back in its place.
 

@@ -136,15 +136,19 @@ impl Staged {
     }
 
     /// Puts the file in the place of `destination`, once it is on disk. What `destination` was (a file, or
-    /// a link) is kept in `aside` in the same step. The directory is yet to be synchronised.
+    /// a link) is kept in `transaction` in the same step. The directory is yet to be synchronised.
     ///
     /// # Errors
     /// Where the data can't be made durable or the name can't be taken; then `destination` is as
     /// it was.
-    pub fn replace(mut self, destination: &Path, aside: &Transaction) -> Result<(), StagingError> {
+    pub fn replace(
+        mut self,
+        destination: &Path,
+        transaction: &Transaction,
+    ) -> Result<(), StagingError> {
         self.make_durable()?;
         process::mark_committed();
-        aside.keep(destination)?;
+        transaction.keep(destination)?;
         fs::rename(self.path(), destination).map_err(at("put in place", destination))?;
         self.entry.published = true;
         process::forget(self.path());
@@ -169,7 +173,7 @@ impl Staged {
         let own = self.file.metadata().map_err(at("examined", self.path()))?;
         if (own.uid(), own.gid()) != (model.uid(), model.gid()) {
             match std::os::unix::fs::fchown(&self.file, Some(model.uid()), Some(model.gid())) {
-                // Only root may give files away; whoever runs the driver can read what it makes.
+                // Only root may give files away; the driver's user can read what it makes.
                 Err(error) if error.raw_os_error() == Some(EPERM) => {
                     log::warn!("the new file belongs to the driver's user: {error}");
                 }

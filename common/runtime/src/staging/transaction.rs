@@ -164,28 +164,28 @@ impl Drop for Transaction<'_> {
 }
 
 /// Removes `paths`, files or directories with all they hold, which are the image of `lock` or belong to it, first
-/// things first: whoever is killed meanwhile has removed all or nothing once that was swept. Missing ones are no
+/// things first: a driver that is killed meanwhile has removed all or nothing once that was recovered. Missing ones are no
 /// error; whether there were any.
 ///
 /// # Errors
 /// Where one can't be moved out of the way; then all are there as before. Once they are moved,
-/// nothing fails any more: what can't be deleted now is swept later.
+/// nothing fails any more: what can't be deleted now is deleted later.
 pub fn discard(lock: &ImageLock, paths: &[PathBuf]) -> Result<bool, StagingError> {
     let present: Vec<&PathBuf> =
         paths.iter().filter(|path| fs::symlink_metadata(path).is_ok()).collect();
-    let aside = match present.len() {
+    let transaction = match present.len() {
         0 => return Ok(false),
         1 => Transaction::atomic(lock),
         _ => Transaction::with_rollback(lock),
     };
-    let aside = match aside {
+    let transaction = match transaction {
         Err(error) if no_space(&error.source) => return remove_in_place(&present),
-        aside => aside?,
+        transaction => transaction?,
     };
     for path in present {
-        aside.take(path)?;
+        transaction.take(path)?;
     }
-    aside.commit()?;
+    transaction.commit()?;
     Ok(true)
 }
 

@@ -77,11 +77,11 @@ impl FileDatastore {
         let model = place.metadata().map_err(|error| unreadable(&place, error))?;
         staged.look_like(&model)?;
         staged.make_durable()?;
-        let aside = Transaction::atomic(&lock)?;
+        let transaction = Transaction::atomic(&lock)?;
         // First, since without it nothing is wrong.
-        aside.take(&digest_of(&file))?;
-        staged.replace(&place, &aside)?;
-        aside.commit()?;
+        transaction.take(&digest_of(&file))?;
+        staged.replace(&place, &transaction)?;
+        transaction.commit()?;
         Ok(())
     }
 
@@ -151,16 +151,16 @@ impl FileDatastore {
         intent::record(staged.path(), deed);
         staged.make_durable()?;
         snapshots.know_base_by_link()?;
-        let aside = Transaction::with_rollback(lock)?;
-        // Whoever knows of S.snap goes on seeing the old chain until that directory is gone, in one step:
+        let transaction = Transaction::with_rollback(lock)?;
+        // A reader of S.snap sees the old chain until that directory is gone, in one step:
         // its base must survive the replacement of S.
         if let Some(link) = snapshots.link_to_base() {
-            aside.replace_by_second_name(link, file)?;
+            transaction.replace_by_second_name(link, file)?;
         }
-        staged.replace(file, &aside)?;
-        aside.take(snapshots.directory())?;
-        aside.take(&digest_of(file))?;
-        aside.commit()?;
+        staged.replace(file, &transaction)?;
+        transaction.take(snapshots.directory())?;
+        transaction.take(&digest_of(file))?;
+        transaction.commit()?;
         Ok(())
     }
 

@@ -16,7 +16,7 @@ pub(in crate::kinds) trait Destination {
     /// What was begun before is given up.
     fn begin(&mut self, layout: Format, size: Option<u64>) -> Result<Target<'_>, DatastoreError>;
 
-    /// A file aside, for an image that is needed whole before it can be written.
+    /// A staged file, for an image that is needed whole before it can be written.
     fn stage(&self) -> Result<Staged, DatastoreError>;
 
     /// Makes such a file the image, as it is: one of `format`.

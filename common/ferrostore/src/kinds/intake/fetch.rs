@@ -142,7 +142,7 @@ impl Intake {
 
 /// Why a remote image has no known size.
 enum Unmeasured {
-    /// Nobody can tell without fetching all of it.
+    /// Only fetching all of it would tell.
     Uncertain(&'static str),
     Failed(DatastoreError),
 }

@@ -20,7 +20,7 @@ pub enum LvmError {
         /// Why.
         source: io::Error,
     },
-    /// Somebody else holds a lock.
+    /// Another process holds a lock.
     #[error("the lock {} is held by {holder} for more than {seconds} s: try again once that is done", path.display())]
     Busy {
         /// The lock's file.

@@ -45,7 +45,7 @@ impl ImageName {
         Some(volume.pool.as_deref().filter(|other| *other == pool).unwrap_or(&volume.name))
     }
 
-    /// As [`Self::whole`], where the image is complete and its lock file says that nobody was told of it.
+    /// As [`Self::whole`], where the image is complete and its lock file says that it was not reported.
     pub(super) fn unreported<'v>(
         &self,
         lock: &VolumeLock,
@@ -133,13 +133,13 @@ impl Group {
         any
     }
 
-    /// Removes volumes that nobody goes on making, and deactivates those that nobody reads any more;
+    /// Removes volumes whose driver is dead, and deactivates those without a reader;
     /// whether there were any.
     fn remove_stale(&self, volumes: &[Volume], mine: Option<(&ImageName, &VolumeLock)>) -> bool {
         let there = |name: &str| volumes.iter().any(|volume| volume.name == name);
         let mut changed = false;
         let mut unfinished: Vec<ImageName> = Vec::new();
-        // Held up to the end, so that nobody makes what is being removed.
+        // Held up to the end, so that no driver makes what is being removed.
         let mut dead = VolumeLock::stale_locks(&self.name);
         for (name, lock) in &dead {
             if lock.is_activated() && there(name) {

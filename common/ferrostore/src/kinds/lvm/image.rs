@@ -24,7 +24,7 @@ fn find<'v>(volumes: &'v [Volume], name: &str) -> Option<&'v Volume> {
     volumes.iter().find(|volume| volume.name == name)
 }
 
-/// Whoever would lose its data with the volume `name`.
+/// The volumes that would lose their data with the volume `name`.
 fn dependents<'v>(volumes: &'v [Volume], name: &str, pool: &str) -> Vec<&'v str> {
     volumes
         .iter()
@@ -243,7 +243,7 @@ impl LvmDatastore {
             .map_err(|error| failed_in_pool(&locked, error))
     }
 
-    /// Checks that snapshots may go: nobody uses them, nobody outside the pool reads from them.
+    /// Checks that snapshots may go: they are not in use, and no volume outside the pool reads from them.
     fn nothing_open(
         &self,
         image: &Image,

@@ -18,14 +18,14 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(120);
 const LOG_WAIT_AFTER: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(50);
 
-/// What a reader that has activated a volume notes in its lock file: whoever is the last to read it
+/// What a reader that has activated a volume records in its lock file: the last driver to read it
 /// deactivates it again.
 const ACTIVATED: &[u8] = b"activated";
 
-/// What whoever has made a volume notes in its lock file, before the volume's UUID, until oned has been told of it.
+/// What the driver that has made a volume records in its lock file, before the volume's UUID, until oned has been told of it.
 const UNREPORTED: &str = "unreported ";
 
-/// The exclusive right to change a volume group. It excludes other threads of this driver too: whoever
+/// The exclusive right to change a volume group. It excludes other threads of this driver too: one that
 /// takes things back after a signal waits for the program that is running to end.
 #[derive(Debug)]
 pub(super) struct GroupLock(#[allow(dead_code)] Held);
@@ -72,12 +72,12 @@ fn path_of(group: &str, volume: &str) -> PathBuf {
 }
 
 impl VolumeLock {
-    /// For whoever makes or changes the volume.
+    /// For a driver that makes or changes the volume.
     pub(super) fn exclusive(group: &str, volume: &str) -> Result<Self, LvmError> {
         Self::take(group, volume, File::try_lock)
     }
 
-    /// For whoever reads it, perhaps with others.
+    /// For a driver that reads it, perhaps with others.
     pub(super) fn shared(group: &str, volume: &str) -> Result<Self, LvmError> {
         Self::take(group, volume, File::try_lock_shared)
     }
@@ -88,7 +88,7 @@ impl VolumeLock {
         lock: fn(&File) -> Result<(), TryLockError>,
     ) -> Result<Self, LvmError> {
         let path = path_of(group, volume);
-        // Whoever is done removes the file: then another has to be made.
+        // The last holder removes the file: then another has to be made.
         loop {
             let file = open(&path, 0o660)?;
             wait_for(&file, &path, TIMEOUT, || lock(&file))?;
@@ -135,7 +135,7 @@ impl VolumeLock {
         (&self.file).write_all(ACTIVATED).map_err(at(&self.path))
     }
 
-    /// Notes that nobody has been told yet of the new volume with this UUID.
+    /// Records that the new volume with this UUID has not been reported yet.
     pub(super) fn note_unreported(&self, uuid: &str) -> io::Result<()> {
         self.file.set_len(0)?;
         self.file.write_all_at(format!("{UNREPORTED}{uuid}").as_bytes(), 0)
@@ -146,7 +146,7 @@ impl VolumeLock {
         fs::remove_file(&self.path).or_else(|_| self.file.set_len(0))
     }
 
-    /// The UUID of the volume that a dead driver has made and that nobody was told of.
+    /// The UUID of the volume that a dead driver has made and not reported.
     pub(super) fn unreported(&self) -> Option<String> {
         let mut note = [0; 128];
         let length = self.file.read_at(&mut note, 0).ok()?;
@@ -160,7 +160,7 @@ impl VolumeLock {
         std::mem::forget(self);
     }
 
-    /// Whether nobody else reads the volume any more. Call it under the group's lock: where others do,
+    /// Whether this is the last reader of the volume. Call it under the group's lock: where others do,
     /// the own lock may be gone.
     pub(super) fn is_last(&self) -> bool {
         self.file.try_lock().is_ok()

@@ -142,7 +142,7 @@ impl<'d> NewVolume<'d> {
             }
             result => result?,
         }
-        // Still under the lock: whoever takes all this back comes before or after.
+        // Still under the lock: a roll back comes before or after.
         let failed = |source| LvmError::Device { path: made.path.clone(), source };
         made.device.open(&made.path).map_err(failed)?;
         drop(locked);
@@ -150,7 +150,7 @@ impl<'d> NewVolume<'d> {
     }
 
     /// Completes the image: its data is on disk, the volume is inactive and no longer tagged. The volume
-    /// that it was copied from is given back.
+    /// that it was copied from is released.
     pub(super) fn finish(&mut self, source: Option<&Source>) -> Result<(), DatastoreError> {
         let Some(made) = &mut self.made else {
             return Err(disk_image::admission::ImageRefusal::Empty.into());

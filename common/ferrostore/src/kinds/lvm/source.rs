@@ -1,4 +1,4 @@
-//! A volume that is read: active while anybody reads it, and no longer.
+//! A volume that is read: active while it has a reader, and no longer.
 
 use super::LvmError;
 use super::group::{Group, ImageName};
@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 /// Up to this size, bytes, reading zeroes is quicker than asking where they are.
 const WORTH_ASKING: u64 = 64 << 20;
 
-/// A volume of an image, open for reading. Once the last copy of this is dropped, the volume is given back.
+/// A volume of an image, open for reading. Once the last copy of this is dropped, the volume is released.
 #[derive(Debug, Clone)]
 pub(super) struct Source(Arc<Reading>);
 
@@ -33,12 +33,12 @@ struct Volume {
     device: Revocable,
     /// Where in a thin volume data is, as offset and length in bytes.
     ranges: OnceLock<Vec<(u64, u64)>>,
-    /// Gone once the volume has been given back.
+    /// Gone once the volume has been released.
     lock: Mutex<Option<VolumeLock>>,
 }
 
 impl Source {
-    /// Activates the volume, where nobody else has.
+    /// Activates the volume, where it is not active yet.
     pub(super) fn open(group: &Group, image: &ImageName) -> Result<Self, LvmError> {
         let lock = VolumeLock::shared(&group.name, &image.volume)?;
         let volume = Arc::new(Volume {
@@ -55,7 +55,7 @@ impl Source {
         Ok(source)
     }
 
-    /// Stops reading. Whether nobody else goes on, so that the volume, of which this is the name, must
+    /// Stops reading. Whether it was the last reader, so that the volume, of which this is the name, must
     /// be deactivated by the caller, under the lock that it holds.
     pub(super) fn stop(&self, group: &Group, lock: &GroupLock) -> Option<&str> {
         let volume = &self.0.volume;
