@@ -3,8 +3,8 @@
 //! with zeroes left out.
 
 use super::ImageError;
-use super::reader::{Place, Reader};
-use super::target::Target;
+use super::reader::Reader;
+use super::target::{Place, Target};
 use nix::errno::Errno;
 use nix::fcntl::copy_file_range;
 use nix::sys::statfs::{FsType, fstatfs};
@@ -79,7 +79,7 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
     /// Waits until all that [`Copier::copy`] was asked for has been written.
     pub(super) fn finish(&mut self, target: &mut Target) -> Result<(), ImageError> {
         match &mut self.reader {
-            Some(reader) => reader.finish(&mut |place, bytes| write(target, place, bytes)),
+            Some(reader) => reader.finish(&mut |place, bytes| target.write_sparsely(place, bytes)),
             None => Ok(()),
         }
     }
@@ -161,18 +161,9 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
                 none.insert(started.map_err(ImageError::reading(offset))?)
             }
         };
-        let mut write = |place, bytes: &_| write(target, place, bytes);
+        let mut write = |place, bytes: &_| target.write_sparsely(place, bytes);
         reader.ask(source, offset, place, length, &mut write)
     }
-}
-
-fn write(target: &mut Target, place: Place, bytes: &[u8]) -> Result<(), ImageError> {
-    match place {
-        Place::Guest(guest) => target.write_sparsely(guest, bytes)?,
-        Place::Host(host) => target.write_placed(host, bytes)?,
-    }
-    crate::observer::advance(bytes.len() as u64);
-    Ok(())
 }
 
 /// Errors that another way of copying would meet as well.

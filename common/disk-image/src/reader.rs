@@ -4,6 +4,7 @@
 use super::ImageError;
 use super::page_buffer::PageBuffer;
 use super::qcow2::{CLUSTER, read_up_to};
+use super::target::Place;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,31 +17,6 @@ use std::thread::Scope;
 const BUFFERS: usize = 12;
 /// So much the kernel has been told of at most, bytes: enough to keep a disk busy.
 const PLANNED: usize = 32 << 20;
-
-/// Where bytes go.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Place {
-    /// To this offset of the disk, wherever that is in the target file.
-    Guest(u64),
-    /// To this offset of the target file.
-    Host(u64),
-}
-
-impl Place {
-    fn offset(self) -> u64 {
-        match self {
-            Self::Guest(offset) | Self::Host(offset) => offset,
-        }
-    }
-
-    /// `length` bytes further on.
-    pub(super) fn plus(self, length: u64) -> Self {
-        match self {
-            Self::Guest(offset) => Self::Guest(offset + length),
-            Self::Host(offset) => Self::Host(offset + length),
-        }
-    }
-}
 
 /// A part of a file that fits in a buffer, with others perhaps.
 #[derive(Debug)]

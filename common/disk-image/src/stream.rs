@@ -2,7 +2,7 @@
 
 use super::ImageError;
 use super::page_buffer::PageBuffer;
-use super::target::Target;
+use super::target::{Place, Target};
 use std::io::{self, Read};
 
 /// How many bytes a stream may hold.
@@ -35,8 +35,7 @@ pub fn write(
         {
             return Err(ImageError::TooLarge { limit: bytes, why });
         }
-        target.write_sparsely(length, &buffer[..count])?;
-        crate::observer::advance(count as u64);
+        target.write_sparsely(Place::Guest(length), &buffer[..count])?;
         length += count as u64;
         if count < buffer.len() {
             break;

@@ -179,26 +179,24 @@ impl<'f> Target<'f> {
         Ok((guest, length))
     }
 
-    /// Writes `bytes` at the guest offset `guest`, leaving out aligned zeroes.
+    /// Writes `bytes` at `place`, leaving out aligned zeroes, and reports them as done. An offset of the file is one
+    /// that [`Target::place`] gave out.
     ///
     /// # Errors
     /// Where the file can't be written.
-    pub fn write_sparsely(&mut self, guest: u64, bytes: &[u8]) -> Result<(), ImageError> {
-        let granularity = self.granularity();
-        for (start, run) in non_zero_runs(guest, bytes, granularity) {
-            self.write(start, run)?;
+    pub fn write_sparsely(&mut self, place: Place, bytes: &[u8]) -> Result<(), ImageError> {
+        match place {
+            Place::Guest(guest) => {
+                for (start, run) in non_zero_runs(guest, bytes, self.granularity()) {
+                    self.write(start, run)?;
+                }
+            }
+            Place::Host(host) => {
+                self.output().write_sparsely(bytes, host)?;
+                self.written(host + bytes.len() as u64);
+            }
         }
-        Ok(())
-    }
-
-    /// Writes `bytes` at the offset `host` of the file, which [`Target::place`] gave out, leaving out
-    /// aligned zeroes.
-    ///
-    /// # Errors
-    /// Where the file can't be written.
-    pub fn write_placed(&mut self, host: u64, bytes: &[u8]) -> Result<(), ImageError> {
-        self.output().write_sparsely(bytes, host)?;
-        self.written(host + bytes.len() as u64);
+        crate::observer::advance(bytes.len() as u64);
         Ok(())
     }
 
@@ -238,6 +236,32 @@ impl<'f> Target<'f> {
             }
             Layout::Qcow2(writer) => writer.finish(size, None),
             Layout::Device { .. } => Ok(()),
+        }
+    }
+}
+
+/// Where bytes go.
+#[derive(Debug, Clone, Copy)]
+pub enum Place {
+    /// To this offset of the disk, wherever that is in the target file.
+    Guest(u64),
+    /// To this offset of the target file.
+    Host(u64),
+}
+
+impl Place {
+    /// The offset, bytes.
+    pub(super) fn offset(self) -> u64 {
+        match self {
+            Self::Guest(offset) | Self::Host(offset) => offset,
+        }
+    }
+
+    /// `length` bytes further on.
+    pub(super) fn plus(self, length: u64) -> Self {
+        match self {
+            Self::Guest(offset) => Self::Guest(offset + length),
+            Self::Host(offset) => Self::Host(offset + length),
         }
     }
 }
