@@ -5,6 +5,7 @@ mod snapshot;
 mod source;
 mod store;
 
+use self::store::NewFile;
 use super::intake::Intake;
 use super::{Datastore, DatastoreError, Export, Registered, Usage};
 use crate::image_source::{ImageSource, Purpose};
@@ -72,7 +73,10 @@ impl Datastore for FileDatastore {
     }
 
     fn store(&self, image: &Image, source: ImageSource) -> Result<Registered, DatastoreError> {
-        self.store_image(image, source)
+        let policy = self.check(image, source.payload.purpose())?;
+        let mut new = NewFile::of(self);
+        let format = self.intake.import(image, source, policy, &mut new)?;
+        new.publish(format)
     }
 
     fn mkfs(&self, image: &Image) -> Result<String, DatastoreError> {

@@ -1,14 +1,13 @@
 //! A new image of a file datastore: written into the work directory, then put in place in one step.
 
 use super::FileDatastore;
-use crate::image_source::ImageSource;
 use crate::kinds::intake::{Destination, reader_of};
 use crate::kinds::{DatastoreError, Registered};
 use disk_image::admission::ImageRefusal;
 use disk_image::qcow2::Header;
 use disk_image::target::Target;
 use disk_image::{Format, foreign};
-use one_protocol::message::{Image, ImageType};
+use one_protocol::message::ImageType;
 use runtime::staging::Staged;
 
 /// Types of images that are registered.
@@ -21,25 +20,23 @@ pub(super) const REGISTERED: [ImageType; 6] = [
     ImageType::Context,
 ];
 
-impl FileDatastore {
-    /// Makes `source` a new image.
-    pub(super) fn store_image(
-        &self,
-        image: &Image,
-        source: ImageSource,
-    ) -> Result<Registered, DatastoreError> {
-        let policy = self.check(image, source.payload.purpose())?;
-        let mut new = NewFile { datastore: self, staged: None };
-        let format = self.intake.import(image, source, policy, &mut new)?;
-        self.publish(new.staged.ok_or(ImageRefusal::Empty)?, format)
-    }
-}
-
 /// A file of the datastore that is being written.
 #[derive(Debug)]
-struct NewFile<'d> {
+pub(super) struct NewFile<'d> {
     datastore: &'d FileDatastore,
     staged: Option<Staged>,
+}
+
+impl<'d> NewFile<'d> {
+    /// Nothing yet.
+    pub(super) fn of(datastore: &'d FileDatastore) -> Self {
+        Self { datastore, staged: None }
+    }
+
+    /// Puts the file in place; what it is recorded as.
+    pub(super) fn publish(self, format: Format) -> Result<Registered, DatastoreError> {
+        self.datastore.publish(self.staged.ok_or(ImageRefusal::Empty)?, format)
+    }
 }
 
 impl Destination for NewFile<'_> {
