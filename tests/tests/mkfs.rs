@@ -179,7 +179,7 @@ fn xfs_that_is_too_small_says_so() {
     let cloud = Cloud::new();
     for size in ["1", "4", "15"] {
         for format in ["raw", "qcow2"] {
-            cloud
+            let failure = cloud
                 .mkfs(format, size)
                 .set("IMAGE/FS", "xfs")
                 .run()
@@ -187,6 +187,9 @@ fn xfs_that_is_too_small_says_so() {
                 .naming("IMAGE/SIZE")
                 .saying("xfs")
                 .saying_any(&["minimum", "at least", "larger", "too small"]);
+            for word in ["Usage", "ferrostore-work", "staging", ";", "`", "exit status"] {
+                assert!(!failure.text.contains(word), "one plain sentence: {}", failure.text);
+            }
         }
     }
 }

@@ -71,9 +71,8 @@ fn file_system(fs: &str, size: u64, to: &str) {
 }
 
 #[test]
-fn mkfs_of_ext2_and_ext3() {
+fn mkfs_of_ext2() {
     file_system("ext2", 8, "raw");
-    file_system("ext3", 8, "raw");
 }
 
 #[test]

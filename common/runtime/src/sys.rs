@@ -4,7 +4,7 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -22,6 +22,7 @@ struct FileCloneRange {
 
 mod ioctl {
     nix::ioctl_write_ptr!(ficlonerange, 0x94, 13, super::FileCloneRange);
+    nix::ioctl_read_bad!(fionread, nix::libc::FIONREAD, nix::libc::c_int);
 }
 
 /// Lets `target` share `length` bytes of `source` (`FICLONERANGE`, all in bytes).
@@ -45,6 +46,18 @@ pub fn clone_range(
     // laid out as the kernel's `struct file_clone_range`, which it only reads.
     unsafe { ioctl::ficlonerange(target.as_raw_fd(), &raw const range) }?;
     Ok(())
+}
+
+/// How many bytes have been written into `pipe` that its reader has not taken yet (`FIONREAD`, `ioctl_pipe(2)`).
+///
+/// # Errors
+/// Where it is no pipe.
+pub fn unread_bytes(pipe: BorrowedFd) -> io::Result<usize> {
+    let mut count = 0;
+    // SAFETY: the descriptor is open for the length of the call, and `count` is a live integer of the type that the
+    // kernel writes.
+    unsafe { ioctl::fionread(pipe.as_raw_fd(), &raw mut count) }?;
+    Ok(usize::try_from(count).unwrap_or(0))
 }
 
 /// Asks the kernel to begin writing `length` bytes at `offset` to disk now, without waiting.

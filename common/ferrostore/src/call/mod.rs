@@ -6,6 +6,7 @@
 //! standard error through the `log` crate.
 
 pub mod by_hand;
+mod delivery;
 
 pub use crate::bridge::BridgeMode;
 use crate::bridge::{self, Work};
@@ -87,7 +88,9 @@ pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
         let text = text::one_line(&panic.to_string());
         write_error_line(&format!("an error in the driver itself, please report it: {text}"));
     }));
-    let outcome = match arguments::parse(&action.usage, std::env::args_os()) {
+    let parsed = arguments::parse(&action.usage, std::env::args_os());
+    let bridged = matches!(parsed, Ok(arguments::Parsed::Bridged));
+    let outcome = match parsed {
         Ok(arguments::Parsed::Message(from)) => answer(action, from, body),
         Ok(arguments::Parsed::Bridged) => answer_bridged(action, body),
         Ok(arguments::Parsed::Help(text)) => {
@@ -99,7 +102,7 @@ pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
             drain_standard_input().map_err(Into::into).and(Err(CallError::Arguments(text).into()))
         }
     };
-    match outcome {
+    let code = match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             process::roll_back_new_image();
@@ -108,7 +111,13 @@ pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
             write_error_line(&format!("{}: {text}", action.usage.name));
             ExitCode::FAILURE
         }
+    };
+    if !bridged {
+        // What has been said can't be taken back by a signal.
+        process::mark_committed();
+        delivery::hand_over();
     }
+    code
 }
 
 fn answer(
