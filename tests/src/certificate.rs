@@ -27,6 +27,10 @@ commonName = supplied
 [root]
 basicConstraints = critical, CA:TRUE
 keyUsage = critical, keyCertSign
+[plain]
+basicConstraints = critical, CA:TRUE
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid:always, issuer
 [server]
 basicConstraints = critical, CA:FALSE
 extendedKeyUsage = serverAuth
@@ -81,6 +85,15 @@ impl Authority {
         self.server("alone")
     }
 
+    /// A certificate that the server itself has signed, for 127.0.0.1 or `names`, valid until a day (`20991231`), as plain
+    /// `openssl req -x509` makes it; and the file with it.
+    pub fn plain_self_signed(&self, names: &str, until: &str) -> (ServerConfig, PathBuf) {
+        self.key("plain");
+        let names = format!("subjectAltName = {names}");
+        self.sign("plain", "plain", "plain", "20200101", until, &names);
+        (self.server("plain"), self.path("plain.pem"))
+    }
+
     fn issue(&self, name: &str, names: &str, until: &str) -> ServerConfig {
         self.key(name);
         let names = format!("subjectAltName = {names}");
@@ -105,8 +118,10 @@ impl Authority {
         let subject = format!("/CN={subject}");
         let line = format!("req -new -config config -key {name}.key -out {name}.csr -subj");
         self.openssl(&line, &[&subject]);
-        let kind = if name == "root" { "root" } else { "server" };
-        fs::write(self.path("config"), format!("{CONFIG}{names}\n")).unwrap();
+        let kind = if ["root", "plain"].contains(&name) { name } else { "server" };
+        // Names go into the section of their kind.
+        let config = CONFIG.replace(&format!("[{kind}]\n"), &format!("[{kind}]\n{names}\n"));
+        fs::write(self.path("config"), config).unwrap();
         fs::write(self.path("index"), "").unwrap();
         let signer = if name == by { "-selfsign".to_owned() } else { format!("-cert {by}.pem") };
         self.openssl(

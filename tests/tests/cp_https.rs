@@ -54,6 +54,37 @@ fn a_server_that_nobody_vouches_for_is_refused_with_the_way_out() {
 }
 
 #[test]
+fn a_self_signed_certificate_is_trusted_if_it_is_among_the_trusted_ones() {
+    let (cloud, authority) = (Cloud::new(), Authority::new());
+    let disk = cloud.raw("disk.img", 3 * MIB);
+    let (certificate, file) = authority.plain_self_signed("IP:127.0.0.1", "20991231");
+    let web = Web::secure(certificate);
+    let url = web.serve(&disk);
+    let trusting = |call: Call<'_>| call.environment("SSL_CERT_FILE", &file).run();
+    same_bytes(&disk, trusting(cloud.cp(&url)).succeeds().image("raw"));
+    trusting(cloud.stat(&url)).succeeds().replies("3");
+    // Its name must be right all the same.
+    let by_name = url.replace("127.0.0.1", "localhost");
+    trusting(cloud.cp(by_name)).fails().saying("not valid for").saying("TLS_VERIFY");
+    // Another one of the same name is not this one.
+    let other = Authority::new();
+    let stranger = other.plain_self_signed("IP:127.0.0.1", "20991231").1;
+    for file in [stranger, authority.file()] {
+        let call = cloud.cp(&url).environment("SSL_CERT_FILE", file);
+        call.run().fails().saying("signed it itself").saying("update-ca-certificates");
+    }
+}
+
+#[test]
+fn a_trusted_self_signed_certificate_must_be_in_time() {
+    let (cloud, authority) = (Cloud::new(), Authority::new());
+    let (certificate, file) = authority.plain_self_signed("IP:127.0.0.1", "20210101");
+    let web = Web::secure(certificate);
+    let call = cloud.cp(web.serve(cloud.raw("disk.img", MIB)));
+    call.environment("SSL_CERT_FILE", file).run().fails().saying("expired").saying("renew");
+}
+
+#[test]
 fn what_is_wrong_with_a_certificate_is_told() {
     let (cloud, authority) = (Cloud::new(), Authority::new());
     let disk = cloud.raw("disk.img", MIB);

@@ -3,6 +3,7 @@
 
 mod pieces;
 mod proxy;
+mod tls;
 
 use super::location::without_password;
 use base64::Engine as _;
@@ -11,7 +12,7 @@ use proxy::{Connect, proxy_for};
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 use ureq::http::{Response, StatusCode, header};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body};
 
@@ -102,14 +103,31 @@ fn transport(error: &ureq::Error) -> HttpError {
         ureq::Error::Timeout(_) => {
             format!("{text}; check that the server can be reached, or try again later")
         }
-        _ if text.to_lowercase().contains("certificate") => format!(
-            "its TLS certificate is not trusted ({text}); install the authority's certificate on this machine, or set TLS_VERIFY=no in the datastore's template"
-        ),
+        _ if text.to_lowercase().contains("certificate") => untrusted(&text),
         ureq::Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             "the server refuses the connection; check host and port".to_owned()
         }
         _ => format!("{text}; check the URL and the server"),
     })
+}
+
+/// A certificate that is not trusted, by what TLS says of it.
+fn untrusted(text: &str) -> String {
+    let text = if tls::is_own_authority(text) {
+        "the server has signed it itself, and it is not among the trusted ones"
+    } else {
+        text
+    };
+    let advice = if text.contains("expired") || text.contains("not valid yet") {
+        "renew it on the server, or check the clock of this machine"
+    } else if text.contains("not valid for") {
+        "use a name in the URL that the certificate is for"
+    } else {
+        "save the certificate of its authority, or its own if it is self-signed, as /usr/local/share/ca-certificates/<name>.crt and run update-ca-certificates (Debian, Ubuntu), or in /etc/pki/ca-trust/source/anchors and run update-ca-trust (RHEL and kin)"
+    };
+    format!(
+        "its TLS certificate is not trusted ({text}); {advice}, or set TLS_VERIFY=no in the datastore's template"
+    )
 }
 
 /// A file on a web server.
@@ -126,8 +144,6 @@ impl WebFile {
     pub fn new(url: &str, verify: bool) -> Self {
         let (url, authorization) = split_credentials(url);
         let tls = TlsConfig::builder().disable_verification(!verify);
-        // A redirect may lead from http to https.
-        let tls = if verify { tls.root_certs(system_roots()) } else { tls };
         let agent = Agent::config_builder()
             .http_status_as_error(false)
             .tls_config(tls.build())
@@ -141,7 +157,7 @@ impl WebFile {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .build();
-        let agent = Agent::with_parts(agent, Connect::default(), DefaultResolver::default());
+        let agent = Agent::with_parts(agent, Connect::new(verify), DefaultResolver::default());
         Self { agent, url, authorization }
     }
 
@@ -251,19 +267,6 @@ fn percent_decoded(text: &str) -> Vec<u8> {
         at += if escaped.is_some() { 3 } else { 1 };
     }
     out
-}
-
-fn system_roots() -> RootCerts {
-    let found = rustls_native_certs::load_native_certs();
-    for error in &found.errors {
-        log::warn!("a certificate authority of this machine can't be used: {error}");
-    }
-    let roots: Vec<_> = found
-        .certs
-        .iter()
-        .map(|certificate| Certificate::from_der(certificate).to_owned())
-        .collect();
-    RootCerts::new_with_certs(&roots)
 }
 
 fn text(response: &Response<Body>, name: header::HeaderName) -> Option<String> {

@@ -1,6 +1,7 @@
 //! The proxy that the environment names, and how it is asked: for https for a tunnel, for http for the file, as most
 //! proxies allow tunnels to https only.
 
+use super::tls::TrustedTls;
 use base64::Engine as _;
 use std::fmt;
 use ureq::http::Uri;
@@ -46,7 +47,18 @@ pub(super) fn proxy_for(url: &str) -> Option<Proxy> {
 
 /// Connects to servers, or to the proxy in front of them.
 #[derive(Debug, Default)]
-pub(super) struct Connect(DefaultConnector);
+pub(super) struct Connect {
+    plain: DefaultConnector,
+    /// Where certificates are checked.
+    tls: Option<TrustedTls>,
+}
+
+impl Connect {
+    /// Connects to servers with certificates that are trusted, or, unless `verify`, with any.
+    pub(super) fn new(verify: bool) -> Self {
+        Self { plain: DefaultConnector::default(), tls: verify.then(TrustedTls::default) }
+    }
+}
 
 impl Connector<()> for Connect {
     type Out = Box<dyn Transport>;
@@ -56,11 +68,17 @@ impl Connector<()> for Connect {
         details: &ConnectionDetails,
         chained: Option<()>,
     ) -> Result<Option<Self::Out>, Error> {
+        let uses_socks = details.config.proxy().is_some_and(|proxy| {
+            !matches!(proxy.protocol(), ProxyProtocol::Http | ProxyProtocol::Https)
+        });
+        if let Some(tls) = self.tls.as_ref().filter(|_| details.needs_tls() && !uses_socks) {
+            return tls.connect(details, chained);
+        }
         let proxy = details
             .config
             .proxy()
             .filter(|proxy| proxy.protocol() == ProxyProtocol::Http && !details.needs_tls());
-        let Some(proxy) = proxy else { return self.0.connect(details, chained) };
+        let Some(proxy) = proxy else { return self.plain.connect(details, chained) };
         let to_proxy = ConnectionDetails {
             uri: proxy.uri(),
             addrs: details.resolver.resolve(proxy.uri(), details.config, details.timeout)?,
