@@ -1,7 +1,7 @@
 //! Turns one disk into another: the only loop that moves whole images.
 
 use super::copy::Copier;
-use super::inflate::{Job, Pool};
+use super::inflate::{Packed, Pool};
 use super::target::Target;
 use super::{Content, Disk, ImageError};
 
@@ -35,15 +35,8 @@ pub fn convert(disk: &dyn Disk, mut target: Target) -> Result<(), ImageError> {
                 Content::Compressed(cluster) => {
                     copier.finish(&mut target)?;
                     let pool = pool.get_or_insert_with(|| Pool::start(scope, output));
-                    let mut done = 0;
-                    while done < extent.length {
-                        let (host, count) =
-                            target.place(extent.start + done, extent.length - done)?;
-                        let mut piece = cluster;
-                        piece.skip += done as usize;
-                        pool.submit(Job { cluster: piece, length: count as usize, host })?;
-                        done += count;
-                    }
+                    let packed = Packed::File(cluster);
+                    pool.write(&packed, extent.start, extent.length, &mut target)?;
                 }
             }
             Ok(())

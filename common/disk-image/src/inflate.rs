@@ -1,9 +1,9 @@
-//! Decompresses qcow2 clusters on all cores, each straight to its place in the target file.
+//! Decompresses qcow2 clusters and vmdk grains on all cores, each straight to its place in the target file.
 
 use super::page_buffer::PageBuffer;
-use super::qcow2::{Compression, read_up_to};
-use super::target::Output;
-use super::{CompressedCluster, Format, ImageError, strict};
+use super::qcow2::read_up_to;
+use super::target::{Output, Target};
+use super::{ClusterCompression, CompressedCluster, Format, ImageError, strict};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Scope, ScopedJoinHandle};
@@ -13,12 +13,52 @@ const MOST_THREADS: usize = 8;
 /// Decompressed bytes that a thread takes at once.
 const BATCH: usize = 1 << 20;
 
+/// A compressed cluster, wherever it is.
+#[derive(Debug, Clone)]
+pub(super) enum Packed<'a> {
+    File(CompressedCluster<'a>),
+    Memory(Grain),
+}
+
+/// A compressed grain out of a stream.
+#[derive(Debug, Clone)]
+pub(super) struct Grain {
+    /// The compressed bytes.
+    pub bytes: Arc<Vec<u8>>,
+    /// Where in the stream they began, bytes.
+    pub offset: u64,
+    /// Size of the grain once decompressed, bytes.
+    pub size: usize,
+    /// Where in the decompressed grain what is wanted begins, bytes.
+    pub skip: usize,
+}
+
+impl Packed<'_> {
+    /// Size once decompressed, bytes.
+    fn size(&self) -> usize {
+        match self {
+            Self::File(cluster) => cluster.cluster_size,
+            Self::Memory(grain) => grain.size,
+        }
+    }
+
+    /// What begins `count` bytes further on in the decompressed cluster.
+    pub(super) fn skipping(&self, count: u64) -> Self {
+        let mut piece = self.clone();
+        match &mut piece {
+            Self::File(cluster) => cluster.skip += count as usize,
+            Self::Memory(grain) => grain.skip += count as usize,
+        }
+        piece
+    }
+}
+
 /// One cluster, or a part of it, and where in the target file it goes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Job<'a> {
-    pub cluster: CompressedCluster<'a>,
-    pub length: usize,
-    pub host: u64,
+#[derive(Debug, Clone)]
+struct Job<'a> {
+    packed: Packed<'a>,
+    length: usize,
+    host: u64,
 }
 
 /// Threads that decompress.
@@ -42,9 +82,28 @@ impl<'scope, 'a: 'scope> Pool<'scope, 'a> {
         Self { sender, batch: Vec::new(), threads }
     }
 
-    pub(super) fn submit(&mut self, job: Job<'a>) -> Result<(), ImageError> {
+    /// Gives `length` bytes of a cluster their places in `target`, from the guest offset `guest` on, and has
+    /// them decompressed and written there.
+    pub(super) fn write(
+        &mut self,
+        packed: &Packed<'a>,
+        guest: u64,
+        length: u64,
+        target: &mut Target,
+    ) -> Result<(), ImageError> {
+        let mut done = 0;
+        while done < length {
+            let (host, count) = target.place(guest + done, length - done)?;
+            self.submit(Job { packed: packed.skipping(done), length: count as usize, host })?;
+            done += count;
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, job: Job<'a>) -> Result<(), ImageError> {
+        let size = job.packed.size();
         self.batch.push(job);
-        if self.batch.len() * job.cluster.cluster_size >= BATCH {
+        if self.batch.len() * size >= BATCH {
             self.hand_over()?;
         }
         Ok(())
@@ -69,14 +128,12 @@ impl<'scope, 'a: 'scope> Pool<'scope, 'a> {
 fn join(threads: Vec<ScopedJoinHandle<Result<(), ImageError>>>) -> Result<(), ImageError> {
     let mut outcome = Ok(());
     for thread in threads {
-        let result = thread.join().unwrap_or_else(|_| Err(corrupt("decompression broke off")));
+        let result = thread.join().unwrap_or_else(|_| {
+            Err(ImageError::reading(0)(std::io::Error::other("decompression broke off")))
+        });
         outcome = outcome.and(result);
     }
     outcome
-}
-
-fn corrupt(what: impl Into<String>) -> ImageError {
-    ImageError::Corrupt { format: Format::Qcow2, what: what.into() }
 }
 
 fn work(receiver: &Mutex<Receiver<Vec<Job>>>, target: Output) -> Result<(), ImageError> {
@@ -87,8 +144,7 @@ fn work(receiver: &Mutex<Receiver<Vec<Job>>>, target: Output) -> Result<(), Imag
         let first = batch.first().map_or(0, |job| job.host);
         let mut end = first;
         for job in batch {
-            let cluster = decompressor.decompress(&job.cluster)?;
-            let bytes = &cluster[job.cluster.skip..job.cluster.skip + job.length];
+            let bytes = decompressor.decompress(&job.packed, job.length)?;
             target.write_sparsely(bytes, job.host)?;
             crate::observer::advance(job.length as u64);
             end = end.max(job.host + job.length as u64);
@@ -106,31 +162,67 @@ pub(super) struct Decompressor {
 }
 
 impl Decompressor {
-    /// The whole cluster, which stays until the next one.
-    pub(super) fn decompress(&mut self, cluster: &CompressedCluster) -> Result<&[u8], ImageError> {
-        self.compressed.resize(cluster.length, 0);
-        // The last cluster's sectors may reach beyond the end of the file.
-        let read = read_up_to(cluster.file, &mut self.compressed, cluster.offset)
-            .map_err(ImageError::reading(cluster.offset))?;
-        let compressed = &self.compressed[..read];
-        self.cluster.resize(cluster.cluster_size);
-        let count = match cluster.compression {
-            Compression::Zlib => self
-                .deflate
-                .get_or_insert_with(libdeflater::Decompressor::new)
-                .deflate_decompress(compressed, &mut self.cluster)
-                .ok()
-                .filter(|_| strict::has_valid_deflate_codes(compressed)),
-            Compression::Zstd => inflate_zstd(compressed, &mut self.cluster),
+    /// What `packed` wants of its cluster, `length` bytes, which stay until the next one.
+    pub(super) fn decompress(
+        &mut self,
+        packed: &Packed,
+        length: usize,
+    ) -> Result<&[u8], ImageError> {
+        self.cluster.resize(packed.size());
+        let (count, skip) = match packed {
+            Packed::File(cluster) => {
+                self.compressed.resize(cluster.length, 0);
+                // The last cluster's sectors may reach beyond the end of the file.
+                let read = read_up_to(cluster.file, &mut self.compressed, cluster.offset)
+                    .map_err(ImageError::reading(cluster.offset))?;
+                let compressed = &self.compressed[..read];
+                let into = &mut self.cluster;
+                (inflate(&mut self.deflate, cluster.compression, compressed, into), cluster.skip)
+            }
+            Packed::Memory(grain) => {
+                let (zlib, into) = (ClusterCompression::Zlib, &mut self.cluster);
+                (inflate(&mut self.deflate, zlib, &grain.bytes, into), grain.skip)
+            }
         };
-        if count != Some(cluster.cluster_size) {
-            return Err(corrupt(format!(
-                "the compressed cluster at byte {} can't be decompressed",
-                cluster.offset
-            )));
-        }
-        Ok(&self.cluster)
+        self.cluster[..count.unwrap_or(0)]
+            .get(skip..skip + length)
+            .ok_or_else(|| undecompressed(packed))
     }
+}
+
+/// Decompresses `compressed` into `into`: how much came.
+fn inflate(
+    deflate: &mut Option<libdeflater::Decompressor>,
+    compression: ClusterCompression,
+    compressed: &[u8],
+    into: &mut [u8],
+) -> Option<usize> {
+    let full = into.len();
+    match compression {
+        ClusterCompression::Deflate => deflate
+            .get_or_insert_with(libdeflater::Decompressor::new)
+            .deflate_decompress(compressed, into)
+            .ok()
+            .filter(|&count| count == full && strict::has_valid_deflate_codes(compressed)),
+        ClusterCompression::Zlib => deflate
+            .get_or_insert_with(libdeflater::Decompressor::new)
+            .zlib_decompress(compressed, into)
+            .ok()
+            .filter(|_| strict::has_valid_deflate_codes(compressed.get(2..).unwrap_or(&[]))),
+        ClusterCompression::Zstd => inflate_zstd(compressed, into).filter(|&count| count == full),
+    }
+}
+
+fn undecompressed(packed: &Packed) -> ImageError {
+    let (format, what, offset) = match packed {
+        Packed::File(cluster) if cluster.compression != ClusterCompression::Zlib => {
+            (Format::Qcow2, "compressed cluster", cluster.offset)
+        }
+        Packed::File(cluster) => (Format::Vmdk, "grain", cluster.offset),
+        Packed::Memory(grain) => (Format::Vmdk, "grain", grain.offset),
+    };
+    let what = format!("the {what} at byte {offset} can't be decompressed");
+    ImageError::Corrupt { format, what }
 }
 
 /// Decompresses frames until `cluster` is full; what follows them is padding. How much came.

@@ -1,7 +1,7 @@
 //! The bytes of disk images: what a file is ([`probe`]), which of its bytes mean anything
 //! ([`Disk::extents`]), and how they get into another file ([`convert()`], [`stream`]).
 //!
-//! Formats own their folder or file: [`raw`], [`qcow2`], and in [`foreign`] those that are only
+//! Formats own their folder or file: [`raw`], [`qcow2`], [`vmdk`], and in [`foreign`] those that are only
 //! measured here and converted by qemu-img.
 //!
 #![doc = include_str!("../README.md")]
@@ -22,6 +22,7 @@ pub mod sequence;
 pub mod stream;
 mod strict;
 pub mod target;
+pub mod vmdk;
 
 pub use convert::convert;
 
@@ -150,7 +151,7 @@ pub enum Content<'a> {
     Compressed(CompressedCluster<'a>),
 }
 
-/// A compressed qcow2 cluster.
+/// A compressed cluster of a qcow2 image, or a compressed grain of a vmdk one.
 #[derive(Debug, Clone, Copy)]
 pub struct CompressedCluster<'a> {
     /// The file that holds it.
@@ -164,7 +165,27 @@ pub struct CompressedCluster<'a> {
     /// Where in the decompressed cluster the extent begins, bytes.
     pub skip: usize,
     /// How it is compressed.
-    pub compression: qcow2::Compression,
+    pub compression: ClusterCompression,
+}
+
+/// How a cluster is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClusterCompression {
+    /// qcow2: a deflate stream (RFC 1951).
+    Deflate,
+    /// qcow2: zstd frames (RFC 8878).
+    Zstd,
+    /// vmdk: a zlib stream (RFC 1950). The grain at the end of a disk may be shorter than the others.
+    Zlib,
+}
+
+impl From<qcow2::Compression> for ClusterCompression {
+    fn from(compression: qcow2::Compression) -> Self {
+        match compression {
+            qcow2::Compression::Zlib => Self::Deflate,
+            qcow2::Compression::Zstd => Self::Zstd,
+        }
+    }
 }
 
 /// A disk whose bytes can be located.

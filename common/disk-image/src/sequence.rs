@@ -1,6 +1,6 @@
 //! Reads the bytes of a disk in order, for a place that takes them one after the other.
 
-use super::inflate::Decompressor;
+use super::inflate::{Decompressor, Packed};
 use super::qcow2::read_up_to;
 use super::{Content, Disk, ImageError};
 
@@ -29,9 +29,8 @@ pub fn read_sequentially(
         match extent.content {
             Content::Zero => return take(Run::Zeroes(extent.length)),
             Content::Compressed(cluster) => {
-                let bytes = decompressor.decompress(&cluster)?;
-                let end = cluster.skip + extent.length as usize;
-                take(Run::Bytes(&bytes[cluster.skip..end]))?;
+                let packed = Packed::File(cluster);
+                take(Run::Bytes(decompressor.decompress(&packed, extent.length as usize)?))?;
             }
             Content::Data { file, offset } => {
                 let mut done = 0;

@@ -14,6 +14,33 @@ pub struct Limit {
     pub why: &'static str,
 }
 
+/// A stream that holds no more than it may.
+#[derive(Debug)]
+pub struct Limited<R> {
+    stream: R,
+    limit: Limit,
+    read: u64,
+}
+
+impl<R> Limited<R> {
+    /// `stream`, which fails where it holds more than `limit`: with an [`ImageError::TooLarge`].
+    pub fn new(stream: R, limit: Limit) -> Self {
+        Self { stream, limit, read: 0 }
+    }
+}
+
+impl<R: Read> Read for Limited<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.stream.read(buffer)?;
+        self.read += count as u64;
+        let Limit { bytes, why } = self.limit;
+        if self.read > bytes {
+            return Err(io::Error::other(ImageError::TooLarge { limit: bytes, why }));
+        }
+        Ok(count)
+    }
+}
+
 /// Writes all that `stream` holds to `target`; how many bytes that were. A disk format is padded to
 /// whole sectors, a raw one is as long as the stream.
 ///

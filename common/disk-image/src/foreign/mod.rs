@@ -1,19 +1,18 @@
-//! Formats that are measured here and converted by qemu-img: vmdk, vdi, vhdx, vhd; and LUKS, which is
-//! measured and kept.
+//! Formats that are measured here and converted by qemu-img: vdi, vhdx, vhd; and LUKS, which is
+//! measured and kept. (vmdk is measured with them, and read by [`vmdk`].)
 //!
 //! Only what stands for itself is let in: one file with all its data, without a parent. What lies deeper in
 //! it than its header is checked where all of the file is at hand ([`check_whole`]). Fields are
-//! those of the formats' public specifications (`VMware` Virtual Disk Format 5.0, `VirtualBox`'s VDI header,
+//! those of the formats' public specifications (`VirtualBox`'s VDI header,
 //! MS-VHDX, the Virtual Hard Disk Image Format Specification, the LUKS on-disk formats 1 and 2).
 
 mod hyper_v;
 mod luks;
 mod vdi;
-mod vmdk;
 
 pub use luks::{check_luks, luks_disk};
 
-use super::{Format, ImageError};
+use super::{Format, ImageError, vmdk};
 use std::io;
 
 /// Reads up to so many bytes (the second argument) of an image at an offset (the first); fewer come
@@ -89,7 +88,8 @@ struct Layout {
 
 fn layout(format: Format, read_at: ReadAt) -> Result<Layout, ImageError> {
     let layout = match format {
-        Format::Vmdk => vmdk::layout(read_at),
+        Format::Vmdk => vmdk::Header::read(read_at)
+            .map(|header| Layout { size: header.size(), parts: Vec::new() }),
         Format::Vdi => vdi::layout(read_at),
         Format::Vhdx => hyper_v::vhdx(read_at),
         Format::Vhd => hyper_v::vhd(read_at),
@@ -127,16 +127,11 @@ pub fn check_whole(format: Format, length: u64, read_at: ReadAt) -> Result<u64, 
         }
     }
     match format {
-        Format::Vmdk => vmdk::check_footer(length, read_at),
+        Format::Vmdk => vmdk::Tables::open(length, read_at)?.verify(read_at),
         Format::Vhdx => hyper_v::check_log(read_at),
         _ => Ok(()),
     }?;
     Ok(layout.size)
-}
-
-/// The number in a header that counts sectors of 512 bytes, in bytes.
-fn sectors(format: Format, value: u64) -> Result<u64, ImageError> {
-    value.checked_mul(512).ok_or_else(|| corrupt(format, format!("it claims {value} sectors")))
 }
 
 fn has_parent(format: Format) -> ImageError {

@@ -57,7 +57,7 @@ impl Chain {
                 length,
                 cluster_size: layer.header().cluster_size() as usize,
                 skip: (position - run.start) as usize,
-                compression: layer.compression(),
+                compression: layer.compression().into(),
             }),
         };
         Ok(Extent { start: position, length: end - position, content })

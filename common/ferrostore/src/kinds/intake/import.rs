@@ -15,7 +15,8 @@ use disk_image::qcow2::{Chain, Layer};
 use disk_image::raw::RawDisk;
 use disk_image::stream::{self, Limit};
 use disk_image::target::Target;
-use disk_image::{Disk, Format, convert};
+use disk_image::vmdk::{self, Opened, Sequential, SparseDisk};
+use disk_image::{Disk, Format, ImageError, convert};
 use one_protocol::message::{Image, Mebibytes};
 use runtime::staging::Staged;
 use std::fs::File;
@@ -202,6 +203,7 @@ impl Import<'_> {
                 self.write(&RawDisk::open(file).map_err(reading)?, wanted)
             }
             Format::Qcow2 => self.convert_qcow2(file, wanted),
+            Format::Vmdk => self.convert_vmdk(file, wanted),
             _ => {
                 let size = admit_whole(&file, format, largest)?;
                 self.convert_foreign(&file, format, wanted, size)
@@ -215,6 +217,35 @@ impl Import<'_> {
         let layer = Layer::open(file)?;
         readable(layer.header())?;
         self.write(&Chain::new(vec![layer], None), wanted)
+    }
+
+    /// A vmdk image, in another format.
+    fn convert_vmdk(&mut self, file: File, wanted: Format) -> Result<Format, DatastoreError> {
+        admit_whole(&file, Format::Vmdk, self.policy.largest_disk)?;
+        self.write(&SparseDisk::open(file)?, wanted)
+    }
+
+    /// A vmdk image out of a stream, in another format: in one pass, where its grains come in order.
+    fn vmdk_stream(
+        &mut self,
+        stream: &mut dyn Read,
+        head: &[u8],
+        wanted: Format,
+    ) -> Result<Format, DatastoreError> {
+        admit(head, &within(head), self.policy.largest_disk)?;
+        let limit = self.limit(AROUND_A_DISK);
+        match Sequential::open(stream::Limited::new(stream, limit))? {
+            Opened::Sequential(disk) => {
+                let begun = self.destination.begin(wanted, Some(disk.virtual_size()))?;
+                vmdk::write(disk, begun.target)?;
+                Ok(wanted)
+            }
+            Opened::Unordered(mut stream) => {
+                let staged = self.staged(&mut stream, None)?;
+                let file = staged.file().try_clone().map_err(reading)?;
+                self.convert_vmdk(file, wanted)
+            }
+        }
     }
 
     /// A copy of an image that stays what it is. It is judged once more as it lies in the datastore:
@@ -256,6 +287,11 @@ impl Import<'_> {
         if let Content::Disk(format) = Content::of(&head)
             && format != Format::Raw
         {
+            if let Some(wanted) = self.policy.driver
+                && format == Format::Vmdk
+            {
+                return self.vmdk_stream(&mut stream, &head, wanted);
+            }
             // What is converted is needed whole; what is kept can be judged whole.
             let staged = self.staged(&mut stream, Some(self.limit(AROUND_A_DISK)))?;
             if self.policy.driver.is_some_and(|wanted| wanted != format) {
