@@ -48,6 +48,7 @@ mod range;
 mod referee;
 mod ssh;
 mod vm;
+pub mod vmdk;
 mod web;
 mod wire;
 
@@ -76,6 +77,7 @@ pub use referee::{
 };
 pub use ssh::SshHost;
 pub use vm::{ignored_tests_in_a_virtual_machine, is_virtual_machine};
+pub use vmdk::Vmdk;
 pub use web::{Fault, Page, Web};
 pub use wire::Request;
 

@@ -8,6 +8,7 @@ mod others;
 mod polyglots;
 mod qcow2;
 mod tables;
+mod vmdk;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -84,6 +85,11 @@ pub fn corpus(directory: &Path) -> Vec<Hostile> {
     tables::truncated(&mut corpus);
     others::unwanted(&mut corpus);
     others::vmdk(&mut corpus);
+    vmdk::descriptors(&mut corpus);
+    vmdk::headers(&mut corpus);
+    vmdk::tables(&mut corpus);
+    vmdk::grains(&mut corpus);
+    vmdk::footers(&mut corpus);
     others::vdi(&mut corpus);
     others::hyper_v(&mut corpus);
     polyglots::polyglots(&mut corpus);
@@ -112,5 +118,8 @@ pub fn healthy(directory: &Path) -> Vec<(PathBuf, &'static str)> {
     add("healthy-vdi", "vdi", &others::healthy_vdi());
     add("healthy-vhd", "vpc", &others::healthy_vhd());
     add("healthy-vhdx", "vhdx", &others::healthy_vhdx());
+    for (name, bytes) in vmdk::healthy() {
+        add(&format!("healthy-vmdk-{name}"), "vmdk", &bytes);
+    }
     files
 }

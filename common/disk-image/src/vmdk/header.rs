@@ -64,7 +64,7 @@ impl Header {
         let version = le32(bytes, 4);
         if !(1..=3).contains(&version) {
             return Err(unsupported(format!(
-                "is of version {version}, which is not known here; save it as version 1"
+                "is of version {version}, which is not known here; save it as one file of version 1 (monolithicSparse or streamOptimized)"
             )));
         }
         let directory = le64(bytes, 56);
@@ -86,7 +86,7 @@ impl Header {
     fn check(&self, compression: u16) -> Result<(), ImageError> {
         if self.flags & INCOMPATIBLE & !(COMPRESSED | MARKERS) != 0 {
             return Err(unsupported(format!(
-                "has the flags {:#x}, some of which are not known here; save it as a plain monolithicSparse image",
+                "has the flags {:#x}, some of which are not known here; save it as one file of version 1 (monolithicSparse or streamOptimized)",
                 self.flags
             )));
         }

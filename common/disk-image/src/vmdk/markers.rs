@@ -79,7 +79,7 @@ impl<'h> Markers<'h> {
                 END if first.iter().all(|&byte| byte == 0) => {}
                 TABLE => self.table(value, input)?,
                 DIRECTORY => self.directory(value, input)?,
-                FOOTER if value == 1 => self.footer(input)?,
+                _ if is_footer(&first) => self.footer(input)?,
                 _ => {
                     return Err(corrupt(format!(
                         "the marker at byte {offset} is of the unknown kind {kind}, {value} sectors long"
@@ -90,7 +90,7 @@ impl<'h> Markers<'h> {
     }
 
     fn end<R: Read>(&self, marker: &[u8], input: &mut Input<R>) -> Result<(), ImageError> {
-        if marker[..GRAIN_HEADER + 4].iter().any(|&byte| byte != 0) || !input.is_at_end()? {
+        if !is_end(marker) || !input.is_at_end()? {
             return Err(corrupt("something follows its footer"));
         }
         if self.directories.is_empty() {
@@ -213,6 +213,15 @@ impl<'h> Markers<'h> {
         if !footer.directory.is_some_and(|sector| self.directories.contains(&sector)) {
             return Err(corrupt("its footer names a grain directory that is not there"));
         }
+        let end = |sector: u64| {
+            sector.checked_mul(SECTOR).and_then(|at| at.checked_add(self.header.tables() * 4))
+        };
+        if footer
+            .second_directory()
+            .is_some_and(|at| end(at).is_none_or(|end| end > input.position))
+        {
+            return Err(corrupt("its second grain directory lies outside the file"));
+        }
         self.complete = true;
         Ok(())
     }
@@ -227,6 +236,16 @@ fn check_length(what: &str, sectors: u64, bytes: u64) -> Result<(), ImageError> 
         "{what} of it has {sectors} sectors instead of {}",
         bytes.div_ceil(SECTOR)
     )))
+}
+
+/// Whether a sector is the marker in front of a footer.
+pub(super) fn is_footer(marker: &[u8]) -> bool {
+    le32(marker, 8) == 0 && le32(marker, 12) == FOOTER
+}
+
+/// Whether a sector is the marker at the end of a stream.
+pub(super) fn is_end(marker: &[u8]) -> bool {
+    le64(marker, 0) == 0 && le32(marker, 8) == 0 && le32(marker, 12) == END
 }
 
 fn check_count(count: usize) -> Result<(), ImageError> {

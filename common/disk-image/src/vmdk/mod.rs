@@ -12,6 +12,8 @@ mod header;
 mod markers;
 mod sequential;
 mod tables;
+#[cfg(test)]
+mod tests;
 
 pub use disk::SparseDisk;
 pub use header::Header;

@@ -161,8 +161,10 @@ fn order(header: &Header, start: &[u8]) -> Result<Option<Order>, ImageError> {
         Header::read(&read_at)?;
         return Ok(header.is_compressed().then_some(Order::Markers));
     }
-    let tables = Tables::open(u64::MAX, &read_at)?;
-    Ok(is_in_order(&tables, &read_at, start.len() as u64).then_some(Order::Tables(tables)))
+    // What is wrong with the tables, if they are not just elsewhere, is found once all of the file is at hand.
+    let Ok(tables) = Tables::at_start(start.len() as u64, &read_at) else { return Ok(None) };
+    let ordered = is_in_order(&tables, &read_at, start.len() as u64);
+    Ok((ordered && tables.verify(&read_at).is_ok()).then_some(Order::Tables(tables)))
 }
 
 /// Whether all grains come one behind the other, in the order of the disk, behind the first `start` bytes of the file,

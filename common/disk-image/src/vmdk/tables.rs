@@ -1,7 +1,7 @@
 //! The grain directory and the grain tables: where the bytes of the disk are in the file.
 
 use super::header::{HEADER, Header};
-use super::{SECTOR, corrupt, cut_off, le32, le64, read};
+use super::{SECTOR, corrupt, cut_off, le32, le64, markers, read};
 use crate::ImageError;
 use crate::foreign::ReadAt;
 
@@ -75,6 +75,11 @@ impl Tables {
             }
         }
         Ok(Self { directory: first * SECTOR, header, length })
+    }
+
+    /// As [`Tables::open`], for a file of unknown length whose first `length` bytes are at hand, with all tables.
+    pub(super) fn at_start(length: u64, read_at: ReadAt) -> Result<Self, ImageError> {
+        Ok(Self { length: u64::MAX, ..Self::open(length, read_at)? })
     }
 
     /// The header, or the footer where there is one.
@@ -180,7 +185,7 @@ impl Tables {
         })?;
         // Compressed grains begin at sectors.
         let least = if self.header.is_compressed() { grains * SECTOR } else { data };
-        if least > self.length.next_multiple_of(SECTOR) {
+        if least > self.length.saturating_add(SECTOR - 1) {
             return Err(corrupt("its tables point to the same place more than once"));
         }
         Ok(())
@@ -268,9 +273,14 @@ pub(super) fn grain_data(
 }
 
 fn footer_of(header: &Header, length: u64, read_at: ReadAt) -> Result<Header, ImageError> {
-    let start =
-        length.checked_sub(FOOTER).ok_or_else(|| corrupt("it is cut off before its footer"))?;
-    header.footer(&read(read_at, start + SECTOR, HEADER)?)
+    let start = length.checked_sub(FOOTER);
+    let end = read(read_at, start.ok_or_else(|| cut_off(FOOTER))?, FOOTER as usize)?;
+    let (marker, rest) = end.split_at(HEADER);
+    let (footer, last) = rest.split_at(HEADER);
+    if !markers::is_footer(marker) || !markers::is_end(last) {
+        return Err(corrupt("its footer is missing"));
+    }
+    header.footer(footer)
 }
 
 /// Adds `next` to the run before it, or has that visited.

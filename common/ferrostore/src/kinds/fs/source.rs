@@ -10,6 +10,7 @@ use crate::snapshots::Snapshots;
 use disk_image::admission::{ImageRefusal, admit_whole, check_size, open_chain, readable};
 use disk_image::probe::Content;
 use disk_image::qcow2::{Chain, Header, Layer};
+use disk_image::vmdk::SparseDisk;
 use disk_image::{Disk, Format};
 use one_protocol::message::{Image, ImageType};
 use runtime::staging::ImageLock;
@@ -93,6 +94,10 @@ fn standing_alone(file: File, format: &str, policy: Policy) -> Result<ImageSourc
             let layer = Layer::open(file)?;
             readable(layer.header())?;
             Ok(as_disk(Chain::new(vec![layer], None), wanted))
+        }
+        Some(wanted) if format == Format::Vmdk => {
+            admit_whole(&file, format, policy.largest_disk)?;
+            Ok(as_disk(SparseDisk::open(file)?, wanted))
         }
         _ => Ok(ImageSource::new(Payload::File(format), Bytes::File(file))),
     }

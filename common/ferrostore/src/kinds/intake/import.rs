@@ -113,6 +113,7 @@ impl Import<'_> {
             Format::Raw => self.write(&RawDisk::open(file).map_err(reading)?, wanted),
             _ if format == wanted => self.keep(file, format),
             Format::Qcow2 => self.convert_qcow2(file, wanted),
+            Format::Vmdk => self.convert_vmdk(file, wanted),
             _ => {
                 let size = admit_whole(&file, format, largest)?;
                 self.convert_foreign(&file, format, wanted, size)
