@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import zlib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,6 +104,62 @@ def foreign(corpus, work):
         keep(corpus / "admit", name, sparse(magic.ljust(512, b"\1")))
 
 
+def vmdk_stream(tables_first, compressed):
+    """A disk of 10 grains of 4 KiB, tables of 4 grains; every third grain is a hole."""
+    grain, entries, count = 8, 4, 10
+    text = (
+        "# Disk DescriptorFile\nversion=1\nCID=1\nparentCID=ffffffff\n"
+        f'createType="streamOptimized"\nRDONLY {grain * count} SPARSE "x"\n'
+    )
+    overhead = 7 if tables_first else 3
+
+    def padded(data):
+        return data + bytes(-len(data) % 512)
+
+    def header(directory):
+        start = struct.pack("<4sIIQQQQIQQQB4sH", b"KDMV", 3, 0x30001 if compressed else 1, grain * count, grain,
+                            1, 2, entries, 0, directory, overhead, 0, b"\n \r\n", compressed)
+        return padded(start)
+
+    def marker(sectors, kind):
+        return padded(struct.pack("<QII", sectors, 0, kind))
+
+    out = bytearray(bytes(512) + padded(text.encode()))
+    out += bytes(overhead * 512 - len(out))
+    places = [0] * 12
+    for number in range(count):
+        if number % 3 == 2:
+            continue
+        data = bytes([number + 1]) * (grain * 512)
+        places[number] = len(out) // 512
+        if compressed:
+            packed = zlib.compress(data)
+            data = struct.pack("<QI", number * grain, len(packed)) + packed
+        out += padded(data)
+    if tables_first:
+        out[:512] = header(3)
+        out[3 * 512 : 3 * 512 + 12] = struct.pack("<3I", 4, 5, 6)
+        for table in range(3):
+            at = (4 + table) * 512
+            out[at : at + 16] = struct.pack("<4I", *places[table * 4 : table * 4 + 4])
+        return bytes(out)
+    out[:512] = header(2**64 - 1)
+    tables = []
+    for table in range(3):
+        out += marker(1, 1)
+        tables.append(len(out) // 512)
+        out += padded(struct.pack("<4I", *places[table * 4 : table * 4 + 4]))
+    out += marker(1, 2)
+    directory = len(out) // 512
+    out += padded(struct.pack("<3I", *tables)) + marker(1, 3) + header(directory) + bytes(512)
+    return bytes(out)
+
+
+def vmdk(corpus):
+    for name, first, compressed in (("stream", False, 1), ("first", True, 1), ("sparse", True, 0)):
+        keep(corpus / "vmdk_grains", name, vmdk_stream(first, compressed))
+
+
 def snapshots(corpus):
     """Scripts: (what, where, with what) for each step; see targets/snapshots.rs."""
     directory, link, text, overlay, base = 0, 1, 2, 3, 4
@@ -125,6 +182,7 @@ def main():
         messages(corpus)
         qcow2(corpus, Path(work))
         foreign(corpus, Path(work))
+        vmdk(corpus)
         snapshots(corpus)
 
 

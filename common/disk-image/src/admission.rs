@@ -2,14 +2,12 @@
 
 use crate::foreign::{self, ReadAt};
 use crate::probe::{self, Content};
-use crate::qcow2::{Chain, Encryption, Header, Layer, read_up_to};
+use crate::qcow2::{BackingFile, Chain, Encryption, Header, Layer, read_up_to};
 use crate::raw::RawDisk;
 use crate::{Format, ImageError};
 use runtime::found::{find, real_directory};
-use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -295,11 +293,17 @@ pub fn open_chain(path: &Path, directory: &Path) -> Result<Chain, ImageRefusal> 
                 remedy: "copy it with `qemu-img convert -O qcow2` first",
             }));
         }
-        let next = header.backing_file.as_deref().map(|name| backing_path(&real, name));
-        format.clone_from(&header.backing_format);
+        let Some(next) = &header.backing_file else {
+            layers.push(layer);
+            break;
+        };
+        let next = BackingFile::named(&real, next).ok_or_else(|| {
+            let what = String::from_utf8_lossy(next).into_owned();
+            broken(Path::new(&what), "that is no whole file of this machine".to_owned())
+        })?;
+        format = next.format.or_else(|| header.backing_format.clone());
+        name = next.path;
         layers.push(layer);
-        let Some(next) = next else { break };
-        name = next;
     }
     Ok(Chain::new(layers, base))
 }
@@ -312,13 +316,4 @@ fn is_qcow2(file: &File, format: Option<&[u8]>) -> Result<bool, ImageError> {
     let mut head = [0; 8];
     read_up_to(file, &mut head, 0).map_err(|source| ImageError::Read { offset: 0, source })?;
     Ok(matches!(Content::of(&head), Content::Disk(Format::Qcow2)))
-}
-
-/// The path that the backing file's name means in the image at `holder`, a real path: relative names
-/// start from the directory of the file that holds them.
-#[must_use]
-pub fn backing_path(holder: &Path, name: &[u8]) -> PathBuf {
-    // QEMU writes the protocol for names that would otherwise look like one.
-    let name = name.strip_prefix(b"file:").unwrap_or(name);
-    holder.parent().unwrap_or(Path::new("/")).join(OsStr::from_bytes(name))
 }

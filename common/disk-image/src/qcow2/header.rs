@@ -276,13 +276,11 @@ fn backing_name(
     if offset > cluster_size {
         return Err(corrupt("the name of its backing file lies outside the header"));
     }
-    // Some writers of version 2 leave an offset with no name.
-    if length == 0 && be32(head, 4) == 2 {
+    // Some writers leave an offset with no name.
+    if length == 0 {
         return Ok(None);
     }
-    if length == 0
-        || length > LONGEST_BACKING_NAME
-        || offset > cluster_size - u64::from(length).min(cluster_size)
+    if length > LONGEST_BACKING_NAME || offset > cluster_size - u64::from(length).min(cluster_size)
     {
         return Err(corrupt("the name of its backing file lies outside the header"));
     }

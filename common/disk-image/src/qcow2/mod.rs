@@ -4,6 +4,7 @@
 //! extents are found by walking the L1 and L2 tables. Writing: [`Writer`] lays out a standalone image,
 //! [`overlay()`] an empty one on a backing file.
 
+mod backing;
 mod chain;
 mod header;
 mod layer;
@@ -12,6 +13,7 @@ mod rename;
 mod tables;
 mod writer;
 
+pub use backing::{BackingFile, mentioned_files};
 pub use chain::Chain;
 pub use header::{Compression, Encryption, Header, LARGEST_DISK, read_up_to};
 pub use layer::{Layer, Mapping};

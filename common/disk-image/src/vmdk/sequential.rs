@@ -52,6 +52,25 @@ pub enum Piece<'b> {
     },
 }
 
+impl Piece<'_> {
+    /// Where it begins on the disk, bytes.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        match self {
+            Self::Bytes { start, .. } | Self::Grain { start, .. } => *start,
+        }
+    }
+
+    /// Where it ends on the disk, bytes.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        match self {
+            Self::Bytes { start, bytes } => start + bytes.len() as u64,
+            Self::Grain { start, length, .. } => start + length,
+        }
+    }
+}
+
 /// What is done with the pieces of a disk.
 pub(super) type Take<'t> = &'t mut dyn FnMut(Piece) -> Result<(), ImageError>;
 

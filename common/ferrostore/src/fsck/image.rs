@@ -3,10 +3,10 @@
 use super::{KnownImage, Problem};
 use crate::policy::open_inside;
 use crate::snapshots::{Layout, SnapshotError, Snapshots, directory_of, with_suffix};
-use disk_image::admission::{backing_path, open_chain};
+use disk_image::admission::open_chain;
 use disk_image::foreign;
 use disk_image::probe::{Content, HEAD};
-use disk_image::qcow2::{Encryption, Header, Layer, read_up_to};
+use disk_image::qcow2::{BackingFile, Encryption, Header, Layer, read_up_to};
 use disk_image::{Format, ImageError};
 use runtime::staging;
 use std::collections::BTreeSet;
@@ -302,7 +302,12 @@ fn qcow2(path: &Path, file: &File, datastore: &Path) -> Result<u64, String> {
     }
     // Its data are unreadable here, but its backing file must be there all the same.
     let real = path.canonicalize().map_err(|error| format!("can't be opened: {error}"))?;
-    let backing = backing_path(&real, name);
+    let Some(BackingFile { path: backing, .. }) = BackingFile::named(&real, name) else {
+        return Err(format!(
+            "has the backing file {}, which is no whole file of this machine",
+            String::from_utf8_lossy(name)
+        ));
+    };
     open_inside(&backing, datastore).map_err(|error| {
         format!("has the backing file {}, which can't be used: {error}", backing.display())
     })?;

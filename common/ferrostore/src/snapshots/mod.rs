@@ -7,8 +7,8 @@
 
 use crate::policy::{open_inside, open_inside_to_write};
 use disk_image::ImageError;
-use disk_image::admission::{ImageRefusal, backing_path, open_chain};
-use disk_image::qcow2::{Chain, Header, rename_backing_file};
+use disk_image::admission::{ImageRefusal, open_chain};
+use disk_image::qcow2::{BackingFile, Chain, Header, mentioned_files, rename_backing_file};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -55,6 +55,22 @@ pub enum SnapshotError {
         deed: &'static str,
         /// The file that depends on it.
         dependent: PathBuf,
+        /// The file.
+        file: PathBuf,
+    },
+    /// A file may back on it: the name that it has for its backing file can't be followed.
+    #[error(
+        "IMAGE/TARGET_SNAPSHOT \"{id}\" can't be {deed}: {dependent} has the backing file {name}, which may be {file}, though nothing of that name is found here; correct the name with `qemu-img rebase -u`, or delete what depends on it first"
+    )]
+    MayBeInUse {
+        /// The number.
+        id: u32,
+        /// What was to be done.
+        deed: &'static str,
+        /// The file that may depend on it.
+        dependent: PathBuf,
+        /// Its name for its backing file.
+        name: String,
         /// The file.
         file: PathBuf,
     },
@@ -323,9 +339,9 @@ impl Snapshots {
             if same(&holder, file) {
                 continue;
             }
-            if let Some(name) = self.backing_name(&holder)?
-                && same(&backing_path(&holder, &name), file)
-            {
+            let Some(name) = self.backing_name(&holder)? else { continue };
+            let backing = BackingFile::named(&holder, &name).map(|backing| backing.path);
+            if backing.as_deref().is_some_and(|backing| same(backing, file)) {
                 return Err(SnapshotError::InUse {
                     id,
                     deed,
@@ -333,8 +349,35 @@ impl Snapshots {
                     file: file.to_owned(),
                 });
             }
+            // A datastore that was moved or a link that was lost leaves names that lead nowhere, or elsewhere.
+            let elsewhere = !backing.is_some_and(|backing| self.is_inside(&backing));
+            if elsewhere && self.is_called_like_one_of(file, &mentioned_files(&name)) {
+                return Err(SnapshotError::MayBeInUse {
+                    id,
+                    deed,
+                    dependent: dependent.clone(),
+                    name: String::from_utf8_lossy(&name).into_owned(),
+                    file: file.to_owned(),
+                });
+            }
         }
         Ok(())
+    }
+
+    /// Whether a path leads to a file of the datastore.
+    fn is_inside(&self, path: &Path) -> bool {
+        match (path.canonicalize(), self.datastore.canonicalize()) {
+            (Ok(path), Ok(datastore)) => path.starts_with(datastore),
+            _ => false,
+        }
+    }
+
+    /// Whether one of `names` is a name of `file`, among its entries in `S.snap` or by its own.
+    fn is_called_like_one_of(&self, file: &Path, names: &[OsString]) -> bool {
+        let entries = self.files.values().chain([&self.image]).filter(|entry| same(entry, file));
+        let real = file.canonicalize().ok();
+        let paths = entries.map(PathBuf::as_path).chain(real.as_deref()).chain([file]);
+        paths.filter_map(Path::file_name).any(|name| names.iter().any(|other| other == name))
     }
 
     /// The backing file's name in the qcow2 image at `path`; `None` where it has none or is no qcow2.
@@ -374,7 +417,7 @@ impl Snapshots {
             let prefix = old.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
             let new = [&old[..prefix], name.as_bytes()].concat();
             let holder = active.canonicalize().map_err(unreadable(active))?;
-            if same(&backing_path(&holder, &new), file) {
+            if BackingFile::named(&holder, &new).is_some_and(|new| same(&new.path, file)) {
                 return Ok(new);
             }
         }
@@ -421,7 +464,9 @@ impl Snapshots {
         for file in self.files.values().filter(|file| !same(file, &self.image)) {
             let Some(name) = self.backing_name(file)? else { continue };
             let holder = file.canonicalize().map_err(unreadable(file))?;
-            let backing = backing_path(&holder, &name);
+            let Some(BackingFile { path: backing, .. }) = BackingFile::named(&holder, &name) else {
+                continue;
+            };
             let by_link = backing.file_name() == link.file_name()
                 && backing.parent().is_some_and(|parent| same(parent, &self.directory));
             if by_link || !same(&backing, &self.image) {
