@@ -230,3 +230,76 @@ fn copies_delete(format: &str) {
         }
     }
 }
+
+/// Names for file 1 that lead nowhere here, and to file 1 wherever they were written.
+fn names_that_lead_nowhere(chain: &Chain) -> Vec<String> {
+    let name = chain.name();
+    let json = |file: &str| {
+        format!(r#"json:{{"driver":"qcow2","file":{{"driver":"file","filename":"{file}"}}}}"#)
+    };
+    vec![
+        format!("/srv/old/datastores/1/{name}.snap/1"),
+        format!("file:/srv/old/datastores/1/{name}.snap/1"),
+        format!("lost.snap/{name}.snap/1"),
+        "/var/lib/one/datastores/0/77/disk.0.snap/1".to_owned(),
+        json(&format!("/srv/old/datastores/1/{name}.snap/1")),
+        json("1"),
+        r#"json:{"driver":"raw","offset":0,"file.filename":"/srv/old/x.snap/1"}"#.to_owned(),
+    ]
+}
+
+#[test]
+fn a_snapshot_stays_while_a_name_that_leads_nowhere_may_mean_it() {
+    for number in 0..7 {
+        let cloud = Cloud::new();
+        let mut chain = Chain::on(&cloud, Layout::ABSOLUTE, Level::PLAIN);
+        chain.overlay(1, 0, Level::PLAIN);
+        let name = names_that_lead_nowhere(&chain).remove(number);
+        println!("{name}");
+        chain.overlay_upon(2, &name, Level::PLAIN);
+        chain.overlay(3, 0, Level::PLAIN);
+        chain
+            .call("snap_delete", 1)
+            .run()
+            .fails()
+            .naming("IMAGE/TARGET_SNAPSHOT")
+            .saying("qemu-img rebase -u");
+    }
+}
+
+#[test]
+fn a_snapshot_goes_while_a_name_that_leads_nowhere_means_another() {
+    let cloud = Cloud::new();
+    let mut chain = Chain::on(&cloud, Layout::ABSOLUTE, Level::PLAIN);
+    chain.overlay(1, 0, Level::PLAIN);
+    chain.overlay_upon(2, "/srv/old/datastores/1/x.snap/0", Level::PLAIN);
+    chain.overlay(3, 0, Level::PLAIN);
+    delete(&chain, 1, &[0, 3]);
+}
+
+#[test]
+fn a_snapshot_stays_where_the_link_of_its_directory_to_itself_is_lost() {
+    for layout in [Layout::RELATIVE, Layout::MOVABLE, Layout::SSH_SYSTEM] {
+        let cloud = Cloud::new();
+        let chain = Chain::of_four(&cloud, layout);
+        fs::remove_file(chain.directory().join(format!("{}.snap", chain.name()))).unwrap();
+        chain.call("snap_delete", 2).run().fails().naming("IMAGE/TARGET_SNAPSHOT");
+    }
+}
+
+#[test]
+fn a_snapshot_that_is_named_as_json_stays() {
+    let cloud = Cloud::new();
+    let mut chain = Chain::on(&cloud, Layout::ABSOLUTE, Level::PLAIN);
+    chain.overlay(1, 0, Level::PLAIN);
+    let file = chain.file(1);
+    let name = format!(
+        r#"json:{{"driver":"qcow2","file":{{"driver":"file","filename":"{}"}}}}"#,
+        file.display()
+    );
+    chain.overlay_upon(2, &name, Level::PLAIN);
+    chain.overlay(3, 0, Level::PLAIN);
+    qemu_img_check(chain.file(2));
+    let call = chain.call("snap_delete", 1);
+    call.run().fails().naming("IMAGE/TARGET_SNAPSHOT").saying("still backs on");
+}

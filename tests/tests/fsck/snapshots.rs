@@ -1,7 +1,7 @@
 //! Snapshots in every layout, sound and broken.
 
 use ferrostore_tests::layouts::{Chain, Copies, Layout, Level};
-use ferrostore_tests::{Cloud, MIB, allocated, on_every_chain, run};
+use ferrostore_tests::{Cloud, MIB, allocated, on_every_chain, run, same_content};
 use serde_json::json;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -131,4 +131,35 @@ fn what_is_no_snapshot_between_snapshots_is_a_warning() {
     fs::remove_file(format!("{}.md5sum", copies.source())).unwrap();
     fs::write(copies.directory().join("notes"), "mine").unwrap();
     cloud.fsck().run().finds("warning", copies.name(), "notes in its .snap directory");
+}
+
+#[test]
+fn a_chain_whose_names_are_json_is_sound_if_qemu_opens_it() {
+    let cloud = Cloud::new();
+    let mut chain = Chain::on(&cloud, Layout::ABSOLUTE, Level::PLAIN);
+    fs::remove_file(format!("{}.md5sum", chain.source())).unwrap();
+    for (number, name) in [
+        (1, r#"json:{"driver":"qcow2","file":{"driver":"file","filename":"FILE"}}"#),
+        (2, r#"json:{"driver":"qcow2","file.driver":"file","file.filename":"FILE"}"#),
+        (3, r#"json:{"file":{"filename":"FILE"}}"#),
+    ] {
+        let below = chain.file(number - 1);
+        chain.overlay_upon(number, &name.replace("FILE", below.to_str().unwrap()), Level::PLAIN);
+    }
+    let live = chain.file(3);
+    run("qemu-img", ["info", "--backing-chain", live.to_str().unwrap()]);
+    cloud.fsck().run().clean();
+    let copy = cloud.clone_of(chain.source(), "qcow2").driver("raw").run().succeeds();
+    same_content(live, "qcow2", copy.image("raw"), "raw");
+}
+
+#[test]
+fn a_chain_whose_names_are_json_that_nothing_follows_is_damage() {
+    for name in ["json:{", r#"json:{"driver":"qcow2","file":{"driver":"nbd","host":"h"}}"#] {
+        let cloud = Cloud::new();
+        let mut chain = Chain::on(&cloud, Layout::ABSOLUTE, Level::PLAIN);
+        chain.overlay_upon(1, name, Level::PLAIN);
+        let examination = cloud.fsck().run();
+        examination.finds_too("damage", chain.name(), ".snap/1 has the backing file");
+    }
 }
