@@ -4,9 +4,9 @@
 
 #![no_main]
 
-use ferrostore::image::target::Target;
-use ferrostore::image::vmdk::{Opened, Sequential, SparseDisk, write};
-use ferrostore::image::{Disk as _, ImageError, convert};
+use disk_image::target::Target;
+use disk_image::vmdk::{Opened, Sequential, SparseDisk, write};
+use disk_image::{Disk as _, ImageError, convert};
 use libfuzzer_sys::fuzz_target;
 use std::fs::File;
 use std::io::Read as _;
