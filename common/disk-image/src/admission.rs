@@ -1,6 +1,7 @@
 //! Which images may be registered, and which files an image may be read together with.
 
 use crate::foreign::{self, ReadAt};
+use crate::markup::markup;
 use crate::probe::{self, Content};
 use crate::qcow2::{BackingFile, Chain, Encryption, Header, Layer, read_up_to};
 use crate::raw::RawDisk;
@@ -23,6 +24,11 @@ pub enum ImageRefusal {
     /// A format that no datastore takes.
     #[error("is a {0} file, which is not accepted: convert it with `qemu-img convert` first")]
     Format(&'static str),
+    /// A page that a server sent, most likely.
+    #[error(
+        "is {0} text and no disk: a server may have sent a login or error page in place of the image; check what the URL or path leads to, then register it with the right one"
+    )]
+    Markup(&'static str),
     /// Marks of two formats.
     #[error(
         "could be {0} as well as {1}, so it is not accepted: convert it with `qemu-img convert` first"
@@ -124,7 +130,10 @@ pub fn admit(
         return Err(ImageRefusal::Empty);
     }
     match Content::of(head) {
-        Content::Disk(Format::Raw) => Ok((Admission::Disk(Format::Raw), None)),
+        Content::Disk(Format::Raw) => match markup(head) {
+            Some(name) => Err(ImageRefusal::Markup(name)),
+            None => Ok((Admission::Disk(Format::Raw), None)),
+        },
         Content::Disk(Format::Qcow2) => {
             let header = Header::parse(head, |offset, buffer| {
                 let bytes = read_at(offset, buffer.len())

@@ -12,6 +12,7 @@ mod copy;
 pub mod device;
 pub mod foreign;
 mod inflate;
+pub mod markup;
 pub mod observer;
 mod page_buffer;
 pub mod probe;

@@ -33,6 +33,17 @@ pub(super) fn unwanted(corpus: &mut Corpus) {
     ] {
         corpus.add(name, &padded(start, 8192));
     }
+    for (name, text) in [
+        ("page", "<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n"),
+        ("page without a head", "\r\n<HTML>"),
+        ("document", "<?xml version=\"1.0\"?>\n<Error><Code>NoSuchKey</Code></Error>"),
+        ("document without a head", "<Error><Code>AccessDenied</Code></Error>"),
+        ("object", "{\"message\": \"Not Found\"}"),
+        ("list", "[{\"id\": 7}]\n"),
+    ] {
+        corpus.add(format!("a {name}"), text.as_bytes());
+        corpus.add(format!("a long {name}"), (text.to_owned() + &"x ".repeat(9000)).as_bytes());
+    }
     corpus.add("LUKS cut off", b"LUKS\xba\xbe\0\x01aes");
     for (name, start) in [
         ("dmg", &b"koly\0\0\0\x04\0\0\x02\0\0\0\0\x01"[..]),
@@ -334,7 +345,10 @@ pub(super) fn hyper_v(corpus: &mut Corpus) {
     let flags = at(parameters) + 4;
     let size = at(item(b"\x24\x42\xa5\x2f"));
     let locator = b"\x2d\x5f\xd3\xa8\x0b\xb3\x4d\x45\xab\xf7\xd3\xd8\x48\x34\xab\x0c";
-    let damaged: [(&str, When, usize, &[u8]); 10] = [
+    let sector = at(item(b"\x1d\xbf\x41\x81"));
+    let damaged: [(&str, When, usize, &[u8]); 12] = [
+        ("with sectors of 4096 bytes", When::Measured, sector, b"\0\x10\0\0"),
+        ("with sectors of no length", When::Measured, sector, b"\0\0\0\0"),
         ("with a parent", When::Measured, flags, b"\x02"),
         ("with a parent's locator", When::Measured, item(b"\x1d\xbf\x41\x81"), locator),
         ("of 16 EiB", When::Measured, size, &[0xff; 8]),
@@ -349,7 +363,7 @@ pub(super) fn hyper_v(corpus: &mut Corpus) {
             other_entry + 16,
             &[0, 0, 0, 0, 0, 1],
         ),
-        ("with a log to replay", When::Registered, HEADERS[0] + 48, b"sixteen bytes of"),
+        ("with a log to replay", When::Measured, HEADERS[0] + 48, b"sixteen bytes of"),
     ];
     for (name, when, offset, content) in damaged {
         let mut bytes = healthy.clone();
@@ -368,7 +382,7 @@ pub(super) fn hyper_v(corpus: &mut Corpus) {
     for at in HEADERS {
         put(&mut bytes, at + 4, b"none");
     }
-    corpus.image("vhdx", "vhdx without a valid header", &bytes).when(When::Registered);
+    corpus.image("vhdx", "vhdx without a valid header", &bytes);
     corpus.image("vhdx", "vhdx cut off", &healthy[..REGIONS + 100]);
 }
 

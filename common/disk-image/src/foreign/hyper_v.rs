@@ -42,6 +42,8 @@ const BLOCK_TABLE_REGION: [u8; 16] =
 const METADATA_REGION: [u8; 16] =
     *b"\x06\xa2\x7c\x8b\x90\x47\x9a\x4b\xb8\xfe\x57\x5f\x05\x0f\x88\x6e";
 const DISK_SIZE: [u8; 16] = *b"\x24\x42\xa5\x2f\x1b\xcd\x76\x48\xb2\x11\x5d\xbe\xd8\x3b\xf4\xb8";
+const LOGICAL_SECTOR: [u8; 16] =
+    *b"\x1d\xbf\x41\x81\x6f\xa9\x09\x47\xba\x47\xf2\x33\xa8\xfa\xab\x5f";
 const FILE_PARAMETERS: [u8; 16] =
     *b"\x37\x67\xa1\xca\x36\xfa\x43\x4d\xb3\xb6\x33\xf0\xaa\x44\xe7\x6b";
 const PARENT_LOCATOR: [u8; 16] =
@@ -52,9 +54,15 @@ const MOST_ENTRIES: usize = 2047;
 
 const VHDX: Format = Format::Vhdx;
 
+/// Where the two headers of a vhdx are, and then its region table, bytes.
+const HEADERS: [usize; 2] = [64 << 10, 128 << 10];
+const REGIONS: usize = 192 << 10;
+
 pub(super) fn vhdx(read_at: ReadAt) -> Result<Layout, ImageError> {
-    let regions = read(VHDX, read_at, 192 << 10, 64 << 10)?;
-    let regions = Field { bytes: &regions, format: VHDX };
+    let start = read(VHDX, read_at, HEADERS[0] as u64, 192 << 10)?;
+    check_log(&start)?;
+    let regions = &start[REGIONS - HEADERS[0]..];
+    let regions = Field { bytes: regions, format: VHDX };
     if regions.array::<4>(0)? != *b"regi" {
         return Err(corrupt(VHDX, "it has no region table"));
     }
@@ -93,6 +101,18 @@ fn vhdx_size(read_at: ReadAt, start: u64) -> Result<u64, ImageError> {
         let item = start.saturating_add(u64::from(table.le32(entry + 16)?));
         let number = || read(VHDX, read_at, item, 8);
         match table.array::<16>(entry)? {
+            LOGICAL_SECTOR => {
+                let length = read(VHDX, read_at, item, 4)?;
+                let length = Field { bytes: &length, format: VHDX }.le32(0)?;
+                if length != 512 {
+                    return Err(unsupported(
+                        VHDX,
+                        format!(
+                            "has logical sectors of {length} bytes, and QEMU only knows those of 512; copy it into a disk made with New-VHD -LogicalSectorSizeBytes 512"
+                        ),
+                    ));
+                }
+            }
             DISK_SIZE if size.is_some() => return Err(corrupt(VHDX, "it has two sizes")),
             DISK_SIZE => size = Some(Field { bytes: &number()?, format: VHDX }.le64(0)?),
             FILE_PARAMETERS => {
@@ -108,12 +128,13 @@ fn vhdx_size(read_at: ReadAt, start: u64) -> Result<u64, ImageError> {
     size.ok_or_else(|| corrupt(VHDX, "its metadata don't tell its size"))
 }
 
-/// That nothing of a vhdx is still in its log only: the newer one of its two headers says so.
-pub(super) fn check_log(read_at: ReadAt) -> Result<(), ImageError> {
-    const LENGTH: u64 = 4096;
+/// That nothing of a vhdx is still in its log only: the newer one of its two headers says so. `start`: the bytes from
+/// the first header on.
+fn check_log(start: &[u8]) -> Result<(), ImageError> {
+    const LENGTH: usize = 4096;
     let mut current: Option<(u64, [u8; 16])> = None;
-    for offset in [64 << 10, 128 << 10] {
-        let mut bytes = read(VHDX, read_at, offset, LENGTH)?;
+    for offset in HEADERS.map(|offset| offset - HEADERS[0]) {
+        let mut bytes = start[offset..offset + LENGTH].to_vec();
         let header = Field { bytes: &bytes, format: VHDX };
         let (mark, checksum) = (header.array::<4>(0)?, header.le32(4)?);
         let (sequence, log) = (header.le64(8)?, header.array::<16>(48)?);

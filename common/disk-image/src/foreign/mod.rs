@@ -128,7 +128,6 @@ pub fn check_whole(format: Format, length: u64, read_at: ReadAt) -> Result<u64, 
     }
     match format {
         Format::Vmdk => vmdk::Tables::open(length, read_at)?.verify(read_at),
-        Format::Vhdx => hyper_v::check_log(read_at),
         _ => Ok(()),
     }?;
     Ok(layout.size)

@@ -1,6 +1,7 @@
 //! Images from `http://` and `https://`: a download as one stream that survives broken connections, and
 //! small pieces of a file for measuring it.
 
+mod encoding;
 mod pieces;
 mod proxy;
 mod tls;
@@ -56,6 +57,11 @@ pub enum HttpError {
         /// Why it can't go on.
         why: &'static str,
     },
+    /// The bytes that come are not those of the file.
+    #[error(
+        "can't be fetched: the server sends it with Content-Encoding {0}, which is not undone here; have the server send the file as it is"
+    )]
+    Encoding(String),
     /// The server doesn't tell what is needed.
     #[error("can't be measured: {0}; give the image a SIZE (MiB)")]
     Unmeasurable(&'static str),
@@ -212,7 +218,8 @@ impl WebFile {
         };
         let length = content_length(&response);
         let validator = Validator::of(&response);
-        let body = reader(response);
+        let magic = encoding::expected(&response)?;
+        let body = encoding::checked(reader(response), magic)?;
         Ok(Download { file: self, body, position: 0, length, validator, retries: RETRIES, mark: 0 })
     }
 

@@ -1,6 +1,6 @@
 //! Pieces of a file on a web server.
 
-use super::{BACK_OFF, HttpError, WebFile, content_length, content_range, reader, text};
+use super::{BACK_OFF, HttpError, WebFile, content_length, content_range, encoding, reader, text};
 use std::io::{self, Read as _};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -101,9 +101,10 @@ impl Pieces {
             }
             _ => return Err(HttpError::Status { status: response.status() }),
         }
+        let magic = encoding::expected(&response)?.filter(|_| start == 0);
         let mut bytes = Vec::new();
         match reader(response).take(end - start).read_to_end(&mut bytes) {
-            Ok(_) => Ok(bytes),
+            Ok(_) => encoding::check_start(&bytes, magic).map(|()| bytes),
             Err(_) if Instant::now() >= self.until => {
                 Err(HttpError::Unmeasurable("the server is too slow"))
             }
