@@ -80,6 +80,8 @@ pub struct Header {
     pub l1_offset: u64,
     /// Offset of the reference count table, bytes, and its length in clusters.
     pub refcount_table: (u64, u64),
+    /// Bits of a reference count, 1 to 64.
+    pub refcount_bits: u32,
     /// Offset of the table of internal snapshots, bytes, and their number.
     pub internal_snapshots: (u64, u32),
     /// Offset and length of the directory of bitmaps, bytes, where there are any.
@@ -222,6 +224,7 @@ impl Header {
             l1_entries,
             l1_offset,
             refcount_table,
+            refcount_bits: if version == 3 { 1 << be32(head, 96) } else { 16 },
             internal_snapshots,
             bitmaps: extensions.bitmaps.filter(|_| autoclear & AUTOCLEAR_BITMAPS != 0),
             encryption_header: extensions.encryption_header,

@@ -9,6 +9,7 @@ mod chain;
 mod header;
 mod layer;
 mod overlay;
+mod refcounts;
 mod rename;
 mod tables;
 mod writer;
@@ -18,6 +19,7 @@ pub use chain::Chain;
 pub use header::{Compression, Encryption, Header, LARGEST_DISK, read_up_to};
 pub use layer::{Layer, Mapping};
 pub use overlay::overlay;
+pub use refcounts::WrongCounts;
 pub use rename::rename_backing_file;
 pub use writer::{CLUSTER, Writer, check_size};
 

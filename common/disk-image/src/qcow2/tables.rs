@@ -21,9 +21,9 @@ const LARGEST_DIRECTORY: u64 = 64 << 20;
 /// Most bytes that QEMU accepts as extra data of an internal snapshot.
 const LARGEST_EXTRA_DATA: u32 = 1024;
 /// Bits 9 to 63 of an entry of the refcount table: the offset in the file.
-const REFCOUNT_BLOCK_MASK: u64 = !0x1ff;
+pub(super) const REFCOUNT_BLOCK_MASK: u64 = !0x1ff;
 /// Bits 9 to 55 of an entry of an L1 table or a bitmap table.
-const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
+pub(super) const OFFSET_MASK: u64 = 0x00ff_ffff_ffff_fe00;
 /// Size of the pieces in which tables are read, bytes.
 const PIECE: u64 = 64 << 10;
 
@@ -61,7 +61,7 @@ impl Layer {
 
     /// Calls `visit` with the `count` entries of 8 bytes at `offset`. What lies behind the end of the file
     /// reads as zero.
-    fn entries(
+    pub(super) fn entries(
         &self,
         offset: u64,
         count: u64,
@@ -100,7 +100,7 @@ impl Layer {
 }
 
 /// Where a file holds anything but data.
-struct Metadata {
+pub(super) struct Metadata {
     cluster_size: u64,
     /// Offsets of L2 tables and blocks of reference counts, a cluster each, in order.
     clusters: Vec<u64>,
@@ -109,7 +109,7 @@ struct Metadata {
 }
 
 impl Metadata {
-    fn of(layer: &Layer) -> Result<Self, ImageError> {
+    pub(super) fn of(layer: &Layer) -> Result<Self, ImageError> {
         let header = layer.header();
         let cluster_size = header.cluster_size();
         let mut metadata = Self { cluster_size, clusters: Vec::new(), regions: Vec::new() };
@@ -128,6 +128,12 @@ impl Metadata {
         }
         metadata.add_clusters(layer)?;
         Ok(metadata)
+    }
+
+    /// Start and end of each part.
+    pub(super) fn places(&self) -> impl Iterator<Item = (u64, u64)> {
+        let clusters = self.clusters.iter().map(|&start| (start, start + self.cluster_size));
+        clusters.chain(self.regions.iter().copied())
     }
 
     fn add(

@@ -133,7 +133,7 @@ impl Known {
     fn add(&mut self, name: &OsStr, image: &Image) {
         let known = self.0.entry(name.to_owned()).or_default();
         known.ids.extend(image.id.trim().parse::<u64>());
-        image.format.trim().clone_into(&mut known.format);
+        known.format = image.format.trim().to_ascii_lowercase();
         known.plain = PLAIN.contains(&image.r#type.trim());
         known.may_be_absent = IN_BETWEEN.contains(&image.state.trim());
         let snapshots = image.snapshots.snapshot.iter();

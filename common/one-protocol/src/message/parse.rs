@@ -89,7 +89,8 @@ impl Image {
             persistent: yes_no("IMAGE/PERSISTENT", &wire.persistent, false)?,
             size: number("IMAGE/SIZE", &wire.size)?.map(Mebibytes),
             fs: wire.fs.trim().to_owned(),
-            format: wire.format.trim().to_owned(),
+            // Images that were registered long ago have it in capitals.
+            format: wire.format.trim().to_ascii_lowercase(),
             target_snapshot: number("IMAGE/TARGET_SNAPSHOT", &wire.target_snapshot)?,
             digests: digests
                 .into_iter()

@@ -6,7 +6,8 @@ mod source;
 mod store;
 
 use self::store::NewFile;
-use super::intake::Intake;
+use self::source::recorded;
+use super::intake::{Intake, head_of};
 use super::{Datastore, DatastoreError, Export, Registered, Usage};
 use crate::image_source::{ImageSource, Purpose};
 use crate::policy::open_inside;
@@ -140,7 +141,8 @@ impl Datastore for FileDatastore {
         if snapshots.is_some_and(|snapshots| snapshots.layout() == Layout::Chain) {
             return Err(self.source_error(image, "is only the base of its snapshots: flatten the image to one of them before exporting it"));
         }
-        let size = if image.format == Format::Qcow2.name() {
+        let format = recorded(&image.format, &head_of(&file)?).unwrap_or(Format::Raw);
+        let size = if format == Format::Qcow2 {
             Header::read(&file)
                 .map_err(|error| {
                     DatastoreError::from(error)
@@ -154,10 +156,7 @@ impl Datastore for FileDatastore {
             import_source: image.source()?.to_owned(),
             md5: md5_of(&file).map_err(unreadable)?,
             size: Mebibytes::holding(size),
-            format: match image.format.as_str() {
-                "" => Format::Raw.name().to_owned(),
-                format => format.to_owned(),
-            },
+            format: format.name().to_owned(),
         })
     }
 }

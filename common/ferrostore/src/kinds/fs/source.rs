@@ -74,7 +74,9 @@ fn of_datastore(path: &Path, format: &str, policy: Policy) -> Result<ImageSource
     let file = open_inside(active, datastore).map_err(unopenable)?;
     if recorded(format, &head_of(&file)?)? == Format::Qcow2 {
         let header = Header::read(&file)?;
-        if header.backing_file.is_some() {
+        // Where oned does not know it as qcow2, nor has it snapshots, its guest may have written that name.
+        let may_back = named(format).is_some() || snapshots.is_some();
+        if header.backing_file.is_some() && may_back {
             let chain = open_chain(active, datastore)?;
             chain.verify()?;
             check_size(header.size, policy.largest_disk)?;
@@ -107,20 +109,26 @@ fn as_disk(disk: impl Disk + 'static, wanted: Format) -> ImageSource {
     ImageSource::new(Payload::Disk(wanted), Bytes::Disk(Box::new(disk)))
 }
 
-/// The format of an image whose file begins with `head`, as oned recorded it when it was registered.
-fn recorded(format: &str, head: &[u8]) -> Result<Format, ImageRefusal> {
-    Ok(match format {
-        "qcow2" => Format::Qcow2,
-        "vmdk" => Format::Vmdk,
-        "vdi" => Format::Vdi,
-        "vhdx" => Format::Vhdx,
-        "vpc" => Format::Vhd,
-        "" => match Content::of(head) {
-            Content::Disk(format) => format,
-            Content::Luks | Content::Compressed(_) => Format::Raw,
-            Content::Refused(name) => return Err(ImageRefusal::Format(name)),
-            Content::Ambiguous(one, other) => return Err(ImageRefusal::Ambiguous(one, other)),
-        },
-        _ => Format::Raw,
-    })
+/// The format of an image whose file begins with `head`: as oned recorded it when it was registered, or, where that is a
+/// word that names no format (`save_as`), what the file is.
+pub(super) fn recorded(format: &str, head: &[u8]) -> Result<Format, ImageRefusal> {
+    if let Some(format) = named(format) {
+        return Ok(format);
+    }
+    match Content::of(head) {
+        Content::Disk(format) => Ok(format),
+        Content::Luks | Content::Compressed(_) => Ok(Format::Raw),
+        Content::Refused(name) => Err(ImageRefusal::Format(name)),
+        Content::Ambiguous(one, other) => Err(ImageRefusal::Ambiguous(one, other)),
+    }
+}
+
+/// The format that a word of a message names.
+fn named(word: &str) -> Option<Format> {
+    let formats =
+        [Format::Raw, Format::Qcow2, Format::Vmdk, Format::Vdi, Format::Vhdx, Format::Vhd];
+    match word {
+        "swap" => Some(Format::Raw),
+        _ => formats.into_iter().find(|format| format.name() == word),
+    }
 }

@@ -216,6 +216,7 @@ impl Import<'_> {
     fn convert_qcow2(&mut self, file: File, wanted: Format) -> Result<Format, DatastoreError> {
         admit_whole(&file, Format::Qcow2, self.policy.largest_disk)?;
         let layer = Layer::open(file)?;
+        warn_of_wrong_counts(&layer)?;
         readable(layer.header())?;
         self.write(&Chain::new(vec![layer], None), wanted)
     }
@@ -253,7 +254,11 @@ impl Import<'_> {
     /// the file that it came from may have changed since.
     fn keep(&mut self, file: File, format: Format) -> Result<Format, DatastoreError> {
         let largest = self.policy.largest_disk;
-        admit_whole(self.copied(file)?, format, largest)?;
+        let copy = self.copied(file)?;
+        admit_whole(copy, format, largest)?;
+        if format == Format::Qcow2 {
+            warn_of_wrong_counts(&Layer::open(copy.try_clone().map_err(reading)?)?)?;
+        }
         Ok(format)
     }
 
@@ -302,6 +307,10 @@ impl Import<'_> {
                 return Ok(format);
             }
             admit_whole(staged.file(), format, self.policy.largest_disk)?;
+            if format == Format::Qcow2 {
+                let file = staged.file().try_clone().map_err(reading)?;
+                warn_of_wrong_counts(&Layer::open(file)?)?;
+            }
             self.destination.adopt(staged, format)?;
             return Ok(format);
         }
@@ -368,6 +377,18 @@ impl Import<'_> {
         stream::write(stream, target, limit)?;
         Ok(staged)
     }
+}
+
+/// Says so where the reference counts of a qcow2 image are wrong. It reads all the same.
+fn warn_of_wrong_counts(layer: &Layer) -> Result<(), DatastoreError> {
+    if let Some(wrong) = layer.wrong_reference_counts()? {
+        log::warn!(
+            "the reference counts of the qcow2 image are wrong: {} clusters in use are counted as free, and {} free ones as in use; `qemu-img check -r all` repairs them",
+            wrong.missing,
+            wrong.leaked
+        );
+    }
+    Ok(())
 }
 
 /// What a file may hold besides the data of its disk, bytes: headers, keys, snapshots.
