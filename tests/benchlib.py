@@ -159,6 +159,8 @@ def source(name):
         tool("qemu-img", "convert", "-O", "qcow2", source("disk.raw"), path)
     elif name == "zlib.qcow2":
         tool("qemu-img", "convert", "-c", "-m", "8", "-W", "-O", "qcow2", source("disk.raw"), path)
+    elif name == "stream.vmdk":
+        tool("qemu-img", "convert", "-O", "vmdk", "-o", "subformat=streamOptimized", source("disk.raw"), path)
     elif name.endswith(".gz"):
         tool("gzip", "-c", source(name[:-3]), stdout=path)
     elif name.endswith(".xz"):

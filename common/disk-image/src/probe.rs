@@ -158,10 +158,24 @@ pub fn trailer(tail: &[u8]) -> Option<&'static str> {
     if tail.starts_with(b"koly\0\0\0\x04\0\0\x02\0") {
         return Some("dmg");
     }
-    // A footer counts only with its checksum (Virtual Hard Disk Image Format Specification, "Checksum").
+    fixed_vhd(tail).map(|_| "fixed vhd (of another length than its footer says)")
+}
+
+/// The size in bytes of the disk in a file that ends with `tail`, the footer of a fixed vhd, which is all that such a
+/// file has besides its disk (Virtual Hard Disk Image Format Specification, "Hard Disk Footer Format"); `None`: it
+/// is none.
+#[must_use]
+pub fn fixed_vhd(tail: &[u8]) -> Option<u64> {
+    const FIXED: u32 = 2;
+    let tail: &[u8; TAIL] = tail.try_into().ok()?;
+    let number = |at: usize| tail[at..].first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
+    // A footer counts only with its checksum.
     let sum = tail.iter().enumerate().filter(|(at, _)| !(64..68).contains(at));
     let sum = !sum.fold(0_u32, |sum, (_, &byte)| sum.wrapping_add(u32::from(byte)));
-    (tail.starts_with(b"conectix") && tail[64..68] == sum.to_be_bytes()).then_some("vhd (fixed)")
+    let valid =
+        tail.starts_with(b"conectix") && number(64) == Some(sum) && number(60) == Some(FIXED);
+    let size = tail[48..].first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))?;
+    valid.then_some(size)
 }
 
 /// "BZh", the level, then the mark of a block or of the end of the stream.

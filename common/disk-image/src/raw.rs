@@ -14,6 +14,8 @@ pub use runtime::block_device::SECTOR;
 pub struct RawDisk {
     file: File,
     length: u64,
+    /// Whether it is all of the file.
+    whole: bool,
 }
 
 impl RawDisk {
@@ -22,7 +24,15 @@ impl RawDisk {
     /// # Errors
     /// Where its length can't be had.
     pub fn open(file: File) -> io::Result<Self> {
-        Ok(Self { length: file.metadata()?.len(), file })
+        Ok(Self { length: file.metadata()?.len(), whole: true, file })
+    }
+
+    /// The first `length` bytes of `file`, as far as it has them.
+    ///
+    /// # Errors
+    /// As [`RawDisk::open`].
+    pub fn beginning(file: File, length: u64) -> io::Result<Self> {
+        Ok(Self { length: file.metadata()?.len().min(length), whole: false, file })
     }
 
     /// The next run of data at or behind `from`, as `start..end`: `None` where only holes follow.
@@ -67,7 +77,7 @@ impl Disk for RawDisk {
     }
 
     fn whole_file(&self) -> Option<&File> {
-        Some(&self.file)
+        self.whole.then_some(&self.file)
     }
 
     fn extents<'a>(

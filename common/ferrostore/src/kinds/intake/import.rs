@@ -10,6 +10,7 @@ use crate::transfer::decompress::decompress;
 use crate::transfer::measure::Whole;
 use crate::transfer::tail::Tail;
 use disk_image::admission::{Admission, ImageRefusal, admit, admit_whole, check_trailer, readable};
+use disk_image::foreign::ReadAt;
 use disk_image::probe::{self, Content};
 use disk_image::qcow2::{Chain, Layer};
 use disk_image::raw::RawDisk;
@@ -197,6 +198,11 @@ impl Import<'_> {
             Admission::Luks => Format::Raw,
             Admission::Disk(format) => self.policy.driver.unwrap_or(format),
         };
+        if format == Format::Raw
+            && let Some(disk) = disk_of_fixed_vhd(&file)?
+        {
+            return self.write(&disk, wanted);
+        }
         match format {
             _ if format == wanted => self.keep(file, format),
             Format::Raw => {
@@ -286,7 +292,7 @@ impl Import<'_> {
         if head.is_empty() {
             return Err(ImageRefusal::Empty.into());
         }
-        let mut stream = Tail::new(io::Cursor::new(head.as_slice()).chain(stream), probe::TAIL);
+        let mut stream = Tail::new(io::Cursor::new(head.as_slice()).chain(stream));
         if self.policy.plain_file {
             return self.write_stream(&mut stream, Format::Raw, Some(self.limit(0)));
         }
@@ -377,6 +383,25 @@ impl Import<'_> {
         stream::write(stream, target, limit)?;
         Ok(staged)
     }
+}
+
+/// The disk in a fixed vhd: all of the file but its footer.
+fn disk_of_fixed_vhd(file: &File) -> Result<Option<RawDisk>, DatastoreError> {
+    let length = file.metadata().map_err(reading)?.len();
+    let read_at = reader_of(file);
+    if fixed_vhd_size(length, &read_at).map_err(reading)? == length {
+        return Ok(None);
+    }
+    let size = length - probe::TAIL as u64;
+    let disk = RawDisk::beginning(file.try_clone().map_err(reading)?, size);
+    Ok(Some(disk.map_err(reading)?))
+}
+
+/// Size in bytes of the disk in a file of `length` bytes that looks raw: without the footer of a fixed vhd.
+pub(super) fn fixed_vhd_size(length: u64, read_at: ReadAt) -> io::Result<u64> {
+    let Some(size) = length.checked_sub(probe::TAIL as u64) else { return Ok(length) };
+    let footer = read_at(size, probe::TAIL)?;
+    Ok(if probe::fixed_vhd(&footer) == Some(size) { size } else { length })
 }
 
 /// Says so where the reference counts of a qcow2 image are wrong. It reads all the same.

@@ -1,6 +1,7 @@
 //! Measuring an image before it is registered: `stat`.
 
 use super::bytes::within;
+use super::import::fixed_vhd_size;
 use super::{Intake, Policy, head_of, reader_of, reading};
 use crate::kinds::DatastoreError;
 use crate::policy::Kind;
@@ -90,7 +91,11 @@ pub(super) fn measure_image(
         (_, Some(size)) => Ok(size),
         (Admission::Luks, None) => Ok(luks_disk(length()?, read_at)?),
         (Admission::Disk(_), None) => {
-            let size = length()?;
+            let mut size = length()?;
+            // Only then does a footer make a difference in MiB.
+            if size % (1 << 20) == probe::TAIL as u64 {
+                size = fixed_vhd_size(size, read_at).map_err(reading)?;
+            }
             check_size(size, largest)?;
             Ok(size)
         }
