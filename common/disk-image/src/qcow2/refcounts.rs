@@ -1,7 +1,6 @@
 //! Whether the reference counts of a qcow2 file are right. Reading an image takes none of them, so that wrong ones are no
 //! reason to refuse it; what QEMU writes into it later may overwrite clusters that are counted as free.
 
-use super::be64;
 use super::layer::Layer;
 use super::tables::{Metadata, OFFSET_MASK, REFCOUNT_BLOCK_MASK};
 use crate::ImageError;

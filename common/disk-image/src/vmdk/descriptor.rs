@@ -18,7 +18,8 @@ pub(super) fn check(bytes: &[u8], capacity: u64, grain: u64) -> Result<(), Image
     }
     let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
     let text = bytes[..end].strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes[..end]);
-    if ["createtype", "parentcid"].iter().any(|key| has(text, key) != 1) {
+    let usual = ["createtype", "parentcid"].iter().all(|key| has(text, key) == 1);
+    if !usual || !["CID=", "parentCID="].iter().all(|key| has_number(text, key)) {
         return Err(needs_others("doesn't describe itself in the usual way"));
     }
     let mut extents = 0;
@@ -48,6 +49,14 @@ pub(super) fn check(bytes: &[u8], capacity: u64, grain: u64) -> Result<(), Image
 /// How often `bytes` holds `word`, whatever its case.
 fn has(bytes: &[u8], word: &str) -> usize {
     bytes.windows(word.len()).filter(|part| part.eq_ignore_ascii_case(word.as_bytes())).count()
+}
+
+/// Whether the first `key` in `text` is followed by a hexadecimal number: that much QEMU asks for.
+fn has_number(text: &[u8], key: &str) -> bool {
+    let place = text.windows(key.len()).position(|part| part == key.as_bytes());
+    place.is_some_and(|at| {
+        text[at + key.len()..].trim_ascii_start().first().is_some_and(u8::is_ascii_hexdigit)
+    })
 }
 
 fn odd(line: &[u8]) -> ImageError {
@@ -120,7 +129,7 @@ mod tests {
         with("RW 256", "RW 200").unwrap();
         with("createType=", "createType\t=  ").unwrap();
         with("\"streamOptimized\"", "monolithicSparse").unwrap();
-        with("parentCID=ffffffff", "parentCID = FFFFFFFF").unwrap();
+        with("parentCID=ffffffff", "\tparentCID=\tFFFFFFFF ").unwrap();
         with("#DDB", "changeTrackPath=\"disk-ctk.vmdk\"").unwrap();
         with("#DDB", "isNativeSnapshot=\"no\"\nencoding=\"windows-1252\"").unwrap();
         with("version=1", "version=3").unwrap();
@@ -159,6 +168,8 @@ mod tests {
             ("streamOptimized", "twoGbMaxExtentSparse"),
             ("createType", "type"),
             ("parentCID=ffffffff", "parentCID=00000000"),
+            ("parentCID=ffffffff", "parentCID =ffffffff"),
+            ("CID=12345678", "CID=x"),
             ("version=1", "version=99"),
         ] {
             assert!(with(from, to).is_err(), "{to}");

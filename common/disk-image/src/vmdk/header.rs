@@ -154,7 +154,6 @@ impl Header {
         let same = Self {
             directory: self.directory,
             second_directory: self.second_directory,
-            overhead: self.overhead,
             ..footer.clone()
         };
         if same != *self || footer.directory.is_none() {

@@ -283,10 +283,9 @@ pub fn write<R: Read>(source: Sequential<R>, mut target: Target) -> Result<(), I
         let mut pool: Option<Pool> = None;
         source.pieces(&mut |piece| match piece {
             Piece::Bytes { start, bytes } => {
-                target.write_sparsely(start, bytes)?;
-                let end = start + bytes.len() as u64;
-                crate::observer::advance(end - std::mem::replace(&mut reached, end));
-                Ok(())
+                crate::observer::advance(start - reached);
+                reached = start + bytes.len() as u64;
+                target.write_sparsely(Place::Guest(start), bytes)
             }
             Piece::Grain { start, length, data, offset } => {
                 crate::observer::advance(start - std::mem::replace(&mut reached, start + length));

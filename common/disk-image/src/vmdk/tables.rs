@@ -57,6 +57,10 @@ impl Tables {
             Some(_) => header,
             None => footer_of(&header, length, read_at)?,
         };
+        let start = header.overhead().saturating_mul(SECTOR);
+        if start > length {
+            return Err(cut_off(start));
+        }
         let first = header.directory.unwrap_or(0);
         let size = header.tables() * 4;
         let parts = [

@@ -5,8 +5,8 @@ mod snapshot;
 mod source;
 mod store;
 
-use self::store::NewFile;
 use self::source::recorded;
+use self::store::NewFile;
 use super::intake::{Intake, head_of};
 use super::{Datastore, DatastoreError, Export, Registered, Usage};
 use crate::image_source::{ImageSource, Purpose};
