@@ -1,6 +1,6 @@
 //! Images that come as streams, and those that are not looked into.
 
-use ferrostore_tests::{Lvm, MIB, Page, Web, persistent};
+use ferrostore_tests::{Lvm, MIB, Page, Vmdk, Web, persistent};
 use std::fs;
 use std::path::Path;
 
@@ -20,6 +20,9 @@ fn a_stream_of_any_kind_becomes_a_volume() {
     let disk = lvm.cloud.raw("disk.img", 5 * MIB);
     let packed = lvm.cloud.compressed(&disk, "gzip");
     let qcow2 = lvm.cloud.compressed_qcow2(&disk, "disk.qcow2", "");
+    let bytes = fs::read(&disk).unwrap();
+    let stream = lvm.cloud.file("stream.vmdk", Vmdk::stream(&bytes).make().bytes);
+    let sparse = lvm.cloud.file("sparse.vmdk", Vmdk::sparse(&bytes).make().bytes);
     let web = Web::new();
     let urls = [
         web.page("raw", Page::of(&disk)),
@@ -27,6 +30,8 @@ fn a_stream_of_any_kind_becomes_a_volume() {
         web.page("chunked", Page::of(&disk).chunked()),
         web.page("gz", Page::of(&packed).without_length()),
         web.page("qcow2", Page::of(&qcow2).chunked()),
+        web.page("stream", Page::of(&stream).chunked()),
+        web.page("sparse", Page::of(&sparse).without_length()),
     ];
     for (id, url) in (1..).zip(urls) {
         let call = lvm
