@@ -166,8 +166,11 @@ fn a_size_that_is_rounded_up_to_grains_is_what_qemu_says() {
     let cloud = Cloud::new();
     let web = Web::new();
     // VirtualBox has whole grains in the header, and the real size in the descriptor.
-    let bytes = fs::read(cloud.raw("disk.img", 2 * MIB - 3 * 512)).unwrap();
-    let image = Vmdk::stream(&bytes).make().header64(12, 4096).bytes;
+    let bytes = fs::read(cloud.raw("disk.img", 2 * MIB)).unwrap();
+    let mut image = Vmdk::stream(&bytes).make().bytes;
+    let text = b"RW 4096 ";
+    let place = image.windows(text.len()).position(|window| window == text).unwrap();
+    image[place..place + text.len()].copy_from_slice(b"RW 4093 ");
     let path = cloud.file("image.vmdk", image);
     assert_eq!(virtual_size(&path, "vmdk"), 2 * MIB);
     for path in [path.to_str().unwrap(), &web.serve(&path)] {
