@@ -10,7 +10,7 @@ use super::tables::{GRAIN_HEADER, Place, Run, Tables, grain_data};
 use super::{SECTOR, cut_off, unsupported};
 use crate::foreign::ReadAt;
 use crate::inflate::{Grain, Packed, Pool};
-use crate::target::Target;
+use crate::target::{self, Target};
 use crate::{ImageError, stream};
 use std::io::{self, BufRead, BufReader, Read};
 use std::sync::Arc;
@@ -285,7 +285,7 @@ pub fn write<R: Read>(source: Sequential<R>, mut target: Target) -> Result<(), I
             Piece::Bytes { start, bytes } => {
                 crate::observer::advance(start - reached);
                 reached = start + bytes.len() as u64;
-                target.write_sparsely(Place::Guest(start), bytes)
+                target.write_sparsely(target::Place::Guest(start), bytes)
             }
             Piece::Grain { start, length, data, offset } => {
                 crate::observer::advance(start - std::mem::replace(&mut reached, start + length));

@@ -5,10 +5,12 @@
 //! is the active disk, and file 0 is `S` itself, as a link one way or the other. As *copies*, `S` is the
 //! active disk and each file a full copy. Which of the two it is can be read off the directory.
 
+mod dependents;
+
 use crate::policy::{open_inside, open_inside_to_write};
 use disk_image::ImageError;
 use disk_image::admission::{ImageRefusal, open_chain};
-use disk_image::qcow2::{BackingFile, Chain, Header, mentioned_files, rename_backing_file};
+use disk_image::qcow2::{BackingFile, Chain, Header, rename_backing_file};
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -321,63 +323,6 @@ impl Snapshots {
 
     fn carries_another(&self, file: &Path) -> bool {
         self.current.values().any(|carrier| same(carrier, file))
-    }
-
-    /// Checks that no file but `except` backs on `file`.
-    ///
-    /// # Errors
-    /// [`SnapshotError::InUse`] for what was to be done to snapshot `id`.
-    pub fn nothing_depends_on(
-        &self,
-        file: &Path,
-        id: u32,
-        deed: &'static str,
-    ) -> Result<(), SnapshotError> {
-        for dependent in self.files.values().chain([&self.image]) {
-            // A link that leads nowhere holds no name.
-            let Ok(holder) = dependent.canonicalize() else { continue };
-            if same(&holder, file) {
-                continue;
-            }
-            let Some(name) = self.backing_name(&holder)? else { continue };
-            let backing = BackingFile::named(&holder, &name).map(|backing| backing.path);
-            if backing.as_deref().is_some_and(|backing| same(backing, file)) {
-                return Err(SnapshotError::InUse {
-                    id,
-                    deed,
-                    dependent: dependent.clone(),
-                    file: file.to_owned(),
-                });
-            }
-            // A datastore that was moved or a link that was lost leaves names that lead nowhere, or elsewhere.
-            let elsewhere = !backing.is_some_and(|backing| self.is_inside(&backing));
-            if elsewhere && self.is_called_like_one_of(file, &mentioned_files(&name)) {
-                return Err(SnapshotError::MayBeInUse {
-                    id,
-                    deed,
-                    dependent: dependent.clone(),
-                    name: String::from_utf8_lossy(&name).into_owned(),
-                    file: file.to_owned(),
-                });
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether a path leads to a file of the datastore.
-    fn is_inside(&self, path: &Path) -> bool {
-        match (path.canonicalize(), self.datastore.canonicalize()) {
-            (Ok(path), Ok(datastore)) => path.starts_with(datastore),
-            _ => false,
-        }
-    }
-
-    /// Whether one of `names` is a name of `file`, among its entries in `S.snap` or by its own.
-    fn is_called_like_one_of(&self, file: &Path, names: &[OsString]) -> bool {
-        let entries = self.files.values().chain([&self.image]).filter(|entry| same(entry, file));
-        let real = file.canonicalize().ok();
-        let paths = entries.map(PathBuf::as_path).chain(real.as_deref()).chain([file]);
-        paths.filter_map(Path::file_name).any(|name| names.iter().any(|other| other == name))
     }
 
     /// The backing file's name in the qcow2 image at `path`; `None` where it has none or is no qcow2.
