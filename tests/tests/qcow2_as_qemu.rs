@@ -107,7 +107,9 @@ fn right_reference_counts_are_not_complained_of() {
             &["qemu-io", "-f", "qcow2", "-c", "write -P 7 0 1M"],
         ],
     ));
-    images.push(with("bitmap", &[&["qemu-img", "bitmap", "--add", "--enable"]]));
+    let image = cloud.qcow2(&disk, "bitmap", "");
+    run("qemu-img", ["bitmap", "--add", "--enable", image.to_str().unwrap(), "changes"]);
+    images.push(image);
     for image in images {
         println!("{}", image.display());
         let outcome = cloud.cp(&image).run();

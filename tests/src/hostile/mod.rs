@@ -110,6 +110,9 @@ pub fn healthy(directory: &Path) -> Vec<(PathBuf, &'static str)> {
             add(&format!("healthy-{version}-{bits}"), "qcow2", &image.bytes);
         }
     }
+    let mut image = layout::Image::healthy(3, 16);
+    image.put64(8, 112);
+    add("healthy-nameless", "qcow2", &image.bytes);
     add("healthy-subclusters", "qcow2", &tables::subclusters().bytes);
     add("healthy-snapshot", "qcow2", &tables::with_snapshot().bytes);
     add("healthy-bitmap", "qcow2", &tables::with_bitmap().bytes);

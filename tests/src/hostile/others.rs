@@ -135,7 +135,6 @@ pub(super) fn vmdk(corpus: &mut Corpus) {
         ("with a zero extent", "RW 256 ZERO\n"),
         ("with no access", "NOACCESS 256 SPARSE \"x\"\n"),
         ("with a second type", "createType=\"monolithicFlat\"\n"),
-        ("with change tracking", "changeTrackPath=\"/etc/passwd\"\n"),
         ("with a control character", "ddb.x = \"\x01\"\n"),
         ("with an indented extent", " RW 256 SPARSE \"other.vmdk\"\n"),
     ] {

@@ -50,7 +50,6 @@ pub(super) fn references(corpus: &mut Corpus) {
         ("of 4 GiB", 1024, u32::MAX),
         ("at the end of the address space", u64::MAX, 8),
         ("in the header itself", 8, 16),
-        ("without a length", 112, 0),
     ] {
         let mut image = healthy(3);
         image.put64(8, offset).put32(16, length);

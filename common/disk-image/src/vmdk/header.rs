@@ -216,7 +216,8 @@ impl Header {
 
     /// Sector of the second grain directory.
     pub(super) fn second_directory(&self) -> Option<u64> {
-        (self.flags & SECOND_DIRECTORY != 0).then_some(self.second_directory)
+        let there = self.flags & SECOND_DIRECTORY != 0 && self.second_directory != 0;
+        there.then_some(self.second_directory)
     }
 
     pub(super) fn is_compressed(&self) -> bool {

@@ -72,7 +72,7 @@ impl Tables {
                 .checked_mul(SECTOR)
                 .and_then(|at| at.checked_add(size))
                 .is_some_and(|end| end <= length);
-            if !inside {
+            if !inside || sector * SECTOR < header.descriptor_end() {
                 return Err(corrupt(format!(
                     "{name} of it lies at sector {sector}, {size} bytes long, in a file of {length} bytes"
                 )));
