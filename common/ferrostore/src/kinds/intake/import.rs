@@ -17,7 +17,7 @@ use disk_image::raw::RawDisk;
 use disk_image::stream::{self, Limit};
 use disk_image::target::Target;
 use disk_image::vmdk::{self, Opened, Sequential, SparseDisk};
-use disk_image::{Disk, Format, ImageError, convert};
+use disk_image::{Disk, Format, convert};
 use one_protocol::message::{Image, Mebibytes};
 use runtime::staging::Staged;
 use std::fs::File;
@@ -244,8 +244,8 @@ impl Import<'_> {
         let limit = self.limit(AROUND_A_DISK);
         match Sequential::open(stream::Limited::new(stream, limit))? {
             Opened::Sequential(disk) => {
-                let begun = self.destination.begin(wanted, Some(disk.virtual_size()))?;
-                vmdk::write(disk, begun.target)?;
+                let target = self.destination.begin(wanted, Some(disk.virtual_size()))?;
+                vmdk::write(disk, target)?;
                 Ok(wanted)
             }
             Opened::Unordered(mut stream) => {
