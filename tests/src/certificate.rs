@@ -36,7 +36,7 @@ basicConstraints = critical, CA:FALSE
 extendedKeyUsage = serverAuth
 ";
 
-/// An authority that nobody trusts but who is told to.
+/// An authority that only those trust who are told to.
 #[derive(Debug)]
 pub struct Authority {
     directory: TempDir,

@@ -167,7 +167,7 @@ impl Cloud {
 
     /// Registers the file `path`.
     pub fn cp(&self, path: impl AsRef<Path>) -> Call<'_> {
-        // What `stat` said before: room enough for all that the tests bring.
+        // What `stat` said before: large enough for all that the tests bring.
         self.call("cp").path(path).set_escaped("IMAGE/SIZE", "102400")
     }
 

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Held by whoever attaches a device: the kernel gives one that was detached to the next who asks.
+/// Held while a test attaches a device: the kernel gives one that was detached to the next who asks.
 static ATTACHING: Mutex<()> = Mutex::new(());
 
 fn nobody_else_attaches() -> MutexGuard<'static, ()> {
@@ -42,7 +42,7 @@ impl LoopDevice {
         let alone = nobody_else_attaches();
         run("losetup", ["--detach", self.path.to_str().unwrap()]);
         self.attached = false;
-        // The kernel waits for whoever still has it open.
+        // The kernel waits until all have closed it.
         let emptied = Instant::now() + Duration::from_secs(10);
         while self.sectors() != 0 {
             assert!(Instant::now() < emptied, "{} is still in use", self.path.display());
@@ -60,7 +60,7 @@ impl LoopDevice {
 
 impl Drop for LoopDevice {
     fn drop(&mut self) {
-        // Once detached, the device may be somebody else's.
+        // Once detached, the device may be another program's.
         if self.attached {
             let _ = Command::new("losetup").arg("--detach").arg(&self.path).status();
         }

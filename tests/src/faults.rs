@@ -1,4 +1,4 @@
-//! Faults to order: every system call by which a driver changes something, and what happens to it.
+//! Fault injection: every system call by which a driver changes something, and what happens to it.
 
 use crate::{Call, Cloud};
 use std::collections::{HashMap, HashSet};
@@ -66,32 +66,32 @@ pub struct Point {
     /// Whether the driver's first thread makes it; else another thread or a program that it runs, of which
     /// each time another one may come to it, or none.
     pub first_thread: bool,
-    /// The call with its arguments, for people.
+    /// The call with its arguments, as strace prints it.
     pub text: String,
 }
 
 /// What happens at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blow {
+pub enum Fault {
     /// The driver is killed right before the call.
     Kill,
     /// The call fails with this error.
     Error(&'static str),
 }
 
-impl Blow {
+impl Fault {
     /// All that are tried.
     pub const ALL: [Self; 4] =
         [Self::Kill, Self::Error("ENOSPC"), Self::Error("EIO"), Self::Error("EROFS")];
 }
 
 impl Point {
-    /// The arguments of strace that deal the blow.
-    pub fn strace(&self, blow: Blow) -> Vec<String> {
+    /// The arguments of strace that inject the fault.
+    pub fn strace(&self, fault: Fault) -> Vec<String> {
         let call = &self.call;
-        let what = match blow {
-            Blow::Kill => "signal=KILL".to_owned(),
-            Blow::Error(name) => format!("error={name}"),
+        let what = match fault {
+            Fault::Kill => "signal=KILL".to_owned(),
+            Fault::Error(name) => format!("error={name}"),
         };
         let mut arguments = vec!["strace".to_owned()];
         if !self.first_thread {
@@ -165,7 +165,7 @@ fn parse(log: &str) -> Vec<Point> {
         chosen.dedup();
         points.extend(chosen.into_iter().map(|index| run[index].clone()));
     }
-    // The n-th call of a kind is the same blow for every thread but the first.
+    // The n-th call of a kind is the same fault for every thread but the first.
     let mut seen = std::collections::HashSet::new();
     points.retain(|point| {
         let wakes = point.call == "write" && woken.contains(&point.number);

@@ -99,7 +99,7 @@ impl NfsCloud {
         run("umount", [self.cloud.datastore()]);
     }
 
-    /// Has the server answer nobody.
+    /// Stops the server from answering.
     pub fn stop_server() {
         run("rpc.nfsd", ["0"]);
     }

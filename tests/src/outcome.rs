@@ -27,7 +27,7 @@ pub struct Outcome {
 
 const LEVELS: [&str; 4] = ["ERROR: ", "INFO: ", "WARN: ", "DEBUG: "];
 
-/// Whether nobody but a driver can have put it there.
+/// Whether only a driver can have put it there.
 fn is_hidden(name: &str) -> bool {
     // The mark of an export that was mounted for the datastore stays.
     name.starts_with('.') && name != ".automounted"

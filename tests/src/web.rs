@@ -344,19 +344,19 @@ impl State {
         for (name, value) in &page.headers {
             write!(head, "{name}: {value}\r\n")?;
         }
-        let kept = page.told && page.claimed.is_none();
+        let keep_alive = page.told && page.claimed.is_none();
         if page.chunked {
             head.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
         } else if page.told {
             let told = page.claimed.unwrap_or(body.end - body.start);
             write!(head, "Content-Length: {told}\r\n")?;
         }
-        let end: &[u8] = if kept { b"\r\n" } else { b"Connection: close\r\n\r\n" };
+        let end: &[u8] = if keep_alive { b"\r\n" } else { b"Connection: close\r\n\r\n" };
         wire.write_all(&[&head, end].concat())?;
         if request.method == "HEAD" {
-            return Ok(kept);
+            return Ok(keep_alive);
         }
-        self.send(wire, page, file, body, fault).map(|whole| whole && kept)
+        self.send(wire, page, file, body, fault).map(|whole| whole && keep_alive)
     }
 
     /// Sends the body; whether all of it.
@@ -432,7 +432,7 @@ impl State {
         }
     }
 
-    /// What a proxy does: bytes go through. A name that nobody knows leads to this server.
+    /// What a proxy does: bytes go through. An unknown name leads to this server.
     fn tunnel(&self, mut wire: Wire, target: &str) -> io::Result<()> {
         let address = target.parse().unwrap_or(self.address);
         let other = TcpStream::connect(address)?;

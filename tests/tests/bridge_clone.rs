@@ -85,7 +85,7 @@ fn an_image_goes_from_one_host_to_another_through_the_front_end() {
         let path = given_to(&bridges, 2, &cloud, &file, number as u32);
         for driver in ["", "raw", "qcow2"] {
             println!("{} to {driver:?}", file.display());
-            let kept = match driver {
+            let expected = match driver {
                 _ if file == luks => "raw",
                 "" => format,
                 driver => driver,
@@ -95,9 +95,9 @@ fn an_image_goes_from_one_host_to_another_through_the_front_end() {
             let counts = || [1, 2].map(|number| bridges.host(number).connections());
             let before = counts();
             let reply = call.set("SOURCE_BRIDGE_LIST", "host2").run().succeeds();
-            let image = image_on(&bridges, 1, &reply, kept);
-            same_content(content, "raw", &image, kept);
-            if kept == "qcow2" {
+            let image = image_on(&bridges, 1, &reply, expected);
+            same_content(content, "raw", &image, expected);
+            if expected == "qcow2" {
                 qemu_img_check(image);
             }
             let after = counts();
@@ -172,13 +172,13 @@ fn the_live_disk_of_a_chain_is_what_is_copied() {
     run("rm", ["-r".into(), bridges.host(1).datastore().join(&name)]);
     run("rm", ["-r".into(), bridges.host(1).datastore().join(format!("{name}.snap"))]);
     for driver in ["", "raw", "qcow2"] {
-        let kept = if driver == "raw" { "raw" } else { "qcow2" };
+        let expected = if driver == "raw" { "raw" } else { "qcow2" };
         let call = bridges.bridged(cloud.clone_of(&source, "qcow2")).driver(driver);
         let call = call.set("DATASTORE/TEMPLATE/BRIDGE_LIST", "host1");
         let reply = call.set("SOURCE_BRIDGE_LIST", "host2").run().succeeds();
-        let image = image_on(&bridges, 1, &reply, kept);
-        same_content(chain.reference(3), "raw", &image, kept);
-        if kept == "qcow2" {
+        let image = image_on(&bridges, 1, &reply, expected);
+        same_content(chain.reference(3), "raw", &image, expected);
+        if expected == "qcow2" {
             qemu_img_check(image);
         }
     }

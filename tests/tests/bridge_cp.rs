@@ -22,13 +22,13 @@ fn files_of_the_front_end_of_every_kind_arrive() {
     for (file, format) in images {
         for driver in ["", "raw", "qcow2"] {
             println!("{} to {driver:?}", file.display());
-            let kept = if driver.is_empty() { format } else { driver };
+            let expected = if driver.is_empty() { format } else { driver };
             let call = bridges.bridged(cloud.cp(file)).driver(driver);
             let call = call.set("IMAGE/TEMPLATE/SHA256", digest("sha256sum", file));
-            let image = call.run().succeeds().image(kept);
+            let image = call.run().succeeds().image(expected);
             assert!(image.starts_with(bridges.host(1).datastore()));
-            same_content(&disk, "raw", &image, kept);
-            if kept == "qcow2" {
+            same_content(&disk, "raw", &image, expected);
+            if expected == "qcow2" {
                 qemu_img_check(image);
             }
         }

@@ -127,8 +127,8 @@ fn a_host_whose_key_has_changed_or_that_lets_nobody_in_is_passed_over() {
     let warnings = reply.outcome.log_lines();
     assert!(warnings.iter().any(|line| line.starts_with("WARN: host1: ")), "{warnings:?}");
     let call = bridges.bridged(cloud.monitor());
-    let call = call.set("DATASTORE/TEMPLATE/BRIDGE_LIST", "nobody@host2");
-    call.run().fails().naming("BRIDGE_LIST").saying("nobody@host2: ").saying("Permission denied");
+    let call = call.set("DATASTORE/TEMPLATE/BRIDGE_LIST", "unknown@host2");
+    call.run().fails().naming("BRIDGE_LIST").saying("unknown@host2: ").saying("Permission denied");
 }
 
 #[test]

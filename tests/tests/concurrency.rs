@@ -29,13 +29,13 @@ struct World {
     cloud: Cloud,
     /// The contents as files that users bring, by format.
     users: HashMap<(&'static str, u64), PathBuf>,
-    /// Images that nobody works on at the moment.
+    /// Images on which no thread works at the moment.
     images: Mutex<Vec<Image>>,
     /// Which content files have that hold these bytes: so that each is read by qemu-img but once.
     known: Mutex<HashMap<u64, u64>>,
     names: Mutex<HashSet<String>>,
     done: Mutex<HashMap<&'static str, usize>>,
-    /// For names of files that nobody else uses.
+    /// For names of files that no other thread uses.
     scratch: AtomicUsize,
 }
 

@@ -133,7 +133,7 @@ fn encryption_inside_a_qcow2_file_can_t_be_converted() {
         .fails()
         .naming("IMAGE/PATH")
         .saying_any(&["LUKS", "encrypt"]);
-    // Kept as it is, it harms nobody: only who has the passphrase reads it.
+    // Registered as it is, it does no harm: only who has the passphrase reads it.
     for driver in ["", "qcow2"] {
         let copy = cloud.cp(&image).driver(driver).run().succeeds().image("qcow2");
         same_bytes(&image, copy);

@@ -162,7 +162,7 @@ fn https_goes_through_https_proxy_and_http_does_not() {
 fn no_proxy_names_hosts_that_are_reached_directly() {
     let (cloud, web) = (Cloud::new(), Web::new());
     let url = web.serve(cloud.raw("disk.img", MIB));
-    // Nothing listens there: whoever asks this proxy fails.
+    // Nothing listens there: a request to this proxy fails.
     let call = |no_proxy| {
         let call = cloud.cp(&url).environment("http_proxy", "http://127.0.0.1:1");
         call.environment("no_proxy", no_proxy).run()

@@ -42,8 +42,8 @@ fn every_kind_of_image_comes_from_another_host() {
             qemu_img_check(image);
         }
     }
-    let kept = there(&host, cloud.cp(url(&qcow2))).run().succeeds().image("qcow2");
-    same_bytes(qcow2, kept);
+    let image = there(&host, cloud.cp(url(&qcow2))).run().succeeds().image("qcow2");
+    same_bytes(qcow2, image);
 }
 
 /// Names that a shell would take apart, expand or run.
@@ -125,8 +125,8 @@ fn what_ssh_says_reaches_the_user() {
         let failure = call(&missing);
         failure.naming("IMAGE/PATH").saying(&missing).saying("No such file");
         call("ssh://no-such-host.invalid:/a").naming("IMAGE/PATH").saying("no-such-host.invalid");
-        // Known, but nobody to log in there.
-        call("ssh://nobody-there@elsewhere:/a").naming("IMAGE/PATH").saying("Permission denied");
+        // A known host without such a user.
+        call("ssh://no-such-user@elsewhere:/a").naming("IMAGE/PATH").saying("Permission denied");
         // Not known: no key is accepted on sight.
         call("ssh://127.0.0.1:/a").naming("IMAGE/PATH").saying("ssh://127.0.0.1:/a");
         call(&url("/")).naming("IMAGE/PATH");

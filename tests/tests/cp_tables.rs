@@ -1,12 +1,12 @@
 //! `cp`: images whose headers and tables say one thing to one reader and another thing to the next, or
-//! claim more than a file can hold; and replies that nobody takes.
+//! claim more than a file can hold; and replies that are refused.
 
 use ferrostore_tests::{Cloud, MIB, run, same_content};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-/// Where qemu-img puts the descriptor of a vmdk, and how much room it gives it, bytes.
+/// Where qemu-img puts the descriptor of a vmdk, and how many bytes it reserves for it.
 const DESCRIPTOR: (u64, usize) = (512, 20 * 512);
 
 /// What is done to the text of a descriptor.

@@ -1,7 +1,7 @@
 //! Actions that make an image, with every fault at every system call that changes something: there is a whole
 //! image that was replied, or none.
 
-use ferrostore_tests::{Call, Cloud, Contents, Disk, Holds, MIB, Range, run};
+use ferrostore_tests::{Call, Cloud, Contents, Disk, FaultMatrix, Holds, MIB, run};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,8 +29,8 @@ fn same(image: &Path, format: &str, reference: &Path) -> bool {
     whole && output.status.success()
 }
 
-/// Shoots at a call that makes one image, of which `good` tells whether it is what was asked for.
-fn shoot(name: String, cloud: &Cloud, call: Call, good: &dyn Fn(&Path) -> bool) {
+/// Injects every fault into a call that makes one image, of which `good` tells whether it is what was asked for.
+fn inject_all(name: String, cloud: &Cloud, call: Call, good: &dyn Fn(&Path) -> bool) {
     let start: Vec<String> = Contents::of(&cloud.datastore()).names().map(str::to_owned).collect();
     let look = || {
         let now = Contents::of(&cloud.datastore());
@@ -46,7 +46,7 @@ fn shoot(name: String, cloud: &Cloud, call: Call, good: &dyn Fn(&Path) -> bool) 
             _ => Holds::After,
         }
     };
-    Range { name, cloud, call, look: &look, creates: true }.shoot();
+    FaultMatrix { name, cloud, call, look: &look, creates: true }.inject_all();
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn cp_of_a_raw_image() {
         let cloud = Cloud::on_quick(disk);
         let raw = cloud.raw("disk.img", 2 * MIB + 512);
         let call = cloud.cp(&raw);
-        shoot(format!("cp raw, {on}"), &cloud, call, &|image| same(image, "raw", &raw));
+        inject_all(format!("cp raw, {on}"), &cloud, call, &|image| same(image, "raw", &raw));
     }
 }
 
@@ -66,7 +66,7 @@ fn cp_of_a_qcow2_image() {
         let raw = cloud.raw("disk.img", 2 * MIB);
         let qcow2 = cloud.qcow2(&raw, "disk.qcow2", "");
         let call = cloud.cp(&qcow2);
-        shoot(format!("cp qcow2, {on}"), &cloud, call, &|image| same(image, "qcow2", &raw));
+        inject_all(format!("cp qcow2, {on}"), &cloud, call, &|image| same(image, "qcow2", &raw));
     }
 }
 
@@ -77,7 +77,7 @@ fn cp_of_a_compressed_file() {
         let raw = cloud.raw("disk.img", 2 * MIB);
         let packed = cloud.compressed(&raw, "gzip");
         let call = cloud.cp(&packed);
-        shoot(format!("cp gz, {on}"), &cloud, call, &|image| same(image, "raw", &raw));
+        inject_all(format!("cp gz, {on}"), &cloud, call, &|image| same(image, "raw", &raw));
     }
 }
 
@@ -87,7 +87,7 @@ fn cp_of_a_compressed_file_into_qcow2() {
     let raw = cloud.raw("disk.img", 2 * MIB);
     let packed = cloud.compressed(&raw, "xz");
     let call = cloud.cp(&packed).driver("qcow2");
-    shoot("cp xz to qcow2, ext4".into(), &cloud, call, &|image| same(image, "qcow2", &raw));
+    inject_all("cp xz to qcow2, ext4".into(), &cloud, call, &|image| same(image, "qcow2", &raw));
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn cp_that_converts() {
         for (from, to) in [(&raw, "qcow2"), (&qcow2, "raw")] {
             let call = cloud.cp(from).driver(to);
             let name = format!("cp to {to}, {on}");
-            shoot(name, &cloud, call, &|image| same(image, to, &raw));
+            inject_all(name, &cloud, call, &|image| same(image, to, &raw));
             run("find", [cloud.datastore().to_str().unwrap(), "-type", "f", "-delete"]);
         }
     }
@@ -111,7 +111,7 @@ fn cp_that_converts_with_qemu_img() {
     let raw = cloud.raw("disk.img", 2 * MIB);
     let vmdk = cloud.converted(&raw, "disk.vmdk", "vmdk", "");
     let call = cloud.cp(&vmdk).driver("qcow2");
-    shoot("cp vmdk to qcow2, ext4".into(), &cloud, call, &|image| same(image, "qcow2", &raw));
+    inject_all("cp vmdk to qcow2, ext4".into(), &cloud, call, &|image| same(image, "qcow2", &raw));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn mkfs_of_an_empty_image() {
         for format in ["raw", "qcow2"] {
             let call = cloud.mkfs(format, "8");
             let name = format!("mkfs {format}, {on}");
-            shoot(name, &cloud, call, &|image| same(image, format, &zeros));
+            inject_all(name, &cloud, call, &|image| same(image, format, &zeros));
             run("find", [cloud.datastore().to_str().unwrap(), "-type", "f", "-delete"]);
         }
     }
@@ -138,14 +138,14 @@ fn is_ext4(raw: &Path) -> bool {
 fn mkfs_with_a_file_system() {
     let cloud = Cloud::on_quick(EXT4);
     let call = cloud.mkfs("raw", "8").set("IMAGE/FS", "ext4");
-    shoot("mkfs raw with ext4, ext4".into(), &cloud, call, &is_ext4);
+    inject_all("mkfs raw with ext4, ext4".into(), &cloud, call, &is_ext4);
 }
 
 #[test]
 fn mkfs_with_a_file_system_in_qcow2() {
     let cloud = Cloud::on_quick(EXT4);
     let call = cloud.mkfs("qcow2", "8").set("IMAGE/FS", "ext4");
-    shoot("mkfs qcow2 with ext4, ext4".into(), &cloud, call, &|image| {
+    inject_all("mkfs qcow2 with ext4, ext4".into(), &cloud, call, &|image| {
         let raw = cloud.outside().join("raw");
         let convert = Command::new("qemu-img")
             .args(["convert", "-f", "qcow2", "-O", "raw"])
@@ -160,7 +160,7 @@ fn mkfs_with_a_file_system_in_qcow2() {
 fn mkfs_of_swap_space() {
     let cloud = Cloud::on_quick(EXT4);
     let call = cloud.mkfs("swap", "8");
-    shoot("mkfs swap, ext4".into(), &cloud, call, &|image| {
+    inject_all("mkfs swap, ext4".into(), &cloud, call, &|image| {
         let bytes = std::fs::read(image).unwrap();
         bytes.len() as u64 == 8 * MIB && bytes[4086..4096] == *b"SWAPSPACE2"
     });
@@ -175,7 +175,7 @@ fn clone_of_an_image() {
         for to in ["raw", "qcow2"] {
             let call = cloud.clone_of(&source, "raw").driver(to);
             let name = format!("clone to {to}, {on}");
-            shoot(name, &cloud, call, &|image| same(image, to, &raw));
+            inject_all(name, &cloud, call, &|image| same(image, to, &raw));
             let datastore = cloud.datastore();
             let keep = Path::new(&source).file_name().unwrap().to_str().unwrap();
             let all = [datastore.to_str().unwrap(), "-type", "f", "!", "-name", keep, "-delete"];

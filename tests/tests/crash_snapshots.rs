@@ -2,7 +2,7 @@
 //! its snapshots are as before, or as they shall be.
 
 use ferrostore_tests::layouts::{Chain, Copies, Layout, Level, Snapshots};
-use ferrostore_tests::{Cloud, Disk, Holds, KIB, MIB, Range};
+use ferrostore_tests::{Cloud, Disk, FaultMatrix, Holds, KIB, MIB};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -85,14 +85,14 @@ impl Image<'_, '_> {
         }
     }
 
-    fn shoot(&self, name: &str, cloud: &Cloud, action: &str, target: u32) {
+    fn inject_all(&self, name: &str, cloud: &Cloud, action: &str, target: u32) {
         let call = match action {
             "rm" => cloud.rm(self.snapshots.source()),
             _ => self.snapshots.call(action, target),
         };
         let look = || self.look(action, target);
         let name = format!("{action} {target}, {name}");
-        Range { name, cloud, call, look: &look, creates: false }.shoot();
+        FaultMatrix { name, cloud, call, look: &look, creates: false }.inject_all();
         // Whatever was removed is removed whole.
         if action == "rm" {
             let left: Vec<_> = cloud.listing().names().into_iter().map(str::to_owned).collect();
@@ -114,7 +114,7 @@ fn chain(layout: Layout, (on, disk): (&str, Disk)) {
             Image { snapshots, format: "qcow2", ids: &[0, 1, 2, 3], live: 4, copies: false };
         let (tm, naming, base) = (layout.tm_mad, layout.naming, layout.base);
         let name = format!("chain ({tm}, names {naming:?}, base {base:?}), {on}");
-        image.shoot(&name, &cloud, action, target);
+        image.inject_all(&name, &cloud, action, target);
     }
 }
 
@@ -124,7 +124,7 @@ fn copies(format: &'static str, (on, disk): (&str, Disk)) {
         let copies = Copies::of_three_by(&cloud, format, 128 * KIB);
         let image =
             Image { snapshots: &copies, format, ids: &[0, 1, 2], live: Copies::LIVE, copies: true };
-        image.shoot(&format!("copies in {format}, {on}"), &cloud, action, target);
+        image.inject_all(&format!("copies in {format}, {on}"), &cloud, action, target);
     }
 }
 
@@ -160,7 +160,7 @@ fn a_snapshot_whose_content_is_in_another_file() {
         };
         let name = format!("{action} {target}, chain with a .current file, ext4");
         let call = chain.call(action, target);
-        Range { name, cloud: &cloud, call, look: &look, creates: false }.shoot();
+        FaultMatrix { name, cloud: &cloud, call, look: &look, creates: false }.inject_all();
     }
 }
 

@@ -1,4 +1,4 @@
-//! The path gate against somebody who changes what a name leads to while a driver looks at it.
+//! The path policy against a program that changes what a name leads to while a driver looks at it.
 
 use ferrostore_tests::{Call, Cloud, KIB, MIB, pattern, run, same_bytes};
 use std::fs;
@@ -40,7 +40,7 @@ impl Drop for Stop<'_> {
 /// Lets `name` be a link to one target and the other by turns, while `calls` runs.
 fn while_swapping(name: &Path, targets: [&Path; 2], calls: impl FnOnce()) {
     let stop = AtomicBool::new(false);
-    let aside = name.with_extension("aside");
+    let other = name.with_extension("other");
     symlink(targets[0], name).unwrap();
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -48,8 +48,8 @@ fn while_swapping(name: &Path, targets: [&Path; 2], calls: impl FnOnce()) {
                 if stop.load(Ordering::Relaxed) {
                     return;
                 }
-                symlink(target, &aside).unwrap();
-                fs::rename(&aside, name).unwrap();
+                symlink(target, &other).unwrap();
+                fs::rename(&other, name).unwrap();
             }
         });
         let _stop = Stop(&stop);
@@ -294,7 +294,7 @@ fn secret_bytes() -> Vec<u8> {
     pattern(3, 5000)
 }
 
-/// The kernel lets nobody make a hard link to a file of somebody else.
+/// The kernel does not let a user make a hard link to another user's file.
 #[test]
 fn a_hard_link_is_judged_by_where_it_lies() {
     let cloud = Cloud::new();

@@ -74,7 +74,7 @@ fn an_action_waits_for_another_one_on_the_same_image_but_not_for_ever() {
         assert!(said.contains(host.trim()), "its host: {said}");
         assert!(said.contains("IMAGE/"), "the attribute: {said}");
     }
-    // Whoever works on another image has nothing to wait for.
+    // An action on another image does not wait.
     cloud.datastore_conf("LOCK_WAIT=\"0\"\n");
     let output = cloud.rm(&other).output();
     assert!(output.status.success(), "{output:?}");
@@ -132,7 +132,7 @@ fn a_full_disk_keeps_nobody_from_removing() {
     }
 }
 
-/// Fills the datastore until not even an empty file takes a byte, nor an empty folder has room where those take
+/// Fills the datastore until not even an empty file takes a byte, nor an empty folder fits where those take
 /// any.
 fn fill(cloud: &Cloud) {
     let mut vain = 0;

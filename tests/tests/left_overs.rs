@@ -17,8 +17,8 @@ fn work(cloud: &Cloud) -> PathBuf {
     cloud.datastore().join(".ferrostore-work")
 }
 
-/// Processes that speak of `path` on their command lines, or were started by such ones.
-fn speaking_of(path: &Path) -> Vec<String> {
+/// Processes that name `path` on their command lines.
+fn naming(path: &Path) -> Vec<String> {
     let path = path.to_str().unwrap();
     fs::read_dir("/proc")
         .unwrap()
@@ -48,12 +48,12 @@ fn gone_within_a_second(child: &mut Child) -> bool {
 
 fn eventually_none(path: &Path) -> Vec<String> {
     for _ in 0..200 {
-        if speaking_of(path).is_empty() {
+        if naming(path).is_empty() {
             break;
         }
         thread::sleep(Duration::from_millis(10));
     }
-    speaking_of(path)
+    naming(path)
 }
 
 /// Starts the call again and again, sends it a signal after `moments` of its time, and looks at what is
@@ -216,7 +216,7 @@ fn a_killed_driver_takes_its_programs_with_it_and_the_next_call_sweeps() {
 
 /// Up to fifteen drivers run at once: none may take another's unfinished work for left-overs.
 #[test]
-fn a_driver_that_sweeps_meanwhile_disturbs_nobody() {
+fn a_driver_that_sweeps_meanwhile_disturbs_no_other() {
     for layout in [Layout::ABSOLUTE, Layout::RESOLVED, Layout::SSH_SYSTEM, Layout::LOCAL] {
         for (action, target) in [("snap_flatten", 2), ("snap_revert", 1), ("snap_delete", 2)] {
             let cloud = Cloud::new();

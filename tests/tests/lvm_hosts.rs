@@ -83,7 +83,7 @@ fn two_hosts_work_on_one_group_at_once(machines: &Machines) {
         assert_eq!(content, digest("sha256sum", disk(id)), "image {id}");
     }
 
-    // What is in the making on another host is not this host's to sweep; its own is.
+    // A volume that is incomplete on another host is not this host's to sweep; its own is.
     machines.on(
         1,
         "lvcreate -q -an -ky -Wn -Zn -L 8M -n img-one-20 --addtag ferrostore.making.machine1 vg-one-104",
@@ -107,7 +107,7 @@ fn two_hosts_work_on_one_group_at_once(machines: &Machines) {
     assert_eq!(child.wait().unwrap().code(), Some(1));
     hold(machines, 6..8);
 
-    // Whoever holds the front-end's lock is waited for.
+    // It waits for the process that holds the front-end's lock.
     let lock = fs::File::options().write(true).open(LOCK).unwrap();
     lock.lock().unwrap();
     let (mut child, input) = rm(machines, &cloud, 6).start();
@@ -240,7 +240,7 @@ fn cut_off_everywhere(
             let (mut child, input) = call.start();
             send(&mut child, input);
             if let Some(mut killer) = killer {
-                // It finds nobody to kill where the driver was quick: that is no hit.
+                // Where the driver was quick there is no process to kill: that does not count.
                 killer.wait().unwrap();
             } else {
                 thread::sleep(whole.mul_f64(moment / 100.0));

@@ -1,4 +1,4 @@
-//! Reading the message: XML in all the forms that oned and people write it.
+//! Reading the message: XML in all the forms in which oned and administrators write it.
 
 use ferrostore_tests::{Cloud, MIB, Message, same_bytes};
 

@@ -18,7 +18,7 @@ trait OnNfs {
 
 impl OnNfs for Call<'_> {
     fn on_nfs(self) -> Self {
-        // Port 9, "discard": nobody listens.
+        // Port 9, "discard": nothing listens.
         self.set(ENABLE, "YES").set(HOST, "127.0.0.1").set(PATH, "/export").set(OPTIONS, "port=9")
     }
 }

@@ -2,7 +2,7 @@
 //! reply. What was replied is on disk; what wasn't is there as before or as it shall be.
 
 use ferrostore_tests::layouts::{Chain, Copies, Layout, Level};
-use ferrostore_tests::{Call, Cloud, Contents, Disk, Holds, KIB, MIB, Range};
+use ferrostore_tests::{Call, Cloud, Contents, Disk, FaultMatrix, Holds, KIB, MIB};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -29,7 +29,7 @@ fn new_image(name: String, cloud: &Cloud, call: Call, format: &str, reference: &
             Some(false) => Holds::Neither,
         }
     };
-    Range { name, cloud, call, look: &look, creates: true }.cut_power();
+    FaultMatrix { name, cloud, call, look: &look, creates: true }.cut_power();
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn while_a_chain_is_worked_on() {
                 _ => chain.call(action, target),
             };
             let name = format!("{action}, chain, {on}");
-            Range { name, cloud: &cloud, call, look: &look, creates: false }.cut_power();
+            FaultMatrix { name, cloud: &cloud, call, look: &look, creates: false }.cut_power();
         }
     }
 }
@@ -122,7 +122,7 @@ fn while_copies_are_worked_on() {
             };
             let call = copies.call(action, target);
             let name = format!("{action}, copies, {on}");
-            Range { name, cloud: &cloud, call, look: &look, creates: false }.cut_power();
+            FaultMatrix { name, cloud: &cloud, call, look: &look, creates: false }.cut_power();
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Passwords and keys in a URL: known to the server that they are for, and shown to nobody.
+//! Passwords and keys in a URL: known to the server that they are for, and shown nowhere.
 //!
 //! Looked for in standard error (log lines and the line for the user), and in the arguments of every
 //! program that a driver starts.

@@ -214,7 +214,7 @@ fn copies_delete(format: &str) {
             let reply = copies.call("snap_delete", target).run().succeeds();
             reply.silently();
             let mut gone = reply.outcome.after.gone_since(&reply.outcome.before);
-            // Whether the directory stays once it is empty is nobody's concern.
+            // The directory may stay once it is empty.
             let directory = format!("{}.snap", copies.name());
             let digest = format!("{}.md5sum", copies.name());
             gone.retain(|name| !(round == 2 && *name == directory) && *name != digest);

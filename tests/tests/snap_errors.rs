@@ -93,7 +93,7 @@ fn the_directory_of_snapshots_must_be_there(layout: Layout) {
 fn source_must_lie_in_the_datastore(layout: Layout) {
     let cloud = Cloud::new();
     let chain = Chain::of_four(&cloud, layout);
-    // A whole image with snapshots that belongs to nobody, or to another datastore.
+    // A whole image with snapshots that belongs to no datastore, or to another one.
     let outside = cloud.outside();
     let source = outside.join(chain.name());
     fs::copy(chain.reference(0), &source).unwrap();

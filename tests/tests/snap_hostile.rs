@@ -7,7 +7,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-/// A qcow2 and a raw file that belong to somebody else.
+/// A qcow2 and a raw file that belong to another user.
 fn secrets(cloud: &Cloud) -> (PathBuf, PathBuf) {
     let raw = cloud.outside().join("secret.raw");
     fs::write(&raw, pattern(77, MIB as usize)).unwrap();

@@ -85,7 +85,7 @@ fn a_vhd_of_fixed_size_counts_its_file() {
     let disk = cloud.raw("disk.img", 20 * MIB);
     let image = cloud.converted(&disk, "disk.vhd", "vpc", "subformat=fixed,force_size=on");
     let outcome = cloud.stat(&image).run().succeeds();
-    // With or without the footer of 512 bytes, which nobody sees as part of the disk.
+    // With or without the footer of 512 bytes, which is not part of the disk.
     assert!(["20", "21"].contains(&outcome.line()), "{}", outcome.line());
 }
 

@@ -1,4 +1,4 @@
-//! The gate: what a file is, and whether it may be registered. The input is a sparse file.
+//! Admission: what a file is, and whether it may be registered. The input is a sparse file.
 
 #![no_main]
 
@@ -19,7 +19,7 @@ fuzz_target!(|input: &[u8]| {
         Ok((Admission::Disk(Format::Qcow2), size)) => {
             let file = ferrostore_fuzz::file(&head);
             let header = file.ok().and_then(|file| Header::read(&file).ok());
-            // Its extensions may lie behind the head; then the gate alone has seen them.
+            // Its extensions may lie behind the head; then admission alone has seen them.
             if let Some(header) = header {
                 assert_eq!(size, Some(header.size));
                 assert!(header.backing_file.is_none() && !header.has_data_file);
@@ -27,7 +27,7 @@ fuzz_target!(|input: &[u8]| {
             }
         }
         Ok((Admission::Disk(Format::Raw), _)) => {
-            // Whoever probes what is kept as raw must not take it for something that names other files.
+            // A program that probes what is registered as raw must not take it for a format that names other files.
             for magic in [&b"QFI\xfb"[..], b"KDMV", b"COWD", b"QED\0", b"vhdxfile", b"conectix"] {
                 assert!(!head.starts_with(magic), "{magic:?} is no raw disk");
             }

@@ -10,7 +10,7 @@ pub(super) const DATA: u64 = 5;
 pub(super) const SPARE: u64 = 7;
 const CLUSTERS: u64 = 8;
 
-/// Bit 63 of an entry: nobody else has this cluster.
+/// Bit 63 of an entry: the cluster's reference count is exactly one.
 pub(super) const COPIED: u64 = 1 << 63;
 /// Bit 62 of an L2 entry.
 pub(super) const COMPRESSED: u64 = 1 << 62;

@@ -1,4 +1,4 @@
-//! Images that nobody may register, made byte by byte.
+//! Images that must not be registered, made byte by byte.
 //!
 //! None of them is taken from anywhere: each is a healthy image with one thing wrong, or a few bytes that
 //! only look like one. [`corpus`] makes all of them, and [`healthy`] the images that they were made from.
@@ -20,7 +20,7 @@ pub enum When {
     Measured,
     /// Whatever becomes of it. Measuring it reads its header only.
     Registered,
-    /// Where it is to be converted to raw. Kept as it is, it harms nobody.
+    /// Where it is to be converted to raw. Registered as it is, it does no harm.
     MadeRaw,
 }
 
@@ -38,7 +38,7 @@ pub struct Hostile {
     pub recorded: Option<&'static str>,
 }
 
-/// Files in the making.
+/// Files that are being made.
 struct Corpus<'d> {
     directory: &'d Path,
     files: Vec<Hostile>,

@@ -1,4 +1,4 @@
-//! Images of other hypervisors that read other files, and formats that nobody asked for.
+//! Images of other hypervisors that read other files, and formats that no driver converts.
 
 use super::{Corpus, When};
 use crate::run;
@@ -8,7 +8,7 @@ fn put(bytes: &mut [u8], offset: usize, content: &[u8]) {
     bytes[offset..offset + content.len()].copy_from_slice(content);
 }
 
-/// Formats that nobody converts, and parts of images.
+/// Formats that no driver converts, and parts of images.
 pub(super) fn unwanted(corpus: &mut Corpus) {
     let padded = |start: &[u8], length: usize| {
         let mut bytes = start.to_vec();

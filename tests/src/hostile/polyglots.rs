@@ -29,26 +29,25 @@ fn packed(program: &str, bytes: &[u8]) -> Vec<u8> {
         .stdout(Stdio::piped())
         .spawn()
         .unwrap_or_else(|error| panic!("{program} can't be started: {error}"));
-    // Less than a pipe holds: nobody waits for the other.
+    // Less than a pipe holds: neither end waits for the other.
     assert!(bytes.len() <= 60_000);
     child.stdin.take().expect("a pipe").write_all(bytes).expect("the program reads");
     child.wait_with_output().expect("the program ends").stdout
 }
 
-/// The same compressed data behind room for other things, where the format has such room.
+/// The same compressed data behind a field for other data, where the format has such a field.
 fn roomy(program: &str, packed: &[u8]) -> Vec<u8> {
-    const ROOM: usize = 40_000;
+    const FIELD: usize = 40_000;
     match program {
         // An extra field (RFC 1952, 2.3.1.1).
         "gzip" => {
             let mut header = packed[..10].to_vec();
             header[3] |= 4;
-            [&header, &(ROOM as u16).to_le_bytes()[..], &vec![0; ROOM], &packed[10..]].concat()
+            [&header, &(FIELD as u16).to_le_bytes()[..], &vec![0; FIELD], &packed[10..]].concat()
         }
         // A skippable frame (RFC 8878, 3.1.2).
-        "zstd" => {
-            [b"\x50\x2a\x4d\x18", &(ROOM as u32).to_le_bytes()[..], &vec![0; ROOM], packed].concat()
-        }
+        "zstd" => [b"\x50\x2a\x4d\x18", &(FIELD as u32).to_le_bytes()[..], &vec![0; FIELD], packed]
+            .concat(),
         _ => packed.to_vec(),
     }
 }

@@ -80,7 +80,7 @@ pub(super) fn references(corpus: &mut Corpus) {
     corpus.image("qcow2", "version 2 with a data file", &image.bytes);
 }
 
-/// Images that need what nobody has.
+/// Images that need features that do not exist.
 pub(super) fn features(corpus: &mut Corpus) {
     for bit in 5..64 {
         let mut image = healthy(3);

@@ -207,8 +207,8 @@ fn scribble(file: &Path, number: u32, level: Level) {
 }
 
 fn compress(file: &Path, level: Level) {
-    let aside = file.with_extension("aside");
-    let (from, to) = (file.to_str().unwrap(), aside.to_str().unwrap());
+    let copy = file.with_extension("copy");
+    let (from, to) = (file.to_str().unwrap(), copy.to_str().unwrap());
     run("qemu-img", ["convert", "-c", "-f", "qcow2", "-O", "qcow2", "-o", level.options, from, to]);
-    fs::rename(aside, file).unwrap();
+    fs::rename(copy, file).unwrap();
 }

@@ -74,36 +74,36 @@ impl Layout {
 /// Makes one test per layout of a chain out of a function that takes a [`Layout`].
 #[macro_export]
 macro_rules! on_every_chain {
-    ($($story:ident)*) => {
-        $(mod $story {
+    ($($test:ident)*) => {
+        $(mod $test {
             use $crate::layouts::Layout;
             #[test]
             fn with_absolute_names() {
-                super::$story(Layout::ABSOLUTE);
+                super::$test(Layout::ABSOLUTE);
             }
             #[test]
             fn with_relative_names() {
-                super::$story(Layout::RELATIVE);
+                super::$test(Layout::RELATIVE);
             }
             #[test]
             fn with_relative_names_and_links() {
-                super::$story(Layout::MOVABLE);
+                super::$test(Layout::MOVABLE);
             }
             #[test]
             fn after_a_system_datastore_on_ssh() {
-                super::$story(Layout::SSH_SYSTEM);
+                super::$test(Layout::SSH_SYSTEM);
             }
             #[test]
             fn after_a_system_datastore_on_ssh_with_an_absolute_link() {
-                super::$story(Layout::SSH_SYSTEM_ABSOLUTE);
+                super::$test(Layout::SSH_SYSTEM_ABSOLUTE);
             }
             #[test]
             fn under_local() {
-                super::$story(Layout::LOCAL);
+                super::$test(Layout::LOCAL);
             }
             #[test]
             fn under_local_with_the_base_in_place() {
-                super::$story(Layout::LOCAL_IN_PLACE);
+                super::$test(Layout::LOCAL_IN_PLACE);
             }
         })*
     };

@@ -46,7 +46,7 @@ impl<'cloud> Snapshots<'cloud> {
         // What oned's old drivers left next to an image; stale once the image changes.
         fs::write(format!("{}.md5sum", snapshots.source()), "0123456789abcdef0123456789abcdef\n")
             .unwrap();
-        // Another image and its snapshot, which are nobody's business.
+        // Another image and its snapshot, which must stay as they are.
         let neighbour = format!("{}/{}", snapshots.base_path, "b".repeat(32));
         fs::write(&neighbour, pattern(17, 5000)).unwrap();
         fs::create_dir(format!("{neighbour}.snap")).unwrap();

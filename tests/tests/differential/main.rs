@@ -53,7 +53,7 @@ fn try_all(what: &str, cases: u64, case: impl Fn(&Cloud, u64) -> (String, End) +
                 let cloud = Cloud::new();
                 for number in (first..cases).step_by(2) {
                     let ended = catch_unwind(AssertUnwindSafe(|| case(&cloud, number)));
-                    let (story, end) = ended.unwrap_or_else(|panic| {
+                    let (changes, end) = ended.unwrap_or_else(|panic| {
                         let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
                         (String::new(), End::Wrong(text))
                     });
@@ -64,7 +64,7 @@ fn try_all(what: &str, cases: u64, case: impl Fn(&Cloud, u64) -> (String, End) +
                         End::Refused => counts.refused += 1,
                         End::Stricter => counts.stricter += 1,
                         End::Wrong(why) => {
-                            counts.wrong.push(format!("case {number} ({story}): {why}"));
+                            counts.wrong.push(format!("case {number} ({changes}): {why}"));
                         }
                     }
                 }
@@ -163,13 +163,13 @@ fn size_of(bytes: &[u8]) -> u64 {
     bytes[24..32].try_into().map(u64::from_be_bytes).unwrap()
 }
 
-/// Image `number` made out of one of the models, and the story of it.
+/// Image `number` made out of one of the models, and what was changed in it.
 fn mutated(models: &[Model], number: u64) -> (&Model, Vec<u8>, String) {
     let mut numbers = Numbers::of(number);
     let model = &models[number as usize % models.len()];
     let mut bytes = model.bytes.clone();
-    let story = mutate(model, &mut bytes, &mut numbers);
-    (model, bytes, format!("{}: {story}", model.name))
+    let changes = mutate(model, &mut bytes, &mut numbers);
+    (model, bytes, format!("{}: {changes}", model.name))
 }
 
 #[test]
@@ -177,13 +177,13 @@ fn qcow2_images() {
     let maker = Cloud::new();
     let models = qcow2_models(&maker);
     let counts = try_all("qcow2", 1400, |cloud, number| {
-        let (model, bytes, story) = mutated(&models, number);
+        let (model, bytes, changes) = mutated(&models, number);
         let image = cloud.file("disk.qcow2", &bytes);
         if size_of(&bytes) > CONVERTED {
-            return (story, measured(cloud, &image, model.format));
+            return (changes, measured(cloud, &image, model.format));
         }
         let ours = by_ours(cloud.cp(&image).driver("raw"));
-        (story, compare(ours, by_qemu(cloud, &image, model.format)))
+        (changes, compare(ours, by_qemu(cloud, &image, model.format)))
     });
     assert!(counts.same >= 200 && counts.refused >= 200, "the cases are of both sorts: {counts:?}");
 }
@@ -194,14 +194,14 @@ fn qcow2_images_that_are_kept() {
     let maker = Cloud::new();
     let models = qcow2_models(&maker);
     try_all("kept qcow2", 200, |cloud, number| {
-        let (_, bytes, story) = mutated(&models, number + 10_000);
+        let (_, bytes, changes) = mutated(&models, number + 10_000);
         let image = cloud.file("disk.qcow2", &bytes);
         let outcome = cloud.cp(&image).under(LIMITS).run();
         let qemu = size_by_qemu(&image, "qcow2");
         if outcome.status.code() != Some(0) {
             outcome.fails();
             let end = if qemu.is_some() { End::Stricter } else { End::Refused };
-            return (story, end);
+            return (changes, end);
         }
         let kept = outcome.succeeds().image("qcow2");
         let end = match size_by_qemu(&kept, "qcow2") {
@@ -209,7 +209,7 @@ fn qcow2_images_that_are_kept() {
             None => End::Wrong("kept, though qemu-img can't open it".to_owned()),
         };
         fs::remove_file(kept).unwrap();
-        (story, end)
+        (changes, end)
     });
 }
 
@@ -233,14 +233,14 @@ fn chains() {
         let upper = overlay(cloud, "overlay.qcow2", options, &backing);
         let upper = Model { name: "overlay", format: "qcow2", bytes: upper };
         let mut top = upper.bytes.clone();
-        let mut story = format!("{} below {options:?}: ", base.name);
+        let mut changes = format!("{} below {options:?}: ", base.name);
         if number % 3 != 0 {
-            story += "overlay: ";
-            story += &mutate(&upper, &mut top, &mut numbers);
+            changes += "overlay: ";
+            changes += &mutate(&upper, &mut top, &mut numbers);
         }
         if number % 3 != 1 {
-            story += "base: ";
-            story += &mutate(base, &mut lower, &mut numbers);
+            changes += "base: ";
+            changes += &mutate(base, &mut lower, &mut numbers);
         }
         fs::write(&source, &lower).unwrap();
         fs::write(snapshots.join("1"), &top).unwrap();
@@ -250,7 +250,7 @@ fn chains() {
             let ours = by_ours(cloud.clone_of(&source, "qcow2").driver("raw"));
             compare(ours, by_qemu(cloud, &snapshots.join("1"), "qcow2"))
         };
-        (story, end)
+        (changes, end)
     });
     assert!(counts.same >= 40 && counts.refused >= 40, "the cases are of both sorts: {counts:?}");
 }
@@ -261,11 +261,11 @@ fn images_of_other_formats() {
     let maker = Cloud::new();
     let models = foreign_models(&maker);
     let counts = try_all("vmdk, vdi, vhdx, vhd", 200, |cloud, number| {
-        let (model, bytes, story) = mutated(&models, number + 30_000);
+        let (model, bytes, changes) = mutated(&models, number + 30_000);
         let image = cloud.file("disk.image", &bytes);
         match size_by_qemu(&image, model.format) {
             Some(size) if size > CONVERTED => {
-                return (story, measured(cloud, &image, model.format));
+                return (changes, measured(cloud, &image, model.format));
             }
             _ => {}
         }
@@ -276,7 +276,7 @@ fn images_of_other_formats() {
             outcome.fails();
             None
         };
-        (story, compare(ours, by_qemu(cloud, &image, model.format)))
+        (changes, compare(ours, by_qemu(cloud, &image, model.format)))
     });
     assert!(counts.same >= 30, "some images survive: {counts:?}");
 }

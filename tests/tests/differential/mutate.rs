@@ -134,7 +134,7 @@ pub(crate) fn overlay(cloud: &Cloud, name: &str, options: &str, backing: &str) -
 
 /// Does something to an image; what it was.
 pub(crate) fn mutate(model: &Model, bytes: &mut Vec<u8>, numbers: &mut Numbers) -> String {
-    let mut story = String::new();
+    let mut changes = String::new();
     let qcow2 = model.format == "qcow2";
     for _ in 0..=numbers.below(3) {
         match numbers.below(if qcow2 { 10 } else { 4 }) {
@@ -142,19 +142,19 @@ pub(crate) fn mutate(model: &Model, bytes: &mut Vec<u8>, numbers: &mut Numbers) 
                 let length = numbers.below(bytes.len());
                 // The head stays: without it the file is something else.
                 bytes.truncate(length.max(128));
-                let _ = write!(story, "cut to {}; ", bytes.len());
+                let _ = write!(changes, "cut to {}; ", bytes.len());
             }
-            1 => move_piece(bytes, numbers, &mut story),
-            2 | 3 => flip_bits(bytes, numbers, &mut story),
-            4..=6 => edit_header(bytes, numbers, &mut story),
-            _ => edit_table(bytes, numbers, &mut story),
+            1 => move_piece(bytes, numbers, &mut changes),
+            2 | 3 => flip_bits(bytes, numbers, &mut changes),
+            4..=6 => edit_header(bytes, numbers, &mut changes),
+            _ => edit_table(bytes, numbers, &mut changes),
         }
     }
     if model.format == "vdi" {
         let mark = 0x40..0x44;
         bytes[mark.clone()].copy_from_slice(&model.bytes[mark]);
     }
-    story
+    changes
 }
 
 /// A byte that is worth changing: not in the mark of the format, and not amid zeros as a rule.
@@ -169,20 +169,20 @@ fn place(bytes: &[u8], numbers: &mut Numbers) -> usize {
     place
 }
 
-fn flip_bits(bytes: &mut [u8], numbers: &mut Numbers, story: &mut String) {
+fn flip_bits(bytes: &mut [u8], numbers: &mut Numbers, changes: &mut String) {
     for _ in 0..=numbers.below(4) {
         let (place, bit) = (place(bytes, numbers), numbers.below(8));
         bytes[place] ^= 1 << bit;
-        let _ = write!(story, "flip bit {bit} of byte {place}; ");
+        let _ = write!(changes, "flip bit {bit} of byte {place}; ");
     }
 }
 
-fn move_piece(bytes: &mut [u8], numbers: &mut Numbers, story: &mut String) {
+fn move_piece(bytes: &mut [u8], numbers: &mut Numbers, changes: &mut String) {
     let length = numbers.one_of(&[8, 16, 64, 512, 4096]).min(bytes.len() / 2);
     let from = numbers.below(bytes.len() - length);
     let to = 8 + numbers.below(bytes.len() - length - 8);
     bytes.copy_within(from..from + length, to);
-    let _ = write!(story, "copy {length} bytes from {from} to {to}; ");
+    let _ = write!(changes, "copy {length} bytes from {from} to {to}; ");
 }
 
 /// Values that stand at the edge of something, for a file of `length` bytes.
@@ -234,7 +234,7 @@ const FIELDS: [(usize, usize); 17] = [
     (104, 4),
 ];
 
-fn edit_header(bytes: &mut [u8], numbers: &mut Numbers, story: &mut String) {
+fn edit_header(bytes: &mut [u8], numbers: &mut Numbers, changes: &mut String) {
     let (offset, width) = numbers.one_of(&FIELDS);
     let mut value = odd_value(bytes.len(), numbers);
     if numbers.below(2) == 0 {
@@ -251,7 +251,7 @@ fn edit_header(bytes: &mut [u8], numbers: &mut Numbers, story: &mut String) {
         };
     }
     bytes[offset..offset + width].copy_from_slice(&value.to_be_bytes()[8 - width..]);
-    let _ = write!(story, "header byte {offset} = {value:#x}; ");
+    let _ = write!(changes, "header byte {offset} = {value:#x}; ");
 }
 
 fn number_at(bytes: &[u8], offset: usize) -> Option<u64> {
@@ -259,7 +259,7 @@ fn number_at(bytes: &[u8], offset: usize) -> Option<u64> {
 }
 
 /// Changes an entry of the L1 table or of an L2 table.
-fn edit_table(bytes: &mut [u8], numbers: &mut Numbers, story: &mut String) {
+fn edit_table(bytes: &mut [u8], numbers: &mut Numbers, changes: &mut String) {
     const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
     let Some(l1) = number_at(bytes, 40).map(|offset| offset as usize) else { return };
     let entries = number_at(bytes, 32).unwrap_or(0) as u32 as usize;
@@ -286,5 +286,5 @@ fn edit_table(bytes: &mut [u8], numbers: &mut Numbers, story: &mut String) {
         _ => odd_value(bytes.len(), numbers),
     };
     bytes[offset..offset + 8].copy_from_slice(&value.to_be_bytes());
-    let _ = write!(story, "{table} entry at byte {offset}: {old:#x} to {value:#x}; ");
+    let _ = write!(changes, "{table} entry at byte {offset}: {old:#x} to {value:#x}; ");
 }

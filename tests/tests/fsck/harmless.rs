@@ -28,7 +28,7 @@ fn a_datastore_that_is_mounted_for_reading_only_gets_the_same_report() {
     a_mess(&cloud);
     let expected = cloud.fsck().run();
     assert_eq!(expected.code, 3);
-    // In a mount namespace of its own: nobody else sees this mount.
+    // In a mount namespace of its own: no other program sees this mount.
     let directory = cloud.datastore();
     let script = "mount --bind \"$0\" \"$0\" && mount -o remount,ro,bind \"$0\" && \
                   ! touch \"$0/x\" 2>/dev/null && exec \"$@\"";

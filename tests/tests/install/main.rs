@@ -106,7 +106,7 @@ fn fsck_stands_beside_the_drivers_and_goes_with_them() {
         front_end.install(&["--uninstall", "--name", name]);
         assert!(!beside.exists());
     }
-    // One that somebody else put there is theirs.
+    // One that another installer put there stays.
     write_script(&fsck, "echo mine");
     front_end.install(&[]);
     front_end.install(&["--uninstall"]);
@@ -305,7 +305,7 @@ fn files_belong_to_oneadmin_where_that_user_exists() {
     let line = "oneadmin:x:9869:\n";
     fs::write(&groups, fs::read_to_string("/etc/group").unwrap() + line).unwrap();
     fs::set_permissions(front_end.temporary(), fs::Permissions::from_mode(0o1777)).unwrap();
-    // A mount namespace of its own: nobody else sees this user.
+    // A mount namespace of its own: no other program sees this user.
     let script = front_end.script(&["--name", "rust"]);
     let mut inside = Command::new("unshare");
     inside

@@ -71,7 +71,7 @@ fn no_marker_in_any_image(lvm: &Lvm) {
         let content = lvm.content(&format!("img-one-{id}"));
         assert!(content == bytes[..12 * MIB as usize], "{id}");
     }
-    // The test would see it: a volume that nobody made zero.
+    // The test would see it: a volume that was never zeroed.
     run("lvcreate", ["-q", "-Wn", "-Zn", "-L", "8M", "-an", "-n", "witness", "vg-one-104"]);
     assert!(lvm.content("witness").contains(&MARKER), "the disk is no longer full of the marker");
 }

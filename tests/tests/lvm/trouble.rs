@@ -180,7 +180,7 @@ fn a_volume_that_can_not_be_deactivated_is_no_image_and_goes_once_it_can() {
     );
     for call in [lvm.cp(2, &disk), persistent(lvm.cp(2, &disk))] {
         fs::write(&interest, "").unwrap();
-        // Somebody looks at it when it is complete.
+        // Another program has it open when it is complete.
         lvm.watch(&format!("[ $count != 3 ] || {{ {hold} & sleep 1; }}"));
         let failed = call.run();
         lvm.unwatch();

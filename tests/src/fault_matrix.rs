@@ -1,7 +1,7 @@
-//! The range in which actions are shot at: each one with every fault at every point, and a look at what is left.
+//! The fault matrix: an action is run with every fault at every point, and what is left afterwards is checked.
 
 use crate::contents::fingerprint;
-use crate::faults::{Blow, Point, points};
+use crate::faults::{Fault, Point, points};
 use crate::{Call, Cloud, Contents, run};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -22,9 +22,9 @@ pub enum Holds {
     Neither,
 }
 
-/// One action to be shot at, from the same start again and again.
-pub struct Range<'a> {
-    /// What is done where, for people.
+/// One action to inject faults into, from the same start again and again.
+pub struct FaultMatrix<'a> {
+    /// What is done where, for the messages of failures.
     pub name: String,
     /// The datastore.
     pub cloud: &'a Cloud,
@@ -36,41 +36,41 @@ pub struct Range<'a> {
     pub creates: bool,
 }
 
-impl Range<'_> {
+impl FaultMatrix<'_> {
     /// Tries every fault at every point.
-    pub fn shoot(&self) {
+    pub fn inject_all(&self) {
         let datastore = self.cloud.datastore();
         let start = Contents::of(&datastore);
         assert_eq!((self.look)(), Holds::Before, "{}: at the start", self.name);
         let (points, output) = points(self.cloud, &self.call);
         assert!(output.status.success(), "{}: {output:?}", self.name);
         assert!(points.len() > 5, "{}: the trace works: {points:?}", self.name);
-        let trial = Trial { range: self, start, seen: RefCell::default() };
+        let trial = Trial { matrix: self, start, seen: RefCell::default() };
         assert_eq!(trial.holds(), Holds::After, "{}: without a fault", self.name);
-        let mut shots = 0;
+        let mut faults = 0;
         for point in &points {
-            for blow in Blow::ALL {
+            for fault in Fault::ALL {
                 trial.start.restore(&datastore);
-                trial.fire(point, blow);
-                shots += 1;
+                trial.inject(point, fault);
+                faults += 1;
             }
         }
-        println!("{}: {} points, {shots} faults, 0 losses", self.name, points.len());
+        println!("{}: {} points, {faults} faults, 0 losses", self.name, points.len());
     }
 }
 
-impl Range<'_> {
+impl FaultMatrix<'_> {
     /// Cuts the power at every point, and after the reply.
     pub fn cut_power(&self) {
         let datastore = self.cloud.datastore();
         let start = Contents::of(&datastore);
         let (points, output) = points(self.cloud, &self.call);
         assert!(output.status.success(), "{}: {output:?}", self.name);
-        let trial = Trial { range: self, start, seen: RefCell::default() };
+        let trial = Trial { matrix: self, start, seen: RefCell::default() };
         for point in &points {
             trial.begin_durably();
             let at = format!("{}: no power at {}", self.name, point.text);
-            let output = self.call.clone().under(point.strace(Blow::Kill)).output();
+            let output = self.call.clone().under(point.strace(Fault::Kill)).output();
             assert_eq!(output.status.signal(), Some(9), "{at}: {output:?}");
             self.cloud.mount().cut_power();
             assert_ne!(trial.holds(), Holds::Neither, "{at}: something is lost");
@@ -91,7 +91,7 @@ impl Range<'_> {
 }
 
 struct Trial<'a, 'r> {
-    range: &'r Range<'a>,
+    matrix: &'r FaultMatrix<'a>,
     start: Contents,
     /// What was found, by what the datastore held: so that nothing is read twice.
     seen: RefCell<HashMap<u64, Holds>>,
@@ -103,18 +103,18 @@ impl Trial<'_, '_> {
         if let Some(&holds) = self.seen.borrow().get(&key) {
             return holds;
         }
-        let holds = (self.range.look)();
+        let holds = (self.matrix.look)();
         self.seen.borrow_mut().insert(key, holds);
         holds
     }
 
     /// A number for what is there, whatever the names of new images, and how many of them there are.
     fn known(&self) -> (u64, Vec<String>) {
-        let mut contents = Contents::of(&self.range.cloud.datastore());
+        let mut contents = Contents::of(&self.matrix.cloud.datastore());
         let before: Vec<&str> = self.start.names().collect();
         let new: Vec<String> =
             contents.names().filter(|name| !before.contains(name)).map(str::to_owned).collect();
-        if !self.range.creates {
+        if !self.matrix.creates {
             return (contents.fingerprint(), new);
         }
         let mut bytes: Vec<_> = new
@@ -127,9 +127,9 @@ impl Trial<'_, '_> {
         (std::hash::Hasher::finish(&hasher), new)
     }
 
-    fn fire(&self, point: &Point, blow: Blow) {
-        let at = format!("{}: {blow:?} at {}", self.range.name, point.text);
-        let output = self.range.call.clone().under(point.strace(blow)).output();
+    fn inject(&self, point: &Point, fault: Fault) {
+        let at = format!("{}: {fault:?} at {}", self.matrix.name, point.text);
+        let output = self.matrix.call.clone().under(point.strace(fault)).output();
         let said = format!(
             "{at}: {}, {:?}, {:?}",
             output.status,
@@ -140,8 +140,8 @@ impl Trial<'_, '_> {
         assert_ne!(holds, Holds::Neither, "{said}: something is lost");
         match (output.status.code(), output.status.signal()) {
             (Some(0), _) => {
-                let dealt = blow != Blow::Kill || !point.first_thread;
-                assert!(dealt, "{said}: the fault was not dealt");
+                let injected = fault != Fault::Kill || !point.first_thread;
+                assert!(injected, "{said}: the fault was not injected");
                 assert_eq!(holds, Holds::After, "{said}: a success is one");
             }
             (Some(1), _) => {
@@ -151,30 +151,30 @@ impl Trial<'_, '_> {
             (_, Some(9)) => {}
             _ => panic!("{said}: an odd end"),
         }
-        if !self.work().exists() && Contents::of(&self.range.cloud.datastore()) == self.start {
+        if !self.work().exists() && Contents::of(&self.matrix.cloud.datastore()) == self.start {
             // As if the call had never been made: what follows was tried.
             return;
         }
-        let next = self.range.cloud.monitor().output();
+        let next = self.matrix.cloud.monitor().output();
         assert!(next.status.success(), "{said}: then monitor: {next:?}");
         self.check_nothing_left(&said, &output);
         if output.status.success() {
             return;
         }
-        let repeat = self.range.call.output();
+        let repeat = self.matrix.call.output();
         assert!(repeat.status.success(), "{said}: then a repeat: {repeat:?}");
         assert_eq!(self.holds(), Holds::After, "{said}: after a repeat");
         assert!(!self.work().exists(), "{said}: left after a repeat");
     }
 
     fn begin_durably(&self) {
-        let datastore = self.range.cloud.datastore();
+        let datastore = self.matrix.cloud.datastore();
         self.start.restore(&datastore);
         run("sync", ["-f", datastore.to_str().unwrap()]);
     }
 
     fn after_the_cut(&self, at: &str, allowed: &[Holds]) {
-        let next = self.range.cloud.monitor().output();
+        let next = self.matrix.cloud.monitor().output();
         assert!(next.status.success(), "{at}: then monitor: {next:?}");
         assert!(!self.work().exists(), "{at}: something is not swept");
         let holds = self.holds();
@@ -182,7 +182,7 @@ impl Trial<'_, '_> {
     }
 
     fn work(&self) -> std::path::PathBuf {
-        self.range.cloud.datastore().join(".ferrostore-work")
+        self.matrix.cloud.datastore().join(".ferrostore-work")
     }
 
     /// After the next call on the datastore.
@@ -193,12 +193,9 @@ impl Trial<'_, '_> {
         let (_, new) = self.known();
         let reply = String::from_utf8_lossy(&output.stdout);
         for name in &new {
-            assert!(
-                reply.contains(name.as_str()),
-                "{said}: {name} is left, and nobody knows of it"
-            );
+            assert!(reply.contains(name.as_str()), "{said}: {name} is left, and was not replied");
         }
-        if self.range.creates && output.status.success() {
+        if self.matrix.creates && output.status.success() {
             assert_eq!(new.len(), 1, "{said}: the image that was replied is there");
         }
     }
