@@ -13,7 +13,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const PREFIX: &str = "lock.";
+pub(super) const PREFIX: &str = "lock.";
 
 /// Between two attempts at a lock that another holds: at first, and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
@@ -86,7 +86,8 @@ impl ImageLock {
                 // be removable, a lock that can't be made is held by no other: its file would be there.
                 Err(error) if is_needless(&error, mode) => return Ok(lock(None)),
                 Err(error) => {
-                    return Err(at("locked", &datastore.join(image))(error).into());
+                    let step = "locked (DATASTORE/BASE_PATH must be writable)";
+                    return Err(at(step, &datastore.join(image))(error).into());
                 }
             };
             if start.elapsed() >= wait {
