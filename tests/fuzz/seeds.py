@@ -170,6 +170,9 @@ def snapshots(corpus):
     keep(corpus / "snapshots", "local", bytes(local))
     copies = [base, 0, 0, directory, 1, base, 2, 0, base, 3, 0, text, 12, 0]
     keep(corpus / "snapshots", "copies", bytes(copies))
+    # The work directory, and in it a file, a lock and a directory.
+    work = [directory, 18, text, 14, 0, text, 15, 0, directory, 17]
+    keep(corpus / "snapshots", "left", bytes(chain + work))
     keep(corpus / "snapshots", "out", bytes([directory, 1, overlay, 2, 9, 0, link, 3, 9, link, 0, 7]))
 
 

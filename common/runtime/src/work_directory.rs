@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Its name.
-pub(crate) const NAME: &str = ".ferrostore-work";
+pub const NAME: &str = ".ferrostore-work";
 
 /// So often another driver may remove the empty directory before anything is made in it.
 const TIMEOUT: u32 = 10_000;

@@ -2,8 +2,8 @@
 
 #![no_main]
 
-use disk_image::admission::{Admission, admit};
 use disk_image::Format;
+use disk_image::admission::{Admission, admit};
 use disk_image::probe::HEAD;
 use disk_image::qcow2::{Encryption, Header};
 use ferrostore_fuzz::Sparse;

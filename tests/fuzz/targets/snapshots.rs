@@ -5,18 +5,19 @@
 
 #![no_main]
 
-use ferrostore::fsck::{self, Form, Report};
 use disk_image::admission::open_chain;
 use disk_image::{Content, Disk as _};
+use ferrostore::fsck::{self, Form, Report};
 use ferrostore::snapshots::Snapshots;
 use libfuzzer_sys::fuzz_target;
+use runtime::staging::{PREFIXES, WORK_DIRECTORY};
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 
 const IMAGE: &str = "0123456789abcdef0123456789abcdef";
 /// Entries of the datastore, `S` being the image.
-const PLACES: [&str; 16] = [
+const PLACES: [&str; 14] = [
     "S",
     "S.snap",
     "S.snap/0",
@@ -31,8 +32,6 @@ const PLACES: [&str; 16] = [
     "S.snap/x",
     "S.md5sum",
     "T",
-    ".ferrostore-trash.x",
-    ".ferrostore-staging.x",
 ];
 /// What links, `.current` files and overlays name, `D` being the datastore: nothing outside the directory
 /// that an input gets for itself, since steps may write through a link.
@@ -64,8 +63,16 @@ impl Script<'_> {
         usize::from(first)
     }
 
+    /// One of [`PLACES`], or the work directory, or an entry of each kind in it.
     fn place(&mut self) -> String {
-        PLACES[self.byte() % PLACES.len()].replace('S', IMAGE)
+        let number = self.byte() % (PLACES.len() + 1 + PREFIXES.len());
+        if let Some(place) = PLACES.get(number) {
+            return place.replace('S', IMAGE);
+        }
+        match PREFIXES.get(number - PLACES.len()) {
+            Some(prefix) => format!("{}/{prefix}{IMAGE}", WORK_DIRECTORY),
+            None => WORK_DIRECTORY.to_owned(),
+        }
     }
 
     fn name(&mut self, datastore: &Path) -> String {

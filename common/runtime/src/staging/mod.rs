@@ -20,6 +20,7 @@ mod recovery;
 mod staged;
 mod transaction;
 
+pub use crate::work_directory::NAME as WORK_DIRECTORY;
 pub use error::{StagingError, no_space_hint};
 pub use image_lock::{ImageLock, LockError};
 pub use staged::{Staged, image_name};
@@ -30,6 +31,10 @@ use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// How the names of the entries of the work directory begin.
+pub const PREFIXES: [&str; 4] =
+    [staged::PREFIX, image_lock::PREFIX, recovery::TRASH, recovery::UNDO];
 
 /// Removes what killed drivers left in `datastore`, or puts it back. A directory that isn't there holds
 /// nothing.

@@ -12,7 +12,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-const PREFIX: &str = "staging.";
+pub(super) const PREFIX: &str = "staging.";
 
 /// Mode of new images: the user and group that OpenNebula runs as, within the umask.
 const IMAGE_MODE: u32 = 0o660;
