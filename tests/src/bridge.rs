@@ -1,6 +1,7 @@
 //! Bridge hosts: several sshd of our own on the loopback, each with a mount namespace and a `/var/tmp`
 //! (datastore, staging directory, drivers and all) of its own.
 
+use crate::namespace::{client, furnish, key, server, sshd_config};
 use crate::{ACTIONS, Call, Cloud, Disk, Listing, Mount, run, stripped};
 use std::ffi::OsString;
 use std::fs;
@@ -36,18 +37,6 @@ pub struct BridgeHost {
     datastore: PathBuf,
 }
 
-/// Enters the namespace of a host (with its `/var/tmp` as third argument), or of the front-end beside
-/// it (without), and runs the rest. ssh and sshd find keys in the home directory that the password
-/// file names, so both see another one.
-const ENTER: &str = "mount --bind \"$1/passwd\" /etc/passwd && mount --bind \"$1/shadow\" /etc/shadow && \
-    if [ \"$2\" ]; then mount -t tmpfs tmpfs /run && mkdir -m 755 /run/sshd && \
-    mount --bind \"$2\" /var/tmp; fi && shift 2 && exec \"$@\"";
-
-fn enter(home: &Path, var_tmp: &Path) -> Vec<OsString> {
-    let words = ["unshare", "--mount", "/bin/sh", "-c", ENTER, "sh"].map(OsString::from);
-    words.into_iter().chain([home.into(), var_tmp.into()]).collect()
-}
-
 impl Bridges {
     /// So many hosts for the storage of `cloud`, with drivers on them as `onehost sync` leaves them.
     pub fn of(cloud: &Cloud, count: u8) -> Self {
@@ -67,17 +56,7 @@ impl Bridges {
             .tempdir_in("/var/tmp")
             .expect("/var/tmp is writable");
         let root = home.path();
-        let ssh = root.join(".ssh");
-        fs::create_dir(&ssh).unwrap();
-        fs::set_permissions(&ssh, fs::Permissions::from_mode(0o700)).unwrap();
-        key(&ssh.join("id_ed25519"));
-        fs::copy(ssh.join("id_ed25519.pub"), ssh.join("authorized_keys")).unwrap();
-        let passwd = format!(
-            "root:x:0:0:root:{}:/bin/bash\nsshd:x:65533:65534::/nonexistent:/usr/sbin/nologin\n",
-            root.display()
-        );
-        fs::write(root.join("passwd"), passwd).unwrap();
-        fs::write(root.join("shadow"), "root:*:19000:0:99999:7:::\nsshd:!:19000::::::\n").unwrap();
+        let ssh = furnish(root, "/bin/bash");
         fs::write(ssh.join("known_hosts"), "").unwrap();
         let hosts = (1..=count).map(|number| BridgeHost::new(cloud, number, root, storage.path()));
         let mut bridges = Self { hosts: hosts.collect(), home, storage };
@@ -129,7 +108,7 @@ impl Bridges {
 
     /// The program (with arguments) under which the hosts can be reached.
     pub fn neighbour(&self) -> Vec<OsString> {
-        enter(self.home.path(), Path::new(""))
+        client(self.home.path())
     }
 
     /// The directory below which everything of all hosts is.
@@ -141,10 +120,6 @@ impl Bridges {
     pub fn home(&self) -> &Path {
         self.home.path()
     }
-}
-
-fn key(path: &Path) {
-    run("ssh-keygen", ["-q", "-t", "ed25519", "-N", "", "-f", path.to_str().unwrap()]);
 }
 
 impl BridgeHost {
@@ -177,12 +152,8 @@ impl BridgeHost {
         fs::write(
             host.file("sshd_config"),
             format!(
-                "ListenAddress {address}:{port}\nHostKey {}\nPidFile none\n\
-                 AuthorizedKeysFile {}/.ssh/authorized_keys\nStrictModes no\nUsePAM no\n\
-                 PasswordAuthentication no\nPermitRootLogin prohibit-password\nUseDNS no\n\
-                 MaxStartups 100\nLogLevel VERBOSE\n",
-                host.file("key").display(),
-                home.display()
+                "ListenAddress {address}:{port}\n{}",
+                sshd_config(&home.join(".ssh"), &host.file("key"))
             ),
         )
         .unwrap();
@@ -206,7 +177,7 @@ impl BridgeHost {
 
     /// Starts its sshd under another program.
     pub fn start_under(&mut self, wrapper: &[&str]) {
-        let mut words = enter(&self.home, &self.var_tmp);
+        let mut words = server(&self.home, Some(&self.var_tmp));
         words.extend(wrapper.iter().map(OsString::from));
         words.extend(["/usr/sbin/sshd", "-D", "-e", "-f"].map(OsString::from));
         words.push(self.file("sshd_config").into());
@@ -223,7 +194,7 @@ impl BridgeHost {
         let start = Instant::now();
         while !self.run("true").status.success() {
             assert!(
-                start.elapsed() < Duration::from_secs(20),
+                start.elapsed() < Duration::from_secs(60),
                 "sshd does not serve: {}",
                 self.log()
             );
@@ -242,7 +213,7 @@ impl BridgeHost {
 
     /// Runs a command on it, by ssh as the drivers do.
     pub fn run(&self, command: &str) -> std::process::Output {
-        let mut words = enter(&self.home, Path::new(""));
+        let mut words = client(&self.home);
         words.extend(["ssh", "-o", "BatchMode=yes", &self.name, command].map(Into::into));
         Command::new(&words[0]).args(&words[1..]).output().expect("unshare can be started")
     }

@@ -102,6 +102,11 @@ impl<'cloud> Call<'cloud> {
         }
     }
 
+    /// The front-end that makes it.
+    pub fn cloud(&self) -> &'cloud Cloud {
+        self.cloud
+    }
+
     /// Sets `IMAGE/PATH`.
     pub fn path(self, path: impl AsRef<Path>) -> Self {
         self.set("IMAGE/PATH", path.as_ref().as_os_str().as_encoded_bytes())

@@ -140,6 +140,11 @@ impl Cloud {
         fs::write(folder.join("datastore.conf"), text).unwrap();
     }
 
+    /// Where OpenNebula's own downloader lies on the front-end.
+    pub fn downloader(&self) -> PathBuf {
+        self.one_location().join("var/remotes/datastore/downloader.sh")
+    }
+
     /// A picture of the datastore's directory.
     pub fn listing(&self) -> Listing {
         Listing::of(&self.datastore())

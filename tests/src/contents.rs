@@ -1,5 +1,6 @@
 //! What a datastore holds, to be compared and put back.
 
+use crate::WORK_DIRECTORY;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -60,7 +61,7 @@ impl Contents {
 
     /// Makes `directory` hold this again.
     pub fn restore(&self, directory: &Path) {
-        let _ = fs::remove_dir_all(directory.join(".ferrostore-work"));
+        let _ = fs::remove_dir_all(directory.join(WORK_DIRECTORY));
         let now = Self::of(directory);
         for (name, entry) in now.0.iter().rev() {
             if self.0.get(name) != Some(entry) {
@@ -113,7 +114,7 @@ fn collect(directory: &Path, prefix: &str, entries: &mut BTreeMap<String, Entry>
     for child in fs::read_dir(directory).into_iter().flatten() {
         let child = child.expect("a directory can be read");
         let name = child.file_name().to_string_lossy().into_owned();
-        if prefix.is_empty() && name == ".ferrostore-work" {
+        if prefix.is_empty() && name == WORK_DIRECTORY {
             continue;
         }
         let name = format!("{prefix}{name}");

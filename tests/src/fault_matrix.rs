@@ -151,7 +151,9 @@ impl Trial<'_, '_> {
             (_, Some(9)) => {}
             _ => panic!("{said}: an odd end"),
         }
-        if !self.work().exists() && Contents::of(&self.matrix.cloud.datastore()) == self.start {
+        if !self.matrix.cloud.work_directory().exists()
+            && Contents::of(&self.matrix.cloud.datastore()) == self.start
+        {
             // As if the call had never been made: what follows was tried.
             return;
         }
@@ -164,7 +166,7 @@ impl Trial<'_, '_> {
         let repeat = self.matrix.call.output();
         assert!(repeat.status.success(), "{said}: then a repeat: {repeat:?}");
         assert_eq!(self.holds(), Holds::After, "{said}: after a repeat");
-        assert!(!self.work().exists(), "{said}: left after a repeat");
+        assert!(!self.matrix.cloud.work_directory().exists(), "{said}: left after a repeat");
     }
 
     fn begin_durably(&self) {
@@ -176,18 +178,14 @@ impl Trial<'_, '_> {
     fn after_the_cut(&self, at: &str, allowed: &[Holds]) {
         let next = self.matrix.cloud.monitor().output();
         assert!(next.status.success(), "{at}: then monitor: {next:?}");
-        assert!(!self.work().exists(), "{at}: something is not swept");
+        assert!(!self.matrix.cloud.work_directory().exists(), "{at}: something is not swept");
         let holds = self.holds();
         assert!(allowed.contains(&holds), "{at}: {holds:?} after the next call");
     }
 
-    fn work(&self) -> std::path::PathBuf {
-        self.matrix.cloud.datastore().join(".ferrostore-work")
-    }
-
     /// After the next call on the datastore.
     fn check_nothing_left(&self, said: &str, output: &Output) {
-        assert!(!self.work().exists(), "{said}: something is not swept");
+        assert!(!self.matrix.cloud.work_directory().exists(), "{said}: something is not swept");
         let settled = [Holds::Before, Holds::After].contains(&self.holds());
         assert!(settled, "{said}: {:?} after the next call", self.holds());
         let (_, new) = self.known();

@@ -1,6 +1,6 @@
 //! Images as users bring them, made with the reference tools.
 
-use crate::{Cloud, KIB, run};
+use crate::{Cloud, KIB, MIB, run};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -58,6 +58,17 @@ impl Cloud {
     /// The disk `from` (raw) as a qcow2 with `-o options` (`compat=v3` is qemu's default).
     pub fn qcow2(&self, from: &Path, name: &str, options: &str) -> PathBuf {
         self.converted(from, name, "qcow2", options)
+    }
+
+    /// A healthy qcow2 image of 3 MiB with `-o options`, some bytes of which are overwritten: at an offset, with these.
+    pub fn patched_qcow2(&self, name: &str, options: &str, patches: &[(u64, &[u8])]) -> PathBuf {
+        let disk = self.raw("healthy.img", 3 * MIB);
+        let image = self.qcow2(&disk, name, options);
+        let file = File::options().write(true).open(&image).unwrap();
+        for (offset, bytes) in patches {
+            file.write_all_at(bytes, *offset).unwrap();
+        }
+        image
     }
 
     /// As [`Cloud::qcow2`], with compressed clusters.

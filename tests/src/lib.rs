@@ -30,20 +30,24 @@ mod cloud;
 mod contents;
 mod device;
 pub mod docs;
+mod digests;
 mod fault_matrix;
 pub mod faults;
 pub mod hostile;
 mod images;
 pub mod layouts;
+mod left_overs;
 mod listing;
 mod lvm;
 mod machines;
 mod message;
 mod mount;
+mod namespace;
 mod nfs;
 mod oned;
 mod outcome;
 mod program_faults;
+mod pause;
 pub mod random;
 mod referee;
 mod ssh;
@@ -61,8 +65,10 @@ pub use check::{Examination, Fsck};
 pub use cloud::Cloud;
 pub use contents::Contents;
 pub use device::LoopDevice;
+pub use digests::{DIGESTS, wrong_digest};
 pub use fault_matrix::{FaultMatrix, Holds};
 pub use images::pattern;
+pub use left_overs::WORK_DIRECTORY;
 pub use listing::Listing;
 pub use lvm::{Lvm, Volume, persistent, volumes};
 pub use machines::Machines;
@@ -83,6 +89,9 @@ pub use web::{Fault, Page, Web};
 pub use wire::Request;
 
 use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Output};
 
 /// Bytes in a kibibyte.
@@ -118,4 +127,12 @@ pub fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S
         String::from_utf8_lossy(&output.stderr)
     );
     output
+}
+
+/// Writes a shell script that anyone may run, in a directory that is made where need be.
+pub fn write_script(path: impl AsRef<Path>, script: &str) {
+    let path = path.as_ref();
+    fs::create_dir_all(path.parent().expect("a file in a directory")).unwrap();
+    fs::write(path, format!("#!/bin/bash\n{script}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }

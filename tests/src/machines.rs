@@ -1,6 +1,6 @@
 //! Two virtual machines with one disk between them: hosts that share a volume group, reached by ssh.
 
-use crate::ssh::{neighbour, ssh_directory, sshd_config};
+use crate::namespace::{client, furnish, sshd_config};
 use crate::{Call, Cloud};
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -30,11 +30,8 @@ impl Machines {
         crate::vm::prepare();
         let directory = tempfile::tempdir_in("/var/tmp").expect("/var/tmp is writable");
         let root = directory.path();
-        let ssh = ssh_directory(root);
-        let passwd = format!("root:x:0:0:root:{}:/bin/bash\n", root.display());
-        fs::write(root.join("passwd"), passwd).unwrap();
-        fs::write(root.join("shadow"), "root:*:19000:0:99999:7:::\n").unwrap();
-        fs::write(ssh.join("sshd_config"), sshd_config(&ssh)).unwrap();
+        let ssh = furnish(root, "/bin/bash");
+        fs::write(ssh.join("sshd_config"), sshd_config(&ssh, &ssh.join("host_key"))).unwrap();
         fs::File::create(root.join("disk")).unwrap().set_len(4 << 30).unwrap();
         let mut config = String::new();
         let mut machines = Vec::new();
@@ -74,7 +71,7 @@ impl Machines {
     }
 
     fn ssh_command(&self, number: usize, command: &str) -> Command {
-        let mut words = neighbour(self.directory.path(), "ssh");
+        let mut words = client(self.directory.path());
         let host = format!("machine{number}");
         // An emulated machine takes seconds for a connection: all that the test itself does there shares one.
         let control = format!("ControlPath={}/{host}.control", self.directory.path().display());
@@ -100,7 +97,7 @@ impl Machines {
         let call = cloud
             .call(action)
             .as_released()
-            .under(neighbour(self.directory.path(), "ssh"))
+            .under(client(self.directory.path()))
             .set("DATASTORE/DS_MAD", "lvm")
             .set("DATASTORE/TM_MAD", "lvm")
             .set("DATASTORE/TEMPLATE/BRIDGE_LIST", "machine2 machine1");
