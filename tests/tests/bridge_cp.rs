@@ -2,10 +2,9 @@
 
 use ferrostore_tests::{
     Bridges, Call, Cloud, MIB, Web, allocated, digest, pattern, qemu_img_check, run, same_bytes,
-    same_content, virtual_size,
+    same_content, virtual_size, write_script,
 };
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 #[test]
@@ -149,9 +148,7 @@ fn what_the_front_end_downloads_arrives_too() {
 }
 
 fn downloader(path: &Path, source: &Path) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, format!("#!/bin/sh\nexec cat {}\n", source.display())).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(path, &format!("exec cat {}", source.display()));
 }
 
 /// OpenNebula's downloader is on one side only: what it fetches tells who downloads.
@@ -180,7 +177,7 @@ fn the_datastore_says_who_downloads_and_measures() {
     let [cp, stat] = calls("YES");
     same_bytes(&there, cp.run().succeeds().image("raw"));
     stat.run().succeeds().replies("7");
-    downloader(&cloud.one_location().join("var/remotes/datastore/downloader.sh"), &here);
+    downloader(&cloud.downloader(), &here);
     let [cp, stat] = calls("NO");
     same_bytes(&here, cp.run().succeeds().image("raw"));
     let before = host.connections();

@@ -1,16 +1,15 @@
 //! `cp` from a web server that does what it should, and from one that does so in its own way.
 
 use ferrostore_tests::{
-    Cloud, Fault, MIB, Page, Web, allocated, digest, pattern, qemu_img_check, run, same_bytes,
-    same_content,
+    Cloud, DIGESTS, Fault, MIB, Page, Web, allocated, digest, pattern, qemu_img_check, run,
+    same_bytes, same_content, wrong_digest,
 };
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const COMPRESSORS: [&str; 4] = ["gzip", "bzip2", "xz", "zstd"];
-const DIGESTS: [(&str, &str); 4] =
-    [("MD5", "md5sum"), ("SHA1", "sha1sum"), ("SHA256", "sha256sum"), ("SHA512", "sha512sum")];
 
 /// A disk in every form that users upload, and in which format it is kept as it is.
 fn every_kind(cloud: &Cloud) -> Vec<(PathBuf, &'static str)> {
@@ -102,11 +101,6 @@ fn digests_are_of_the_bytes_as_they_come() {
 }
 
 /// A digest that looks right and is not.
-fn flipped(right: &str) -> String {
-    let last = if right.ends_with('0') { '1' } else { '0' };
-    format!("{}{last}", &right[..right.len() - 1])
-}
-
 #[test]
 fn a_wrong_digest_is_named_and_leaves_nothing() {
     let (cloud, web) = (Cloud::new(), Web::new());
@@ -117,7 +111,8 @@ fn a_wrong_digest_is_named_and_leaves_nothing() {
             for (name, program) in DIGESTS {
                 let right = digest(program, &file);
                 // What is right for the disk inside is wrong for the file.
-                let wrong = if file == disk { flipped(&right) } else { digest(program, &disk) };
+                let wrong =
+                    if file == disk { wrong_digest(&right) } else { digest(program, &disk) };
                 let attribute = format!("IMAGE/TEMPLATE/{name}");
                 let call = cloud.cp(&url).driver(driver).set(&attribute, &wrong);
                 call.run().fails().naming(&attribute).saying(&wrong).saying(&right);
@@ -239,12 +234,10 @@ fn a_server_in_trouble_is_asked_again_some_times() {
 #[test]
 fn no_server_is_told_with_the_url() {
     let cloud = Cloud::new();
-    let url = {
-        let gone = Web::new();
-        gone.url("disk.img")
-    };
-    // The port is free again once the server's thread has seen that it is over.
-    std::thread::sleep(Duration::from_millis(200));
+    // The client's end of a connection: its port is in use, and nothing listens there.
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+    let url = format!("http://{}/disk.img", client.local_addr().unwrap());
     cloud.cp(&url).run().fails().naming("IMAGE/PATH").saying(&url).saying("refuse");
     for url in [
         "http://no-such-host.invalid/disk.img",
@@ -356,10 +349,16 @@ fn the_bandwidth_limit_is_kept() {
     // The limit is on what comes over the network: noise doesn't shrink.
     for (file, driver) in [(&disk, "raw"), (&disk, "qcow2"), (&packed, "raw")] {
         let call = cloud.cp(web.serve(file)).driver(driver);
-        let start = Instant::now();
-        call.set("DATASTORE/TEMPLATE/LIMIT_TRANSFER_BW", "4M").run().succeeds();
-        let seconds = start.elapsed().as_secs_f64();
-        assert!((1.7..=2.6).contains(&seconds), "8 MiB at 4M took {seconds} s");
+        let call = call.set("DATASTORE/TEMPLATE/LIMIT_TRANSFER_BW", "4M");
+        // A busy machine may hold up one of them, not all.
+        let all = (0..5).map(|_| {
+            let start = Instant::now();
+            call.clone().run().succeeds();
+            start.elapsed().as_secs_f64()
+        });
+        let mut all =
+            all.inspect(|seconds| assert!(*seconds >= 1.7, "8 MiB at 4M took {seconds} s"));
+        assert!(all.any(|seconds| seconds <= 2.6), "8 MiB at 4M takes longer than 2 s each time");
     }
     for wrong in ["fast", "-1", "4X"] {
         let call = cloud.cp(web.serve(&disk)).set("DATASTORE/TEMPLATE/LIMIT_TRANSFER_BW", wrong);

@@ -42,9 +42,9 @@ fn a_bomb_is_stopped_long_before_it_is_through() {
         for driver in ["raw", "qcow2"] {
             let url = web.serve(&packed);
             let call = cloud.cp(&url).driver(driver).set_escaped("IMAGE/SIZE", "10");
-            let start = std::time::Instant::now();
+            // A second of processor time is not enough to unpack all of it.
+            let call = call.under(["prlimit", "--cpu=1"]);
             call.run().fails().naming("IMAGE/SIZE").saying(&url);
-            assert!(start.elapsed().as_secs() < 5, "{program}: {:?}", start.elapsed());
         }
     }
 }

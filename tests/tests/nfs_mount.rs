@@ -1,7 +1,7 @@
 //! `NFS_AUTO_ENABLE`: what is asked of `mount`, and everything that keeps an export from being mounted. The
 //! tests need no NFS server; those with one are in `nfs.rs`.
 
-use ferrostore_tests::{Call, Cloud, Disk, Listing, MIB, run};
+use ferrostore_tests::{Call, Cloud, Disk, Listing, MIB, run, write_script};
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -39,9 +39,7 @@ impl StandIn {
     }
 
     fn program(&self, name: &str, body: &str) {
-        let path = self.0.join(name);
-        fs::write(&path, format!("#!/bin/sh\n{body}\n")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(self.0.join(name), body);
     }
 
     fn recording(&self, name: &str) -> String {

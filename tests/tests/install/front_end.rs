@@ -1,6 +1,6 @@
 //! A throw-away front-end with stock scripts in it, and `install.sh` as its administrator runs it.
 
-use ferrostore_tests::{ACTIONS, executable};
+use ferrostore_tests::{ACTIONS, executable, write_script};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -28,7 +28,7 @@ impl FrontEnd {
             let folder = front_end.datastores().join(ds_mad);
             fs::create_dir_all(&folder).unwrap();
             for action in ACTIONS {
-                write_script(&folder.join(action), &format!("echo stock {ds_mad} {action}"));
+                write_script(folder.join(action), &format!("echo stock {ds_mad} {action}"));
             }
         }
         fs::write(front_end.fs().join("notes.txt"), "not a driver").unwrap();
@@ -121,7 +121,7 @@ impl FrontEnd {
     }
 
     pub(crate) fn break_driver(&self, action: &str, script: &str) {
-        write_script(&self.built().join(action), script);
+        write_script(self.built().join(action), script);
     }
 }
 
@@ -151,11 +151,6 @@ pub(crate) fn holds_our_drivers(folder: &Path) {
         );
         assert_eq!(fs::metadata(&file).unwrap().mode() & 0o7777, 0o755);
     }
-}
-
-pub(crate) fn write_script(path: &Path, body: &str) {
-    fs::write(path, format!("#!/bin/sh\n{body}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 fn look_at(folder: &Path, picture: &mut BTreeMap<String, String>) {

@@ -3,10 +3,8 @@
 mod front_end;
 mod kinds;
 
-use ferrostore_tests::{ACTIONS, Cloud, executable};
-use front_end::{
-    FrontEnd, REPOSITORY, built_names, fails, holds_our_drivers, succeeds, write_script,
-};
+use ferrostore_tests::{ACTIONS, Cloud, executable, write_script};
+use front_end::{FrontEnd, REPOSITORY, built_names, fails, holds_our_drivers, succeeds};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -27,7 +25,7 @@ fn puts_ten_drivers_in_place_and_keeps_the_stock_scripts() {
     for action in ACTIONS.iter().filter(|action| **action != "export") {
         assert_eq!(
             fs::read_to_string(front_end.stock().join(action)).unwrap(),
-            format!("#!/bin/sh\necho stock fs {action}\n")
+            format!("#!/bin/bash\necho stock fs {action}\n")
         );
     }
     assert_eq!(fs::read_link(front_end.stock().join("export")).unwrap(), export);
@@ -67,17 +65,17 @@ fn a_second_run_leaves_the_same_picture() {
 fn never_overwrites_the_first_copy_when_an_upgrade_brings_new_scripts() {
     let front_end = FrontEnd::new();
     front_end.install(&[]);
-    write_script(&front_end.fs().join("cp"), "echo newer stock");
+    write_script(front_end.fs().join("cp"), "echo newer stock");
     front_end.install(&[]);
     holds_our_drivers(&front_end.fs());
     let kept =
         |folder: &str| fs::read_to_string(front_end.datastores().join(folder).join("cp")).unwrap();
-    assert_eq!(kept("fs.stock"), "#!/bin/sh\necho stock fs cp\n");
-    assert_eq!(kept("fs.stock.2"), "#!/bin/sh\necho newer stock\n");
+    assert_eq!(kept("fs.stock"), "#!/bin/bash\necho stock fs cp\n");
+    assert_eq!(kept("fs.stock.2"), "#!/bin/bash\necho newer stock\n");
     front_end.install(&["--uninstall"]);
-    assert_eq!(kept("fs"), "#!/bin/sh\necho newer stock\n");
+    assert_eq!(kept("fs"), "#!/bin/bash\necho newer stock\n");
     let mkfs = fs::read_to_string(front_end.fs().join("mkfs")).unwrap();
-    assert_eq!(mkfs, "#!/bin/sh\necho stock fs mkfs\n");
+    assert_eq!(mkfs, "#!/bin/bash\necho stock fs mkfs\n");
 }
 
 #[test]
@@ -110,17 +108,17 @@ fn fsck_stands_beside_the_drivers_and_goes_with_them() {
     write_script(&fsck, "echo mine");
     front_end.install(&[]);
     front_end.install(&["--uninstall"]);
-    assert_eq!(fs::read_to_string(&fsck).unwrap(), "#!/bin/sh\necho mine\n");
+    assert_eq!(fs::read_to_string(&fsck).unwrap(), "#!/bin/bash\necho mine\n");
 }
 
 #[test]
 fn uninstall_leaves_scripts_that_an_upgrade_brought() {
     let front_end = FrontEnd::new();
     front_end.install(&[]);
-    write_script(&front_end.fs().join("cp"), "echo newer stock");
+    write_script(front_end.fs().join("cp"), "echo newer stock");
     front_end.install(&["--uninstall"]);
     let cp = fs::read_to_string(front_end.fs().join("cp")).unwrap();
-    assert_eq!(cp, "#!/bin/sh\necho newer stock\n");
+    assert_eq!(cp, "#!/bin/bash\necho newer stock\n");
 }
 
 #[test]
@@ -298,8 +296,9 @@ fn a_user_who_may_not_write_there_is_told_so() {
 #[test]
 fn files_belong_to_oneadmin_where_that_user_exists() {
     let front_end = FrontEnd::new();
-    let users = front_end.world.path().join("passwd");
-    let groups = front_end.world.path().join("group");
+    let etc = front_end.world.path().join("etc");
+    fs::create_dir(&etc).unwrap();
+    let (users, groups) = (etc.join("passwd"), etc.join("group"));
     let line = "oneadmin:x:9869:9869::/var/lib/one:/bin/sh\n";
     fs::write(&users, fs::read_to_string("/etc/passwd").unwrap() + line).unwrap();
     let line = "oneadmin:x:9869:\n";
@@ -310,9 +309,8 @@ fn files_belong_to_oneadmin_where_that_user_exists() {
     let mut inside = Command::new("unshare");
     inside
         .args(["--mount", "sh", "-ec"])
-        .arg("mount --bind \"$0\" /etc/passwd; mount --bind \"$1\" /etc/group; shift; exec \"$@\"")
-        .arg(&users)
-        .arg(&groups)
+        .arg("mount -t overlay overlay -o \"lowerdir=$0:/etc\" /etc; exec \"$@\"")
+        .arg(&etc)
         .arg(script.get_program())
         .args(script.get_args())
         .envs(script.get_envs().filter_map(|(name, value)| Some((name, value?))));
