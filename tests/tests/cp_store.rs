@@ -4,7 +4,6 @@ use ferrostore_tests::{Cloud, Disk, MIB, pattern, run, same_bytes};
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
-use std::path::PathBuf;
 use std::thread;
 
 #[test]
@@ -164,14 +163,21 @@ fn an_action_on_a_datastore_of_another_type_is_refused() {
 fn an_image_goes_into_a_datastore_of_its_kind() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
-    // Disks into files datastores, files into image datastores, backups into neither.
-    for kind in ["0", "1", "2"] {
-        let call = cloud.cp(&disk).set_escaped("IMAGE/TYPE", kind);
-        call.files_datastore().run().fails().saying("TYPE");
+    let cp = |kind: &str| cloud.cp(&disk).set_escaped("IMAGE/TYPE", kind);
+    // Disks into image datastores, files into files datastores, backups into neither.
+    let (disks, files, backup) = (["0", "1", "2"], ["3", "4", "5"], "6");
+    for kind in disks {
+        same_bytes(&disk, cp(kind).run().succeeds().image("raw"));
+        let refusal = cp(kind).files_datastore().run().fails();
+        refusal.naming("DATASTORE/TYPE").saying("holds files");
     }
-    for kind in ["3", "4", "5", "6"] {
-        cloud.cp(&disk).set_escaped("IMAGE/TYPE", kind).run().fails().saying("TYPE");
+    for kind in files {
+        same_bytes(&disk, cp(kind).files_datastore().run().succeeds().image("raw"));
+        let refusal = cp(kind).run().fails();
+        refusal.naming("DATASTORE/TYPE").saying("holds images");
     }
+    cp(backup).run().fails().naming("IMAGE/TYPE").saying(backup);
+    cp(backup).files_datastore().run().fails().naming("IMAGE/TYPE").saying(backup);
 }
 
 #[test]
@@ -246,46 +252,33 @@ fn fifteen_calls_at_once_make_fifteen_images() {
     assert_eq!(cloud.listing().names().len(), 15);
 }
 
-/// The directory in the datastore where drivers keep what is not finished.
-fn work(cloud: &Cloud) -> PathBuf {
-    cloud.datastore().join(".ferrostore-work")
-}
-
 #[test]
 fn what_a_killed_call_left_is_swept_by_the_next() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
-    fs::create_dir(work(&cloud)).unwrap();
-    fs::write(work(&cloud).join("staging.dead00"), "half an image").unwrap();
+    let left = cloud.cp(&disk).killed_leaving("staging");
     let reply = cloud.cp(&disk).run().succeeds();
-    assert!(!work(&cloud).exists());
+    assert!(!cloud.work_directory().exists());
     // The administrator can read of it in oned's log.
     let log = reply.outcome.log_lines();
-    assert!(log.iter().any(|line| line.contains("staging.dead00")), "{log:?}");
+    assert!(log.iter().any(|line| line.contains(&left)), "{log:?}");
 }
 
 #[test]
 fn what_another_call_is_still_writing_is_left_alone() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
-    let slow = "inject=fsync,fdatasync:delay_enter=700000";
-    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", slow];
-    thread::scope(|scope| {
-        let live = scope.spawn(|| cloud.cp(&disk).under(strace).run());
-        let mut seen = 0;
-        while !live.is_finished() {
-            let before = cloud.listing().names().iter().filter(|n| n.contains("staging.")).count();
+    for system_call in ["fsync", "linkat"] {
+        let live = cloud.cp(&disk).paused_at(system_call, || {
+            let before = cloud.left_overs();
+            assert!(!before.is_empty(), "the other call is writing");
             let outcome = cloud.monitor().run();
             assert!(outcome.status.success(), "{}", outcome.stderr_text());
             assert_eq!(outcome.log_lines(), [""; 0], "nothing is swept");
-            seen += before;
-        }
-        assert!(seen > 0, "another call was writing");
-        let outcome = live.join().unwrap();
-        assert!(outcome.status.success(), "{}", outcome.stderr_text());
-        let reply = String::from_utf8(outcome.stdout).unwrap();
-        same_bytes(&disk, reply.split(' ').next().unwrap());
-    });
+            assert_eq!(cloud.left_overs(), before);
+        });
+        same_bytes(&disk, live.succeeds().image("raw"));
+    }
 }
 
 #[test]

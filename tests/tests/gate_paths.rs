@@ -1,12 +1,11 @@
 //! The path policy against a program that changes what a name leads to while a driver looks at it.
 
-use ferrostore_tests::{Call, Cloud, KIB, MIB, pattern, run, same_bytes};
+use ferrostore_tests::{Call, Cloud, KIB, MIB, WORK_DIRECTORY, pattern, run, same_bytes};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 /// Contents of a file that may be registered, and of one that may not.
 fn good() -> Vec<u8> {
@@ -119,23 +118,6 @@ fn a_clone_never_leads_outside_either() {
     });
 }
 
-/// Makes a call that waits for half a second at its first system call of this name, in which `change` is made.
-fn with_change_at(
-    call: Call,
-    system_call: &str,
-    change: impl FnOnce() + Send,
-) -> ferrostore_tests::Outcome {
-    let inject = format!("inject={system_call}:delay_exit=500000:when=1");
-    let trace = format!("trace={system_call}");
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            thread::sleep(Duration::from_millis(250));
-            change();
-        });
-        call.under(["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]).run()
-    })
-}
-
 #[test]
 fn what_was_found_is_what_is_read() {
     let (cloud, safe, forbidden) = cloud();
@@ -145,13 +127,10 @@ fn what_was_found_is_what_is_read() {
         fs::remove_file(&name).unwrap();
         symlink(forbidden.join("disk.img"), &name).unwrap();
     };
-    let outcome = with_change_at(cloud.cp(&name), "openat2", swap);
-    // Whether the change came before or after the file was found, the other one is not read.
-    if outcome.status.success() {
-        assert_eq!(fs::read(outcome.succeeds().image("raw")).unwrap(), good());
-    } else {
-        outcome.fails().naming("IMAGE/PATH").saying("restricted");
-    }
+    let outcome = cloud.cp(&name).paused_at("openat2", swap);
+    assert_eq!(fs::read(outcome.succeeds().image("raw")).unwrap(), good());
+    // The change has taken effect.
+    cloud.cp(&name).run().fails().naming("IMAGE/PATH").saying("restricted");
 }
 
 #[test]
@@ -168,7 +147,7 @@ fn a_folder_that_becomes_a_link_is_not_measured() {
         fs::rename(&inner, tree.join("moved")).unwrap();
         symlink(&big, &inner).unwrap();
     };
-    let outcome = with_change_at(cloud.stat(&tree), "getdents64", swap);
+    let outcome = cloud.stat(&tree).paused_at("getdents64", swap);
     if outcome.status.success() {
         outcome.succeeds().replies("1");
     } else {
@@ -218,7 +197,7 @@ fn an_image_of_a_datastore_is_opened_only_through_what_holds_it() {
         let name = Path::new(&source).file_name().unwrap().to_str().unwrap();
         let look_ups = look_ups(&cloud, cloud.clone_of(&source, format), name);
         // Its lock bears its name too.
-        let image = |line: &&String| line.contains("open") && !line.contains("/.ferrostore-work/");
+        let image = |line: &&String| line.contains("open") && !line.contains(WORK_DIRECTORY);
         let opened: Vec<_> = look_ups.iter().filter(image).collect();
         assert!(!opened.is_empty(), "{look_ups:#?}");
         assert!(opened.iter().all(|line| line.contains("O_PATH")), "{opened:#?}");

@@ -1,9 +1,8 @@
 //! `rm`: deleting an image, and nothing but it.
 
-use ferrostore_tests::{Cloud, Listing, MIB, run};
+use ferrostore_tests::{Cloud, Disk, Listing, MIB, run};
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::Path;
 
 /// The last part of a SOURCE.
 fn name(source: &str) -> &str {
@@ -203,21 +202,28 @@ fn odd_names_are_names() {
 
 #[test]
 fn a_datastore_that_is_read_only_is_an_error() {
+    let cloud = Cloud::with_datastore_on(Disk::Ext4(16 * MIB));
+    let source = cloud.stored(1, &cloud.raw("disk.img", MIB));
+    run("mount", ["-o", "remount,ro", cloud.datastore().to_str().unwrap()]);
+    cloud.rm(&source).run().fails().naming("DATASTORE/BASE_PATH").saying("read-only");
+}
+
+#[test]
+fn an_image_that_can_not_be_changed_is_an_error() {
     let cloud = Cloud::new();
     let source = cloud.stored(1, &cloud.raw("disk.img", MIB));
-    run("chattr", ["+i", Path::new(&source).to_str().unwrap()]);
+    run("chattr", ["+i", &source]);
     let outcome = cloud.rm(&source).run();
-    run("chattr", ["-i", Path::new(&source).to_str().unwrap()]);
-    outcome.fails().naming("IMAGE/SOURCE").saying(&source);
+    run("chattr", ["-i", &source]);
+    outcome.fails().naming("IMAGE/SOURCE").saying(&source).saying("not permitted");
 }
 
 #[test]
 fn what_a_killed_call_left_is_swept() {
     let cloud = Cloud::new();
-    let work = cloud.datastore().join(".ferrostore-work");
-    fs::create_dir(&work).unwrap();
-    fs::write(work.join("staging.dead00"), "half an image").unwrap();
-    let source = cloud.stored(1, &cloud.raw("disk.img", MIB));
+    let disk = cloud.raw("disk.img", MIB);
+    cloud.cp(&disk).killed_leaving("staging");
+    let source = cloud.stored(1, &disk);
     let reply = cloud.rm(&source).run().succeeds();
     reply.silently();
     assert_eq!(cloud.listing().names(), [""; 0]);
