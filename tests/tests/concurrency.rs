@@ -317,7 +317,7 @@ fn ten_thousand_calls_of_all_actions_on_one_datastore() {
     let there: Vec<String> =
         Contents::of(&world.cloud.datastore()).names().map(str::to_owned).collect();
     assert_eq!(there, expected, "every image is there, and nothing else");
-    assert!(!world.cloud.datastore().join(".ferrostore-work").exists());
+    assert!(!world.cloud.work_directory().exists());
     println!("{} calls by {DRIVERS} drivers: {:?}", world.total(), world.done.lock().unwrap());
     assert_eq!(world.done.lock().unwrap().len(), 10, "all ten actions");
 }
@@ -401,7 +401,7 @@ fn one_image_hammered_by_all_drivers_is_always_whole() {
             assert!(!file.exists() || is_whole(&copies, &file), "round {round}: snapshot {id}");
         }
         assert!(!removed || !copies.directory().exists(), "its snapshots go with an image");
-        assert!(!cloud.datastore().join(".ferrostore-work").exists());
+        assert!(!cloud.work_directory().exists());
     }
     println!("{calls} conflicting calls by {DRIVERS} drivers, {refused} came too late");
 }

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 fn lock(cloud: &Cloud, name: &str) -> PathBuf {
-    cloud.datastore().join(".ferrostore-work").join(format!("lock.{name}"))
+    cloud.work_directory().join(format!("lock.{name}"))
 }
 
 /// A call that holds the lock of its image for a long time, until it is killed.
@@ -83,7 +83,7 @@ fn an_action_waits_for_another_one_on_the_same_image_but_not_for_ever() {
     let output = revert.output();
     assert!(output.status.success(), "{output:?}");
     copies.check_content(copies.source(), 1);
-    assert!(!cloud.datastore().join(".ferrostore-work").exists());
+    assert!(!cloud.work_directory().exists());
 }
 
 #[test]

@@ -13,13 +13,26 @@ const NOBODY: u32 = 65534;
 fn a_mess(cloud: &Cloud) {
     let [raw, qcow2] = two_images(cloud);
     let chain = Chain::of_four(cloud, Layout::ABSOLUTE);
+    cloud.leave(&[
+        (cloud.cp(cloud.images().join("disk.img")), "staging"),
+        (chain.call("snap_flatten", 1), "undo"),
+        (chain.call("snap_flatten", 1), "trash"),
+    ]);
     chain.current(1, "/nowhere/9");
     overwrite(Path::new(&qcow2), 40, &(1_u64 << 40).to_be_bytes());
     fs::write(format!("{raw}.md5sum"), "0").unwrap();
     fs::create_dir(cloud.datastore().join(name(7) + ".snap")).unwrap();
-    fs::write(cloud.datastore().join(".ferrostore-staging.0123456789abcdef"), "x").unwrap();
-    fs::create_dir(cloud.datastore().join(".ferrostore-trash.0123456789abcdef")).unwrap();
     fs::write(cloud.datastore().join("stranger"), "x").unwrap();
+    let examination = cloud.fsck().run();
+    let entries = examination.json["entries"].as_array().unwrap();
+    let left = |kind: &str| {
+        entries.iter().any(|entry| {
+            entry["role"] == "left-over" && entry["name"].as_str().unwrap().contains(kind)
+        })
+    };
+    for kind in ["staging", "undo", "trash", "lock"] {
+        assert!(left(kind), "{kind}: {}", examination.text);
+    }
 }
 
 #[test]

@@ -68,35 +68,22 @@ fn a_name_of_any_bytes_is_told_in_one_line() {
     assert_eq!(examination.text.lines().count(), 7, "{}", examination.text);
 }
 
-/// `strace`, which does `injection` to the driver's first fsync.
-fn at_fsync(injection: &str) -> Vec<String> {
-    let inject = format!("inject=fsync:{injection}:when=1");
-    ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject].map(str::to_owned).to_vec()
-}
-
 #[test]
 fn the_work_of_a_live_driver_is_no_left_over() {
     let cloud = Cloud::new();
     let raw = cloud.raw("disk.img", MIB);
-    std::thread::scope(|scope| {
-        let call = cloud.cp(&raw).under(at_fsync("delay_enter=5000000"));
-        let driver = scope.spawn(move || call.output());
-        while !cloud.datastore().join(".ferrostore-work").exists() {
-            std::thread::sleep(std::time::Duration::from_millis(5));
-        }
-        std::thread::sleep(std::time::Duration::from_millis(500));
+    let outcome = cloud.cp(&raw).paused_at("fsync", || {
+        assert!(cloud.work_directory().exists());
         cloud.fsck().run().clean();
-        assert!(!driver.is_finished(), "the driver was at work meanwhile");
-        assert!(driver.join().unwrap().status.success());
     });
+    outcome.succeeds().image("raw");
 }
 
 #[test]
 fn what_a_killed_driver_leaves_is_a_left_over() {
     let cloud = Cloud::new();
     let raw = cloud.raw("disk.img", MIB);
-    let output = cloud.cp(&raw).under(at_fsync("signal=KILL")).output();
-    assert!(!output.status.success(), "cp was killed");
+    cloud.cp(&raw).killed_leaving("staging");
     let examination = cloud.fsck().run();
     assert_eq!(examination.code, 2, "{}", examination.text);
     assert!(examination.text.contains("a driver that was killed"), "{}", examination.text);
