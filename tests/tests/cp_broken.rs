@@ -3,25 +3,13 @@
 use ferrostore_tests::{Cloud, MIB, run, same_bytes};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
-
-/// A healthy qcow2 file with some bytes of it overwritten.
-fn with_bytes(cloud: &Cloud, name: &str, options: &str, patches: &[(u64, &[u8])]) -> PathBuf {
-    let disk = cloud.raw("healthy.img", 3 * MIB);
-    let image = cloud.qcow2(&disk, name, options);
-    let file = File::options().write(true).open(&image).unwrap();
-    for (offset, bytes) in patches {
-        file.write_all_at(bytes, *offset).unwrap();
-    }
-    image
-}
 
 #[test]
 fn features_that_don_t_matter_to_readers_are_accepted() {
     let cloud = Cloud::new();
     // Compatible bit 63 and autoclear bit 63: a reader may ignore both.
     let flags = (1_u64 << 63).to_be_bytes();
-    let image = with_bytes(&cloud, "future.qcow2", "", &[(80, &flags), (88, &flags)]);
+    let image = cloud.patched_qcow2("future.qcow2", "", &[(80, &flags), (88, &flags)]);
     let disk = cloud.images().join("healthy.img");
     let copy = cloud.cp(&image).driver("raw").run().succeeds().image("raw");
     same_bytes(disk, copy);
@@ -31,7 +19,7 @@ fn features_that_don_t_matter_to_readers_are_accepted() {
 fn an_image_that_was_not_closed_cleanly_still_reads() {
     let cloud = Cloud::new();
     let image =
-        with_bytes(&cloud, "dirty.qcow2", "lazy_refcounts=on", &[(72, &1_u64.to_be_bytes())]);
+        cloud.patched_qcow2("dirty.qcow2", "lazy_refcounts=on", &[(72, &1_u64.to_be_bytes())]);
     let disk = cloud.images().join("healthy.img");
     let copy = cloud.cp(&image).driver("raw").run().succeeds().image("raw");
     same_bytes(disk, copy);
@@ -99,7 +87,7 @@ fn numbers_that_make_no_sense_are_refused() {
         ("a header of 8 bytes", 100, 8_u32.to_be_bytes().to_vec()),
     ] {
         println!("{what}");
-        let image = with_bytes(&cloud, "odd.qcow2", "", &[(offset, &bytes)]);
+        let image = cloud.patched_qcow2("odd.qcow2", "", &[(offset, &bytes)]);
         for driver in ["", "raw"] {
             cloud.cp(&image).driver(driver).run().fails().naming("IMAGE/PATH");
         }
@@ -122,7 +110,7 @@ fn tables_that_point_nowhere_are_refused() {
         ("a compressed cluster beyond the end", l2, (1_u64 << 62) | (1 << 50)),
     ] {
         println!("{what}");
-        let image = with_bytes(&cloud, "odd.qcow2", "", &[(offset, &entry.to_be_bytes())]);
+        let image = cloud.patched_qcow2("odd.qcow2", "", &[(offset, &entry.to_be_bytes())]);
         for driver in ["", "raw"] {
             cloud.cp(&image).driver(driver).run().fails().naming("IMAGE/PATH");
         }

@@ -1,18 +1,9 @@
 //! `cp`: the digests that a user gives with an image.
 
-use ferrostore_tests::{Cloud, MIB, digest, same_bytes, same_content};
-
-const DIGESTS: [(&str, &str); 4] =
-    [("MD5", "md5sum"), ("SHA1", "sha1sum"), ("SHA256", "sha256sum"), ("SHA512", "sha512sum")];
+use ferrostore_tests::{Cloud, DIGESTS, MIB, digest, same_bytes, same_content, wrong_digest};
 
 fn attribute(name: &str) -> String {
     format!("IMAGE/TEMPLATE/{name}")
-}
-
-/// A digest that looks right and is not.
-fn wrong(right: &str) -> String {
-    let last = if right.ends_with('0') { '1' } else { '0' };
-    format!("{}{last}", &right[..right.len() - 1])
 }
 
 #[test]
@@ -39,7 +30,7 @@ fn a_wrong_digest_is_named_with_both_values() {
     let disk = cloud.raw("disk.img", 3 * MIB + 100);
     for (name, program) in DIGESTS {
         let right = digest(program, &disk);
-        let wrong = wrong(&right);
+        let wrong = wrong_digest(&right);
         cloud
             .cp(&disk)
             .set(&attribute(name), &wrong)
@@ -62,7 +53,7 @@ fn all_digests_together_are_all_checked() {
     for (name, program) in DIGESTS {
         // One wrong among right ones: none hides another.
         all.clone()
-            .set(&attribute(name), wrong(&digest(program, &disk)))
+            .set(&attribute(name), wrong_digest(&digest(program, &disk)))
             .run()
             .fails()
             .naming(&attribute(name));
@@ -134,7 +125,7 @@ fn a_digest_holds_for_images_that_are_converted() {
             let copy =
                 call.clone().set("IMAGE/TEMPLATE/SHA1", &right).run().succeeds().image(driver);
             same_content(&disk, "raw", copy, driver);
-            call.set("IMAGE/TEMPLATE/SHA1", wrong(&right))
+            call.set("IMAGE/TEMPLATE/SHA1", wrong_digest(&right))
                 .run()
                 .fails()
                 .naming("IMAGE/TEMPLATE/SHA1");
@@ -152,7 +143,10 @@ fn a_digest_holds_in_files_datastores_and_for_discs() {
     {
         let copy = call.clone().set("IMAGE/TEMPLATE/MD5", &right).run().succeeds().image("raw");
         same_bytes(&iso, copy);
-        call.set("IMAGE/TEMPLATE/MD5", wrong(&right)).run().fails().naming("IMAGE/TEMPLATE/MD5");
+        call.set("IMAGE/TEMPLATE/MD5", wrong_digest(&right))
+            .run()
+            .fails()
+            .naming("IMAGE/TEMPLATE/MD5");
     }
 }
 

@@ -3,7 +3,7 @@
 use ferrostore_tests::{Cloud, MIB, run, same_bytes, same_content};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Whatever is asked, the image is refused for the reason given.
 fn refused(cloud: &Cloud, image: &Path, reasons: &[&str]) {
@@ -23,17 +23,6 @@ fn refused(cloud: &Cloud, image: &Path, reasons: &[&str]) {
 
 fn qemu_img(arguments: &[&str]) {
     run("qemu-img", arguments);
-}
-
-/// A healthy qcow2 file with some bytes of it overwritten.
-fn with_bytes(cloud: &Cloud, name: &str, options: &str, patches: &[(u64, &[u8])]) -> PathBuf {
-    let disk = cloud.raw("healthy.img", 3 * MIB);
-    let image = cloud.qcow2(&disk, name, options);
-    let file = File::options().write(true).open(&image).unwrap();
-    for (offset, bytes) in patches {
-        file.write_all_at(bytes, *offset).unwrap();
-    }
-    image
 }
 
 #[test]
@@ -104,7 +93,7 @@ fn an_external_data_file_is_refused() {
 #[test]
 fn old_encryption_is_refused() {
     let cloud = Cloud::new();
-    let image = with_bytes(&cloud, "aes.qcow2", "", &[(32, &1_u32.to_be_bytes())]);
+    let image = cloud.patched_qcow2("aes.qcow2", "", &[(32, &1_u32.to_be_bytes())]);
     refused(&cloud, &image, &["encrypt", "AES"]);
 }
 
@@ -145,7 +134,7 @@ fn unknown_features_are_refused() {
     let cloud = Cloud::new();
     for bit in [5_u32, 6, 17, 31, 40, 63] {
         let flags = (1_u64 << bit).to_be_bytes();
-        let image = with_bytes(&cloud, "future.qcow2", "", &[(72, &flags)]);
+        let image = cloud.patched_qcow2("future.qcow2", "", &[(72, &flags)]);
         refused(&cloud, &image, &["feature"]);
     }
 }
@@ -153,7 +142,7 @@ fn unknown_features_are_refused() {
 #[test]
 fn an_image_marked_corrupt_is_refused() {
     let cloud = Cloud::new();
-    let image = with_bytes(&cloud, "corrupt.qcow2", "", &[(72, &2_u64.to_be_bytes())]);
+    let image = cloud.patched_qcow2("corrupt.qcow2", "", &[(72, &2_u64.to_be_bytes())]);
     refused(&cloud, &image, &["corrupt"]);
 }
 

@@ -7,6 +7,7 @@ use ferrostore_tests::hostile::{Hostile, When, corpus, healthy};
 use ferrostore_tests::{Call, Cloud, Web, same_bytes, same_content};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 /// What a refusal tells the user to do, in one form or another.
 const REMEDIES: [&str; 12] = [
@@ -24,6 +25,9 @@ const REMEDIES: [&str; 12] = [
     "have the administrator",
 ];
 
+/// Where they are.
+const CORPUS: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/hostile-corpus");
+
 /// What is wrong with the refusals of many images.
 #[derive(Default)]
 struct Complaints(Vec<String>);
@@ -32,7 +36,8 @@ impl Complaints {
     /// Makes a call that must fail, in a line that names the image and what to do about it.
     fn unless_refused(&mut self, hostile: &Hostile, call: Call, path: &str) {
         let limits = ["prlimit", "--cpu=10", "--data=268435456", "--core=0"];
-        let call = call.under(limits);
+        let safe = format!("{CORPUS} {}", call.cloud().images().display());
+        let call = call.under(limits).set("DATASTORE/TEMPLATE/SAFE_DIRS", safe);
         let check = || {
             call.run().fails().naming("IMAGE/PATH").saying(path).saying_any(&REMEDIES);
         };
@@ -48,11 +53,15 @@ impl Complaints {
     }
 }
 
-/// A cloud, and the images in it.
-fn cloud_with_corpus() -> (Cloud, Vec<Hostile>) {
-    let cloud = Cloud::new();
-    let files = corpus(&cloud.images());
-    (cloud, files)
+/// A cloud, and the images, which all tests share: made once in each run.
+fn cloud_with_corpus() -> (Cloud, &'static [Hostile]) {
+    static FILES: OnceLock<Vec<Hostile>> = OnceLock::new();
+    let files = FILES.get_or_init(|| {
+        let _ = fs::remove_dir_all(CORPUS);
+        fs::create_dir(CORPUS).unwrap();
+        corpus(Path::new(CORPUS))
+    });
+    (Cloud::new(), files)
 }
 
 /// The formats that an image may be asked for and is to be refused in.
@@ -86,7 +95,7 @@ fn what_they_were_made_from_is_accepted() {
 fn none_is_registered() {
     let (cloud, files) = cloud_with_corpus();
     let mut complaints = Complaints::default();
-    for hostile in &files {
+    for hostile in files {
         let path = hostile.path.to_str().unwrap();
         for driver in drivers(hostile) {
             complaints.unless_refused(hostile, cloud.cp(path).driver(driver), path);
@@ -123,7 +132,10 @@ fn none_is_registered_out_of(program: &str) {
     let mut complaints = Complaints::default();
     let web = Web::new();
     for (number, hostile) in files.iter().enumerate() {
-        let packed = cloud.compressed(&hostile.path, program);
+        let name = hostile.path.file_name().unwrap();
+        let copy = cloud.images().join(name);
+        fs::copy(&hostile.path, &copy).unwrap();
+        let packed = cloud.compressed(&copy, program);
         let drivers = drivers(hostile);
         let local = packed.to_str().unwrap();
         complaints.unless_refused(
@@ -138,6 +150,7 @@ fn none_is_registered_out_of(program: &str) {
             &url,
         );
         fs::remove_file(packed).unwrap();
+        fs::remove_file(copy).unwrap();
     }
     complaints.none();
 }
@@ -167,7 +180,7 @@ fn none_is_downloaded() {
     let (cloud, files) = cloud_with_corpus();
     let mut complaints = Complaints::default();
     let web = Web::new();
-    for hostile in &files {
+    for hostile in files {
         let url = web.serve(&hostile.path);
         for driver in drivers(hostile) {
             complaints.unless_refused(hostile, cloud.cp(&url).driver(driver), &url);
@@ -189,7 +202,7 @@ fn put_by_hand(cloud: &Cloud, image: &Path) -> PathBuf {
 fn none_is_cloned_out_of_another_datastore() {
     let (cloud, files) = cloud_with_corpus();
     let mut complaints = Complaints::default();
-    for hostile in &files {
+    for hostile in files {
         let Some(format) = hostile.recorded else { continue };
         let source = put_by_hand(&cloud, &hostile.path);
         let path = source.to_str().unwrap();
