@@ -1,16 +1,10 @@
 """The rows of tests/bench about bridge hosts: an sshd on this machine, reached through a relay that counts."""
-import ctypes, os, random, shutil, socket, statistics, subprocess, sys, threading, time
+import os, random, shutil, socket, statistics, subprocess, sys, threading, time
 from pathlib import Path
 
-from benchlib import LIBC, MIB, SET, driver, note, row, tool, wanted
+from benchlib import MIB, SET, driver, note, row, tool, wanted
 
 NEEDS = {"/usr/sbin/sshd": "openssh-server", "ssh": "openssh-client"}
-MS_BIND = 4096
-
-
-def mount(source, target, flags):
-    if LIBC.mount(str(source).encode(), str(target).encode(), None, flags, None):
-        sys.exit(f"bench: mounting {target} failed: {os.strerror(ctypes.get_errno())}")
 
 
 class Relay:
@@ -57,11 +51,11 @@ class Bridge:
         # ssh and sshd find keys by the password file: from here on this process has an /etc of its own. The whole
         # folder, since a file that another program replaces would lose what is mounted on it.
         etc = self.folder / "etc"
-        tool("cp", "-a", "/etc", etc)
+        etc.mkdir()
         (etc / "passwd").write_text(f"root:x:0:0:root:{self.folder}:/bin/sh\n"
                                     "sshd:x:65533:65534::/nonexistent:/usr/sbin/nologin\n")
         (etc / "shadow").write_text("root:*:19000:0:99999:7:::\n")
-        mount(etc, "/etc", MS_BIND)
+        tool("mount", "-t", "overlay", "overlay", "-o", f"lowerdir={etc}:/etc", "/etc")
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
         for name in ("id_ed25519", "host_key"):
             tool("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", ssh / name)
@@ -97,8 +91,7 @@ class Bridge:
         subprocess.run(["ssh", "-O", "exit", "bench-shared"], stderr=subprocess.DEVNULL, check=False)
         self.sshd.terminate()
         self.sshd.wait()
-        if LIBC.umount2(b"/etc", 0):
-            sys.exit(f"bench: /etc is still mounted: {os.strerror(ctypes.get_errno())}")
+        tool("umount", "/etc")
 
 
 def rows(fs):
