@@ -113,3 +113,6 @@ fn is_id(text: &OsString) -> bool {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     digits.iter().all(u8::is_ascii_digit)
 }
+
+#[cfg(test)]
+mod tests;

@@ -97,3 +97,6 @@ pub(crate) fn chown_to_datastore_owner(path: &Path, datastore: &Path) -> io::Res
     }
     std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()))
 }
+
+#[cfg(test)]
+mod tests;

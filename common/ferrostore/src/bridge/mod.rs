@@ -11,6 +11,7 @@
 
 mod connection;
 mod frame;
+mod front_end;
 mod image;
 mod lock_serving;
 mod out;

@@ -445,3 +445,6 @@ fn same(one: &Path, other: &Path) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;
