@@ -1,7 +1,7 @@
 //! `cp` from a web server that does what it should, and from one that does so in its own way.
 
 use ferrostore_tests::{
-    Cloud, DIGESTS, Fault, MIB, Page, Web, allocated, digest, pattern, qemu_img_check, run,
+    Call, Cloud, DIGESTS, Fault, MIB, Page, Web, allocated, digest, pattern, qemu_img_check, run,
     same_bytes, same_content, wrong_digest,
 };
 use std::fs;
@@ -348,17 +348,20 @@ fn the_bandwidth_limit_is_kept() {
     let packed = cloud.compressed(&disk, "gzip");
     // The limit is on what comes over the network: noise doesn't shrink.
     for (file, driver) in [(&disk, "raw"), (&disk, "qcow2"), (&packed, "raw")] {
-        let call = cloud.cp(web.serve(file)).driver(driver);
-        let call = call.set("DATASTORE/TEMPLATE/LIMIT_TRANSFER_BW", "4M");
-        // A busy machine may hold up one of them, not all.
-        let all = (0..5).map(|_| {
+        let free = cloud.cp(web.serve(file)).driver(driver);
+        let limited = free.clone().set("DATASTORE/TEMPLATE/LIMIT_TRANSFER_BW", "4M");
+        let seconds = |call: &Call| {
             let start = Instant::now();
             call.clone().run().succeeds();
             start.elapsed().as_secs_f64()
+        };
+        // A busy machine may hold up one of them, not all, and needs its time without a limit too.
+        let kept = (0..5).any(|_| {
+            let (busy, seconds) = (seconds(&free), seconds(&limited));
+            assert!(seconds >= 1.7, "8 MiB at 4M took {seconds} s");
+            seconds <= 2.6 + 2.0 * busy
         });
-        let mut all =
-            all.inspect(|seconds| assert!(*seconds >= 1.7, "8 MiB at 4M took {seconds} s"));
-        assert!(all.any(|seconds| seconds <= 2.6), "8 MiB at 4M takes longer than 2 s each time");
+        assert!(kept, "8 MiB at 4M takes longer than 2 s each time");
     }
     for wrong in ["fast", "-1", "4X"] {
         let call = cloud.cp(web.serve(&disk)).set("DATASTORE/TEMPLATE/LIMIT_TRANSFER_BW", wrong);

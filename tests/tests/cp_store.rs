@@ -174,10 +174,10 @@ fn an_image_goes_into_a_datastore_of_its_kind() {
     for kind in files {
         same_bytes(&disk, cp(kind).files_datastore().run().succeeds().image("raw"));
         let refusal = cp(kind).run().fails();
-        refusal.naming("DATASTORE/TYPE").saying("holds images");
+        refusal.naming("DATASTORE/TYPE").saying("holds disk images");
     }
-    cp(backup).run().fails().naming("IMAGE/TYPE").saying(backup);
-    cp(backup).files_datastore().run().fails().naming("IMAGE/TYPE").saying(backup);
+    cp(backup).run().fails().naming("IMAGE/TYPE").saying("BACKUP");
+    cp(backup).files_datastore().run().fails().naming("IMAGE/TYPE").saying("BACKUP");
 }
 
 #[test]
