@@ -36,7 +36,9 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
         let on_server = fstatfs(target.file()).is_ok_and(|stat| {
             COPYING_SERVERS.iter().any(|&magic| stat.filesystem_type() == FsType(magic))
         });
-        Self { share: None, offload: on_server, scope, reader: None }
+        // A pipe shares no blocks with any file.
+        let share = target.is_stream().then_some(false);
+        Self { share, offload: on_server, scope, reader: None }
     }
 
     /// Copies `length` bytes of `source` at `offset` to the guest offset `guest`, at the latest when

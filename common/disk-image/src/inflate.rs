@@ -2,6 +2,7 @@
 
 use super::page_buffer::PageBuffer;
 use super::qcow2::read_up_to;
+use super::rbd_diff::Gathered;
 use super::target::{Output, Target};
 use super::{ClusterCompression, CompressedCluster, Format, ImageError, strict};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -138,6 +139,8 @@ fn join(threads: Vec<ScopedJoinHandle<Result<(), ImageError>>>) -> Result<(), Im
 
 fn work(receiver: &Mutex<Receiver<Vec<Job>>>, target: Output) -> Result<(), ImageError> {
     let mut decompressor = Decompressor::default();
+    let mut gathered = target.gathers().map(Gathered::of);
+    let mut write = |bytes: &[u8], offset| target.write_sparsely(bytes, offset);
     loop {
         let next = receiver.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(batch) = next else { return Ok(()) };
@@ -145,9 +148,15 @@ fn work(receiver: &Mutex<Receiver<Vec<Job>>>, target: Output) -> Result<(), Imag
         let mut end = first;
         for job in batch {
             let bytes = decompressor.decompress(&job.packed, job.length)?;
-            target.write_sparsely(bytes, job.host)?;
+            match &mut gathered {
+                Some(gathered) => gathered.add(job.host, bytes, &mut write)?,
+                None => write(bytes, job.host)?,
+            }
             crate::observer::advance(job.length as u64);
             end = end.max(job.host + job.length as u64);
+        }
+        if let Some(gathered) = &mut gathered {
+            gathered.flush(&mut write)?;
         }
         target.begin_writeback(first, end - first);
     }

@@ -18,6 +18,7 @@ mod page_buffer;
 pub mod probe;
 pub mod qcow2;
 pub mod raw;
+pub mod rbd_diff;
 mod reader;
 pub mod sequence;
 pub mod stream;

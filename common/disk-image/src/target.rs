@@ -3,6 +3,7 @@
 use super::device::{self, Device};
 use super::qcow2::{self, CLUSTER, Writer};
 use super::raw::SECTOR;
+use super::rbd_diff::{self, RbdDiff};
 use super::{Format, ImageError};
 use nix::fcntl::{FallocateFlags, fallocate};
 use runtime::sys;
@@ -37,6 +38,8 @@ enum Layout<'f> {
         /// Up to here what the device held before is gone; `None` where it held nothing.
         cleared: Option<u64>,
     },
+    /// Guest byte n is byte n of an RBD image, to which the file is a pipe.
+    Diff(&'f RbdDiff),
 }
 
 impl<'f> Target<'f> {
@@ -62,6 +65,12 @@ impl<'f> Target<'f> {
         Ok(Self { file: device.file(), layout: Layout::Device { device, cleared }, flushing: 0 })
     }
 
+    /// A raw image in a stream that `rbd` turns into an RBD image. It has whole sectors.
+    #[must_use]
+    pub fn rbd_diff(diff: &'f RbdDiff) -> Self {
+        Self { file: diff.pipe(), layout: Layout::Diff(diff), flushing: 0 }
+    }
+
     /// An image of `format`; `None` where that is one that is not written here.
     #[must_use]
     pub fn new(format: Format, file: &'f File, sparse: bool) -> Option<Self> {
@@ -78,6 +87,12 @@ impl<'f> Target<'f> {
         self.file
     }
 
+    /// Whether what is written can't be read back.
+    #[must_use]
+    pub fn is_stream(&self) -> bool {
+        matches!(self.layout, Layout::Diff(_))
+    }
+
     /// The size of the disk that holds `length` bytes: a raw image is as long as its data, any other
     /// consists of whole sectors.
     #[must_use]
@@ -85,6 +100,7 @@ impl<'f> Target<'f> {
         match self.layout {
             Layout::Raw { .. } | Layout::Device { .. } => length,
             Layout::Qcow2(_) => length.next_multiple_of(SECTOR),
+            Layout::Diff(_) => length.next_multiple_of(rbd_diff::SECTOR),
         }
     }
 
@@ -94,7 +110,7 @@ impl<'f> Target<'f> {
     /// [`ImageError::TooLarge`].
     pub fn check_size(&self, size: u64) -> Result<(), ImageError> {
         match self.layout {
-            Layout::Raw { .. } | Layout::Device { .. } => Ok(()),
+            Layout::Raw { .. } | Layout::Device { .. } | Layout::Diff(_) => Ok(()),
             Layout::Qcow2(_) => qcow2::check_size(size),
         }
     }
@@ -104,7 +120,7 @@ impl<'f> Target<'f> {
     #[must_use]
     pub fn trial_place(&self, guest: u64) -> u64 {
         match self.layout {
-            Layout::Raw { .. } | Layout::Device { .. } => guest,
+            Layout::Raw { .. } | Layout::Device { .. } | Layout::Diff(_) => guest,
             Layout::Qcow2(_) => 0,
         }
     }
@@ -113,7 +129,7 @@ impl<'f> Target<'f> {
     #[must_use]
     pub fn granularity(&self) -> u64 {
         match self.layout {
-            Layout::Raw { .. } | Layout::Device { cleared: None, .. } => BLOCK,
+            Layout::Raw { .. } | Layout::Device { cleared: None, .. } | Layout::Diff(_) => BLOCK,
             Layout::Device { .. } => device::WORTH_A_CALL,
             Layout::Qcow2(_) => CLUSTER,
         }
@@ -125,7 +141,7 @@ impl<'f> Target<'f> {
     pub fn write_size(&self) -> usize {
         match self.layout {
             Layout::Raw { .. } | Layout::Qcow2(_) => 256 << 10,
-            Layout::Device { .. } => 1 << 20,
+            Layout::Device { .. } | Layout::Diff(_) => 1 << 20,
         }
     }
 
@@ -136,6 +152,7 @@ impl<'f> Target<'f> {
             Layout::Device { device, cleared } => {
                 Output::Device { device, is_zero: cleared.is_none() }
             }
+            Layout::Diff(diff) => Output::Diff(diff),
         }
     }
 
@@ -174,7 +191,7 @@ impl<'f> Target<'f> {
                 device.zero(*cleared, guest)?;
                 *cleared = guest + length;
             }
-            Layout::Raw { .. } | Layout::Device { .. } => {}
+            Layout::Raw { .. } | Layout::Device { .. } | Layout::Diff(_) => {}
         }
         Ok((guest, length))
     }
@@ -236,6 +253,7 @@ impl<'f> Target<'f> {
             }
             Layout::Qcow2(writer) => writer.finish(size, None),
             Layout::Device { .. } => Ok(()),
+            Layout::Diff(diff) => diff.finish(size),
         }
     }
 }
@@ -275,9 +293,15 @@ pub(super) enum Output<'f> {
         /// Whether it reads as zero where nothing has been written.
         is_zero: bool,
     },
+    Diff(&'f RbdDiff),
 }
 
 impl Output<'_> {
+    /// How many bytes are gathered before they are written; `None`: each piece by itself is as good.
+    pub(super) fn gathers(self) -> Option<usize> {
+        matches!(self, Self::Diff(_)).then_some(1 << 20)
+    }
+
     /// Writes `bytes` at `offset`, leaving out aligned zeroes where they needn't be written.
     pub(super) fn write_sparsely(self, bytes: &[u8], offset: u64) -> Result<(), ImageError> {
         if let Self::Device { is_zero: false, .. } = self {
@@ -290,6 +314,7 @@ impl Output<'_> {
         match self {
             Self::File(file) => file.write_all_at(bytes, offset),
             Self::Device { device, .. } => device.write(bytes, offset),
+            Self::Diff(diff) => return diff.write(bytes, offset),
         }
         .map_err(ImageError::writing(offset))
     }

@@ -152,7 +152,11 @@ impl Settings {
     /// [`SettingsError::Unreadable`].
     pub fn carried(&self, ds_mad: &str) -> Result<Carried, SettingsError> {
         let mut files = Vec::new();
-        for name in [DATASTORE_CONF.to_owned(), driver_conf_name(ds_mad)] {
+        let mut names = vec![DATASTORE_CONF.to_owned(), driver_conf_name(ds_mad)];
+        if ds_mad != "ceph" {
+            names.push(driver_conf_name("ceph"));
+        }
+        for name in names {
             if let Some(bytes) = self.contents(&self.remotes().join("etc").join(&name))? {
                 files.push((name, bytes.to_vec()));
             }
@@ -257,6 +261,26 @@ impl Settings {
     #[must_use]
     pub fn driver_conf(&self, ds_mad: &str) -> PathBuf {
         self.remotes().join("etc").join(driver_conf_name(ds_mad))
+    }
+
+    /// The value of `key` in the configuration file of the driver `ds_mad`, or else of `kind`, whose file OpenNebula's
+    /// transfer drivers read.
+    ///
+    /// # Errors
+    /// [`SettingsError::Unreadable`].
+    pub fn driver_value(
+        &self,
+        ds_mad: &str,
+        kind: &str,
+        key: &str,
+    ) -> Result<Option<String>, SettingsError> {
+        let set = |name: &str| -> Result<Option<String>, SettingsError> {
+            Ok(self.value(&driver_conf_name(name), key)?.filter(|value| !value.trim().is_empty()))
+        };
+        match set(ds_mad)? {
+            Some(value) => Ok(Some(value)),
+            None => set(kind),
+        }
     }
 
     /// The kind that the driver's own configuration file gives it (`KIND=fs`).

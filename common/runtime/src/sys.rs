@@ -160,13 +160,19 @@ impl Revocable {
 
     /// Closes the file. A thread that still uses it reads nothing and writes nowhere.
     pub fn revoke(&self) {
-        let nowhere = File::options().read(true).write(true).open("/dev/null");
-        if let (Some(file), Ok(nowhere)) = (self.file(), nowhere) {
-            // SAFETY: both descriptors are open for the length of the call. The second one still
-            // belongs to the same `File`, which is neither closed nor moved.
-            unsafe {
-                nix::libc::dup3(nowhere.as_raw_fd(), file.as_raw_fd(), nix::libc::O_CLOEXEC);
-            }
+        if let Some(file) = self.file() {
+            revoke(file);
+        }
+    }
+}
+
+/// Closes `file` for all that have it. A thread that still uses it reads nothing and writes nowhere.
+pub fn revoke(file: &File) {
+    if let Ok(nowhere) = File::options().read(true).write(true).open("/dev/null") {
+        // SAFETY: both descriptors are open for the length of the call. The second one still
+        // belongs to the same `File`, which is neither closed nor moved.
+        unsafe {
+            nix::libc::dup3(nowhere.as_raw_fd(), file.as_raw_fd(), nix::libc::O_CLOEXEC);
         }
     }
 }

@@ -12,6 +12,7 @@ use disk_image::admission::ImageRefusal;
 use one_protocol::message::{Image, MessageError};
 use one_protocol::settings::SettingsError;
 use runtime::command::CommandError;
+use runtime::command::cluster::ClusterError;
 use runtime::mount::MountError;
 use runtime::staging::StagingError;
 use runtime::text::shown;
@@ -60,6 +61,9 @@ pub enum DatastoreError {
     /// A volume group is at fault.
     #[error(transparent)]
     Lvm(#[from] LvmError),
+    /// A Ceph cluster is at fault.
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
     /// The export that the datastore lies on can't be used.
     #[error(transparent)]
     Mount(#[from] MountError),

@@ -4,6 +4,7 @@
 //! [`Datastore`], and one line in the list below. Kinds are an `enum` and no trait objects, so that
 //! an executable holds the code of its own verb only.
 
+pub mod ceph;
 pub mod dev;
 pub mod dummy;
 mod error;
@@ -244,6 +245,7 @@ macro_rules! kinds {
 kinds! {
     "fs" => File(fs::FileDatastore),
     "lvm" => Lvm(lvm::LvmDatastore),
+    "ceph" => Ceph(ceph::CephDatastore),
     "dev" => Device(dev::DeviceDatastore),
     "iscsi_libvirt" => Iscsi(iscsi_libvirt::IscsiDatastore),
     "virtiofs" => Directory(virtiofs::DirectoryDatastore),

@@ -1,6 +1,7 @@
 //! Digests of an image's bytes as they come, before decompression.
 
 use digest::{Digest as _, DynDigest};
+use disk_image::sequence::Run;
 use runtime::text::shown;
 use std::fs::File;
 use std::io::{self, Read};
@@ -200,6 +201,33 @@ fn hexadecimal(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+/// An MD5 digest of bytes and of zeroes that nobody had to read.
+#[derive(Default)]
+pub struct Md5(md5::Md5);
+
+impl Md5 {
+    /// Takes the next bytes.
+    pub fn take(&mut self, run: Run) {
+        static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+        match run {
+            Run::Bytes(bytes) => digest::Digest::update(&mut self.0, bytes),
+            Run::Zeroes(mut count) => {
+                while count > 0 {
+                    let now = count.min(ZEROES.len() as u64);
+                    digest::Digest::update(&mut self.0, &ZEROES[..now as usize]);
+                    count -= now;
+                }
+            }
+        }
+    }
+
+    /// The digest, in lower-case hexadecimal digits.
+    #[must_use]
+    pub fn finish(self) -> String {
+        hexadecimal(&self.0.finalize())
+    }
 }
 
 /// The MD5 digest of a file, in lower-case hexadecimal digits.

@@ -5,6 +5,7 @@
 //! is reported by its name and value. Whether an attribute must be there depends on the action: the
 //! accessors that return `Result` say which one is missing.
 
+mod ceph;
 mod error;
 mod nfs;
 mod parse;
@@ -12,6 +13,7 @@ mod units;
 mod wire;
 
 use base64::Engine as _;
+pub use ceph::CephAttributes;
 pub use error::MessageError;
 pub use parse::parse;
 use runtime::mount::NfsExport;
@@ -103,6 +105,8 @@ pub struct Image {
     pub fs: String,
     /// `FORMAT`; empty for `cp`.
     pub format: String,
+    /// `TEMPLATE/FORMAT`, what the user says of it; empty: nothing.
+    pub template_format: String,
     /// `TARGET_SNAPSHOT`; -1 where the action has no target.
     pub target_snapshot: Option<i64>,
     /// Digests that the user gave, as `(attribute, value)`, all that are not empty.
@@ -161,6 +165,8 @@ pub struct Datastore {
     pub download_on_bridge: bool,
     /// The export that is to be mounted on `BASE_PATH`, where `TEMPLATE/NFS_AUTO_ENABLE` says yes.
     pub nfs: Option<NfsExport>,
+    /// What an RBD pool is reached by, as it stands in the template.
+    pub ceph: CephAttributes,
     base_path: String,
 }
 

@@ -1,8 +1,8 @@
 //! From the bytes of a message to its typed values.
 
 use super::{
-    Datastore, DatastoreType, Image, ImageType, Mebibytes, Message, MessageError, Snapshot, nfs,
-    parse_bandwidth, wire,
+    CephAttributes, Datastore, DatastoreType, Image, ImageType, Mebibytes, Message, MessageError,
+    Snapshot, nfs, parse_bandwidth, wire,
 };
 use base64::Engine as _;
 use base64::alphabet;
@@ -73,6 +73,7 @@ impl Message {
 
 impl Image {
     fn from_wire(wire: wire::Image) -> Result<Self, MessageError> {
+        let template_format = wire.template.format.trim().to_owned();
         let digests = [
             ("MD5", wire.template.md5),
             ("SHA1", wire.template.sha1),
@@ -91,6 +92,7 @@ impl Image {
             fs: wire.fs.trim().to_owned(),
             // Images that were registered long ago have it in capitals.
             format: wire.format.trim().to_ascii_lowercase(),
+            template_format,
             target_snapshot: number("IMAGE/TARGET_SNAPSHOT", &wire.target_snapshot)?,
             digests: digests
                 .into_iter()
@@ -184,6 +186,7 @@ impl Datastore {
             nfs: yes_no("DATASTORE/TEMPLATE/NFS_AUTO_ENABLE", &template.nfs_auto_enable, false)?
                 .then(|| nfs::export_of(&template))
                 .transpose()?,
+            ceph: CephAttributes::of(&template),
             base_path: wire.base_path,
         })
     }

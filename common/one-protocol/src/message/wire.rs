@@ -44,6 +44,8 @@ pub(super) struct ImageTemplate {
     pub sha512: String,
     #[serde(rename = "FROM_APP")]
     pub from_app: String,
+    #[serde(rename = "FORMAT")]
+    pub format: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -88,6 +90,13 @@ pub(super) struct DatastoreTemplate {
     pub bridge_list: String,
     pub staging_dir: String,
     pub download_on_bridge: String,
+    pub pool_name: String,
+    pub ec_pool_name: String,
+    pub ceph_user: String,
+    pub ceph_key: String,
+    pub ceph_conf: String,
+    pub ceph_trash: String,
+    pub rbd_format: String,
     pub nfs_auto_enable: String,
     pub nfs_auto_host: String,
     pub nfs_auto_path: String,

@@ -4,16 +4,19 @@
 //! parses; the environment is empty but for a fixed `PATH` and locale; standard input is empty. A
 //! child dies with its driver.
 
+pub mod cluster;
 mod filesystem;
 pub mod lvm;
 mod mount;
 mod output;
 mod qemu;
+pub mod rbd;
 mod remote;
 mod report;
 mod session;
 pub mod thin;
 mod wording;
+mod xml;
 
 use crate::process;
 use crate::sys::{self, ChildLimits};

@@ -12,6 +12,11 @@ pub(in crate::kinds) trait Destination {
     /// Whether an image can only be begun once its size is known.
     fn needs_size(&self) -> bool;
 
+    /// Whether what is written can't be read back, nor be written by other programs.
+    fn is_stream(&self) -> bool {
+        false
+    }
+
     /// Begins the image: bytes laid out as `layout` says, for a disk of `size` bytes where that is known.
     /// What was begun before is given up.
     fn begin(&mut self, layout: Format, size: Option<u64>) -> Result<Target<'_>, DatastoreError>;

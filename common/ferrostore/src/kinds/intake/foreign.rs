@@ -29,7 +29,7 @@ impl Import<'_> {
         command::qemu_img()?;
         crate::progress::begin(0);
         let foreign = Foreign { file, format, size };
-        if wanted == Format::Raw {
+        if wanted == Format::Raw && !self.destination.is_stream() {
             let mut target = self.destination.begin(wanted, Some(size))?;
             target.clear()?;
             foreign.deliver(target.file())?;

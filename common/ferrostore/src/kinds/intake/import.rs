@@ -260,6 +260,10 @@ impl Import<'_> {
     /// the file that it came from may have changed since.
     fn keep(&mut self, file: File, format: Format) -> Result<Format, DatastoreError> {
         let largest = self.policy.largest_disk;
+        if self.destination.is_stream() {
+            admit_whole(&file, format, largest)?;
+            return self.copy(file, format);
+        }
         let copy = self.copied(file)?;
         admit_whole(copy, format, largest)?;
         if format == Format::Qcow2 {

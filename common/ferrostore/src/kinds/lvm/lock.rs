@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-const DIRECTORY: &str = "/var/lock/one";
+pub(in crate::kinds) const DIRECTORY: &str = "/var/lock/one";
 /// OpenNebula's transfer drivers wait as long.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(120);
 /// A wait that is longer than this is worth a line in the log.
@@ -176,7 +176,7 @@ impl Drop for VolumeLock {
     }
 }
 
-fn same(file: &File, path: &Path) -> bool {
+pub(in crate::kinds) fn same(file: &File, path: &Path) -> bool {
     match (file.metadata(), fs::symlink_metadata(path)) {
         (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
         _ => false,
@@ -189,7 +189,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> LvmError {
 
 /// Opens a lock file. Where root makes it, it belongs to OpenNebula's user, who must be able to use it
 /// too.
-fn open(path: &Path, mode: u32) -> Result<File, LvmError> {
+pub(in crate::kinds) fn open(path: &Path, mode: u32) -> Result<File, LvmError> {
     let owner = || {
         let root = nix::unistd::geteuid().is_root();
         root.then(|| User::from_name("oneadmin").ok().flatten()).flatten()
@@ -226,7 +226,7 @@ fn open(path: &Path, mode: u32) -> Result<File, LvmError> {
     Ok(file)
 }
 
-fn wait_for(
+pub(in crate::kinds) fn wait_for(
     file: &File,
     path: &Path,
     timeout: Duration,

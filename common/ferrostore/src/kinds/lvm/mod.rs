@@ -10,7 +10,7 @@ mod error;
 mod group;
 mod image;
 mod journal;
-mod lock;
+pub(super) mod lock;
 mod new;
 mod source;
 

@@ -1,0 +1,140 @@
+//! `mkfs` and `clone`.
+
+use super::names::{ImageName, split};
+use super::new::NewImage;
+use super::{CephDatastore, LARGE, TYPES, new_name};
+use crate::kinds::intake::{DISKS, Destination as _};
+use crate::kinds::{DatastoreError, Registered};
+use crate::transfer::given::{Bytes, Nature, Outgoing, Pending};
+use disk_image::Format;
+use disk_image::admission::check_size;
+use one_protocol::message::{Image, Mebibytes};
+use runtime::command;
+use runtime::command::rbd::Pool;
+
+impl CephDatastore {
+    /// `mkfs`.
+    pub(super) fn make(&self, image: &Image) -> Result<String, DatastoreError> {
+        self.intake.check_types(image, "mkfs", &DISKS)?;
+        let name = new_name(image)?;
+        let source = self.registered(name).source;
+        let swap = match image.format.as_str() {
+            // The transfer driver will put a virtual machine's disk there.
+            "save_as" => return Ok(source),
+            "" | "raw" => false,
+            "swap" => true,
+            other => {
+                return Err(DatastoreError::value(
+                    "IMAGE/FORMAT",
+                    other,
+                    "can't be made: a Ceph datastore keeps raw images, so it must be raw or swap",
+                ));
+            }
+        };
+        let size = image.size()?;
+        let too_large = |why: &dyn std::fmt::Display| {
+            DatastoreError::value("IMAGE/SIZE", size.to_string(), why.to_string())
+        };
+        let bytes = size.bytes().ok_or_else(|| too_large(&"is more MiB than an image can hold"))?;
+        check_size(bytes, self.intake.settings.largest_disk()?)
+            .map_err(|error| too_large(&error))?;
+        let fs = self.intake.file_system(image, swap)?;
+        let mut new = NewImage::of(self, name);
+        if swap || fs.is_some() {
+            self.fill(&mut new, bytes, swap, fs, size)?;
+        } else {
+            new.create(|pool, temporary| pool.create(temporary, bytes))?;
+        }
+        new.finish()?;
+        Ok(source)
+    }
+
+    /// Has the programs that make file systems and swap space work on a sparse file, and takes that.
+    fn fill(
+        &self,
+        new: &mut NewImage,
+        bytes: u64,
+        swap: bool,
+        fs: Option<(String, Vec<String>)>,
+        size: Mebibytes,
+    ) -> Result<(), DatastoreError> {
+        let staged = new.stage()?;
+        staged.file().set_len(bytes).map_err(|source| DatastoreError::System {
+            what: format!(
+                "a file of {size} MiB can't be made in STAGING_DIR {}",
+                self.place.staging_directory.display()
+            ),
+            source,
+        })?;
+        if swap {
+            command::mkswap(staged.path())?;
+        }
+        if let Some((fs, options)) = fs {
+            command::mkfs(&fs, &options, staged.path()).map_err(|error| {
+                DatastoreError::value(
+                    "IMAGE/FS",
+                    &fs,
+                    format_args!("can't be made on a disk of {size} MiB (IMAGE/SIZE): {error}"),
+                )
+            })?;
+        }
+        new.adopt(staged, Format::Raw).map_err(|error| new.explained(error))
+    }
+
+    /// `clone`: a copy that stands alone.
+    pub(super) fn duplicate(&self, image: &Image) -> Result<Registered, DatastoreError> {
+        self.intake.check_types(image, "clone", &TYPES)?;
+        let name = new_name(image)?;
+        let (pool, original) = self.original(image)?;
+        let source = format!("{pool}/{original}");
+        let size = image.size.and_then(Mebibytes::bytes).unwrap_or(LARGE);
+        let mut new = NewImage::of(self, name);
+        let copied = new.create(|pool, temporary| pool.copy(&source, temporary, size));
+        copied.map_err(|error| missing(image, error))?;
+        new.finish()?;
+        Ok(self.registered(name))
+    }
+
+    /// The image to clone, which is in a pool of the same cluster.
+    fn original<'i>(&self, image: &'i Image) -> Result<(&'i str, &'i str), DatastoreError> {
+        let path = image.path()?;
+        split(path).ok_or_else(|| {
+            DatastoreError::value(
+                "IMAGE/PATH",
+                path,
+                format_args!(
+                    "is no image of a Ceph datastore, which would be {}/{}",
+                    self.pool().name,
+                    ImageName { id: 0 }.main()
+                ),
+            )
+        })
+    }
+
+    /// The image to clone, for another machine.
+    pub(super) fn outgoing(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
+        self.intake.check_types(image, "clone", &TYPES)?;
+        let (pool, original) = self.original(image)?;
+        let from = Pool { name: pool.to_owned(), ..self.pool().clone() };
+        let size = from.info(original).map_err(|error| missing(image, error.into()))?.size;
+        Ok(Outgoing {
+            nature: Nature::Disk(Format::Raw),
+            bytes: Bytes::Stream(Box::new(from.export(original, size)?)),
+            digests: Pending::Nothing,
+        })
+    }
+}
+
+/// Says of an image to clone that is not there where it would have to be.
+fn missing(image: &Image, error: DatastoreError) -> DatastoreError {
+    match error {
+        DatastoreError::Cluster(error) if error.is_missing() => DatastoreError::value(
+            "IMAGE/PATH",
+            image.path().unwrap_or_default(),
+            format_args!(
+                "is no image of the cluster that this datastore is in: images can't be cloned from one cluster (CEPH_CONF) to another: {error}"
+            ),
+        ),
+        other => other,
+    }
+}

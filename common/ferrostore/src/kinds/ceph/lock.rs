@@ -1,0 +1,95 @@
+//! The lock of an image, of all drivers on this machine: a file that its driver holds.
+//!
+//! A driver that is killed leaves the file, and nobody holds it: so the next one knows that what is not finished of
+//! that image is nobody's work any more.
+
+use super::names::ImageName;
+use crate::kinds::lvm::LvmError;
+use crate::kinds::lvm::lock::{DIRECTORY, open, same, wait_for};
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the driver of a new image notes in its lock file until oned has been told of the image.
+const UNREPORTED: &[u8] = b"unreported";
+
+/// The right to work on one image. Dropped, it is released and its file removed.
+#[derive(Debug)]
+pub(super) struct NameLock {
+    file: Arc<File>,
+    path: PathBuf,
+    /// Whether the file stays, for the next driver to find.
+    stays: bool,
+}
+
+fn prefix(pool: &str) -> String {
+    format!("ferrostore-ceph-{}-", pool.replace('/', "+"))
+}
+
+impl NameLock {
+    /// Waits for the lock, no longer than `patience`.
+    pub(super) fn take(pool: &str, image: ImageName, patience: Duration) -> Result<Self, LvmError> {
+        let path = Path::new(DIRECTORY).join(format!("{}{}.lock", prefix(pool), image.main()));
+        // Its last holder removes the file: then another has to be made.
+        loop {
+            let file = open(&path, 0o660)?;
+            wait_for(&file, &path, patience, || file.try_lock())?;
+            if same(&file, &path) {
+                return Ok(Self { file: Arc::new(file), path, stays: false });
+            }
+        }
+    }
+
+    /// The images of `pool` whose lock files drivers left that are dead, locked now.
+    pub(super) fn stale(pool: &str) -> Vec<(ImageName, Self)> {
+        let Ok(entries) = fs::read_dir(DIRECTORY) else { return Vec::new() };
+        let prefix = prefix(pool);
+        let stale = |entry: fs::DirEntry| {
+            let name = entry.file_name().into_string().ok()?;
+            let image = ImageName::parse(name.strip_prefix(&prefix)?.strip_suffix(".lock")?)?;
+            let path = entry.path();
+            let file = OpenOptions::new().read(true).write(true).open(&path).ok()?;
+            let free = file.try_lock().is_ok() && same(&file, &path);
+            free.then(|| (image, Self { file: Arc::new(file), path, stays: false }))
+        };
+        entries.flatten().filter_map(stale).collect()
+    }
+
+    /// What holds the lock. Programs that have it open hold the lock too.
+    pub(super) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Notes that oned has not been told yet of the new image.
+    pub(super) fn note_unreported(&self) -> io::Result<()> {
+        self.file.write_all_at(UNREPORTED, 0)
+    }
+
+    /// Whether a dead driver has made the image, and oned was not told of it.
+    pub(super) fn is_unreported(&self) -> bool {
+        let mut note = [0; UNREPORTED.len()];
+        self.file.read_exact_at(&mut note, 0).is_ok() && note == UNREPORTED
+    }
+
+    /// Takes that note away.
+    pub(super) fn report(&self) -> io::Result<()> {
+        fs::remove_file(&self.path).or_else(|_| self.file.set_len(0))
+    }
+
+    /// Leaves the file, and the note in it, to the next driver.
+    pub(super) fn leave(mut self) {
+        self.stays = true;
+    }
+}
+
+impl Drop for NameLock {
+    fn drop(&mut self) {
+        if !self.stays && same(&self.file, &self.path) {
+            let _ = fs::remove_file(&self.path);
+        }
+        let _ = self.file.unlock();
+    }
+}

@@ -1,0 +1,276 @@
+//! A new image: written under a temporary name, and renamed when it is whole.
+
+use super::lock::NameLock;
+use super::names::ImageName;
+use super::recovery::{self, make};
+use super::{CephDatastore, sweep};
+use crate::kinds::DatastoreError;
+use crate::kinds::intake::{Begun, Destination, reading};
+use disk_image::raw::RawDisk;
+use disk_image::rbd_diff::{RbdDiff, SECTOR};
+use disk_image::target::Target;
+use disk_image::{Disk as _, Format, ImageError, convert};
+use runtime::command::cluster::{ClusterError, Obstacle};
+use runtime::command::rbd::{Import, Pool};
+use runtime::lock_provider;
+use runtime::process::{self, CleanupGuard, Unreported};
+use runtime::staging::{self, Staged};
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a program that is told to stop may take to end.
+const STOPPING: Duration = Duration::from_secs(5);
+
+/// A place for one new image in a pool.
+#[derive(Debug)]
+pub(super) struct NewImage<'d> {
+    datastore: &'d CephDatastore,
+    name: ImageName,
+    /// From when the pool has been looked at.
+    lock: Option<NameLock>,
+    writing: Option<Writing<'d>>,
+}
+
+/// The temporary image, while it is being filled. Dropped, it is removed.
+#[derive(Debug)]
+struct Writing<'d> {
+    pool: &'d Pool,
+    name: ImageName,
+    diff: Option<Box<RbdDiff>>,
+    import: Option<Import>,
+    recall: Option<CleanupGuard>,
+    /// Whether it has its name, or is to be left for the next driver.
+    settled: bool,
+}
+
+/// The image, once it is complete: oned has not heard of it yet.
+struct Complete {
+    pool: Pool,
+    name: ImageName,
+    lock: NameLock,
+}
+
+impl<'d> NewImage<'d> {
+    pub(super) fn of(datastore: &'d CephDatastore, name: ImageName) -> Self {
+        Self { datastore, name, lock: None, writing: None }
+    }
+
+    fn pool(&self) -> &'d Pool {
+        &self.datastore.place.pool
+    }
+
+    /// Takes the lock, and sees to it that both names are free.
+    fn reserve(&mut self) -> Result<(), DatastoreError> {
+        if self.lock.is_some() {
+            return Ok(());
+        }
+        let (pool, name) = (self.pool(), self.name);
+        self.lock = Some(self.datastore.lock(name)?);
+        let names = pool.images()?;
+        sweep::sweep(pool, name, &names);
+        if names.contains(&name.temporary()) {
+            recovery::remove(pool, &name.temporary())?;
+        }
+        if names.contains(&name.main()) {
+            return self.taken();
+        }
+        Ok(())
+    }
+
+    /// The image's name is taken: by one that was never reported, which goes, or by another.
+    fn taken(&self) -> Result<(), DatastoreError> {
+        let (pool, main) = (self.pool(), self.name.main());
+        if self.lock.as_ref().is_some_and(NameLock::is_unreported) {
+            recovery::remove(pool, &main)?;
+            log::info!(
+                "removed {}, whose driver was killed before it told of it",
+                pool.spec(&main)
+            );
+            return Ok(());
+        }
+        Err(DatastoreError::value(
+            "IMAGE/ID",
+            self.name.id.to_string(),
+            format_args!(
+                "has an image {} already, which no driver here is making: have the administrator look at it, and rename or remove it",
+                pool.spec(&main)
+            ),
+        ))
+    }
+
+    /// Makes the temporary image by `create`.
+    pub(super) fn create(
+        &mut self,
+        create: impl Fn(&Pool, &str) -> Result<(), ClusterError>,
+    ) -> Result<(), DatastoreError> {
+        self.writing = None;
+        self.reserve()?;
+        let (pool, name) = (self.pool(), self.name);
+        let mut writing =
+            Writing { pool, name, diff: None, import: None, recall: None, settled: false };
+        // Before there is anything, since a signal may come at any time.
+        writing.recall_with(None);
+        let (main, temporary) = (name.main(), name.temporary());
+        // Should it fail now, there may be something all the same.
+        let writing = self.writing.insert(writing);
+        match make(pool, &temporary, &[&main], || create(pool, &temporary)) {
+            Err(error) => {
+                writing.settled |= is_silent(&error) || error.is_taken();
+                Err(error.into())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// What is behind an error in writing: mostly a program that has ended, and says why.
+    pub(super) fn explained(&mut self, error: DatastoreError) -> DatastoreError {
+        let is_write = matches!(error, DatastoreError::Image(ImageError::Write { .. }));
+        let writing = self.writing.as_mut().filter(|_| is_write);
+        let import = writing.and_then(|writing| {
+            writing.diff = None;
+            writing.import.take()
+        });
+        match import.map(Import::finish) {
+            Some(Err(failure)) => {
+                if let Some(writing) = &mut self.writing {
+                    writing.settled |= is_silent(&failure);
+                }
+                failure.into()
+            }
+            _ => error,
+        }
+    }
+
+    /// Completes the image: all of it is in the pool, and it gets its name.
+    pub(super) fn finish(mut self) -> Result<(), DatastoreError> {
+        let Some(writing) = &mut self.writing else {
+            return Err(disk_image::admission::ImageRefusal::Empty.into());
+        };
+        writing.diff = None;
+        if let Some(import) = writing.import.take()
+            && let Err(error) = import.finish()
+        {
+            writing.settled |= is_silent(&error);
+            return Err(error.into());
+        }
+        process::mark_committed();
+        let lock = self.lock.take();
+        if let Some(lock) = &lock
+            && let Err(error) = lock.note_unreported()
+        {
+            log::warn!("the image would be left if this driver were killed now: {error}");
+        }
+        let (main, temporary) = (self.name.main(), self.name.temporary());
+        recovery::rename(writing.pool, &temporary, &main)?;
+        writing.settled = true;
+        if let Some(lock) = lock {
+            let pool = writing.pool.clone();
+            process::published_other(Complete { pool, name: self.name, lock });
+        }
+        Ok(())
+    }
+}
+
+/// Whether the cluster does not answer: then removing anything would only take as long again.
+fn is_silent(error: &ClusterError) -> bool {
+    matches!(error.obstacle(), Obstacle::Monitors | Obstacle::Objects | Obstacle::Space)
+}
+
+impl Writing<'_> {
+    /// Has a signal end the program that writes the image, and remove it.
+    fn recall_with(&mut self, import: Option<&Import>) {
+        let stopper = import.map(Import::stopper);
+        let (pool, temporary) = (self.pool.clone(), self.name.temporary());
+        self.recall = None;
+        self.recall = Some(process::on_stop(move || {
+            if let Some(stopper) = stopper {
+                stopper.stop(STOPPING);
+            }
+            let _ = recovery::remove(&pool, &temporary);
+        }));
+    }
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.diff = None;
+        if let Some(import) = self.import.take() {
+            import.stopper().stop(STOPPING);
+        }
+        if !self.settled
+            && let Err(error) = recovery::remove(self.pool, &self.name.temporary())
+        {
+            log::warn!(
+                "{} is left for the next driver: {error}",
+                self.pool.spec(&self.name.temporary())
+            );
+        }
+    }
+}
+
+impl Drop for NewImage<'_> {
+    fn drop(&mut self) {
+        let left = self.writing.as_ref().is_some_and(|writing| writing.settled);
+        self.writing = None;
+        // Its file tells the next driver that what is left is of a dead one.
+        if left && let Some(lock) = self.lock.take() {
+            lock.leave();
+        }
+    }
+}
+
+impl Unreported for Complete {
+    fn roll_back_new_image(self: Box<Self>) {
+        let main = self.name.main();
+        if let Err(error) = recovery::remove(&self.pool, &main) {
+            log::warn!("{} is left for the next driver: {error}", self.pool.spec(&main));
+            self.lock.leave();
+        }
+    }
+
+    fn confirm(&self) -> io::Result<()> {
+        self.lock.report()
+    }
+}
+
+impl Destination for NewImage<'_> {
+    fn needs_size(&self) -> bool {
+        false
+    }
+
+    fn is_stream(&self) -> bool {
+        true
+    }
+
+    fn begin(&mut self, _: Format, size: Option<u64>) -> Result<Begun<'_>, DatastoreError> {
+        let size = size.unwrap_or(0).next_multiple_of(SECTOR);
+        self.create(|pool, temporary| pool.create(temporary, size))?;
+        let (pool, temporary) = (self.pool(), self.name.temporary());
+        let Some(writing) = &mut self.writing else {
+            return Err(reading(io::ErrorKind::NotFound.into()).into());
+        };
+        let import = pool.import_diff(&temporary)?;
+        writing.recall_with(Some(&import));
+        let pipe = import.pipe();
+        writing.import = Some(import);
+        let diff = writing.diff.insert(Box::new(RbdDiff::begin(pipe, size)?));
+        Ok(Begun { target: Target::rbd_diff(diff), path: Path::new("") })
+    }
+
+    fn stage(&self) -> Result<Staged, DatastoreError> {
+        lock_provider::release_early();
+        let directory = &self.datastore.place.staging_directory;
+        staging::remove_stale(directory);
+        Staged::create(directory).map_err(|error| {
+            let directory = directory.display().to_string();
+            DatastoreError::value("DATASTORE/TEMPLATE/STAGING_DIR", directory, error)
+        })
+    }
+
+    fn adopt(&mut self, staged: Staged, format: Format) -> Result<(), DatastoreError> {
+        let disk = RawDisk::open(staged.file().try_clone().map_err(reading)?).map_err(reading)?;
+        let begun = self.begin(format, Some(disk.virtual_size()))?;
+        Ok(convert(&disk, begun.target)?)
+    }
+}

@@ -1,0 +1,362 @@
+//! `snap_revert`, `snap_flatten`, `snap_delete`.
+
+use super::names::{ImageName, snapshot_id};
+use super::recovery::{self, make};
+use super::tree::{Tree, called, purge};
+use super::{CephDatastore, LARGE};
+use crate::kinds::DatastoreError;
+use crate::kinds::intake::DISKS;
+use one_protocol::message::Image;
+use runtime::command::cluster::ClusterError;
+use runtime::command::rbd::{Child, Snapshot};
+use runtime::process;
+
+/// Where a snapshot is.
+#[derive(Debug)]
+struct Found {
+    volume: String,
+    /// The snapshots of the image itself.
+    own: Vec<Snapshot>,
+}
+
+fn numbers(snapshots: &[Snapshot]) -> Vec<u32> {
+    let users = snapshots.iter().filter(|snapshot| snapshot.user);
+    users.filter_map(|snapshot| snapshot_id(&snapshot.name)).collect()
+}
+
+impl CephDatastore {
+    #[allow(clippy::unused_self)] // reads as `source_error`
+    fn snapshot_error(&self, id: u32, reason: impl std::fmt::Display) -> DatastoreError {
+        DatastoreError::value("IMAGE/TARGET_SNAPSHOT", id.to_string(), reason)
+    }
+
+    fn no_such_snapshot(&self, name: ImageName, id: u32, names: &[String]) -> DatastoreError {
+        let pool = self.pool();
+        let numbers: Vec<String> = match Tree::load(pool, name, names) {
+            Ok(tree) => tree.numbered().iter().map(|(id, _)| id.to_string()).collect(),
+            Err(error) => return error.into(),
+        };
+        let has = match &numbers[..] {
+            [] => "has no snapshot".to_owned(),
+            numbers => format!("has the snapshots {}", numbers.join(", ")),
+        };
+        self.snapshot_error(
+            id,
+            format_args!(
+                "is no snapshot of {}, which {has}: choose one of those",
+                pool.spec(&name.main())
+            ),
+        )
+    }
+
+    /// Finds snapshot `id` on the image itself or on the carrier that is named after it.
+    fn find(
+        &self,
+        image: &Image,
+        name: ImageName,
+        id: u32,
+        names: &[String],
+    ) -> Result<Found, DatastoreError> {
+        let pool = self.pool();
+        if !names.contains(&name.main()) {
+            return Err(
+                self.source_error(image, "is not in its pool: it may have been removed by hand")
+            );
+        }
+        let own = pool.snapshots(&name.main())?;
+        if numbers(&own).contains(&id) {
+            return Ok(Found { volume: name.main(), own });
+        }
+        let carries = |other: &&String| name.carried(other).is_some_and(|ids| ids.contains(&id));
+        let carriers: Vec<&String> = names.iter().filter(carries).collect();
+        match carriers[..] {
+            [carrier] => Ok(Found { volume: carrier.clone(), own }),
+            [] => Err(self.no_such_snapshot(name, id, names)),
+            _ => Err(self.snapshot_error(
+                id,
+                format_args!(
+                    "is on several volumes by their names: {}; rename those that don't hold it",
+                    shown(&carriers)
+                ),
+            )),
+        }
+    }
+
+    /// Makes the temporary image a clone of a snapshot.
+    fn clone_to_temporary(
+        &self,
+        name: ImageName,
+        found: &Found,
+        id: u32,
+        data_pool: Option<&str>,
+    ) -> Result<(), ClusterError> {
+        let pool = self.pool();
+        let snapshot = id.to_string();
+        let temporary = name.temporary();
+        let main = name.main();
+        let clone = || pool.clone_snapshot(&found.volume, &snapshot, &temporary, data_pool);
+        make(pool, &temporary, &[&main], || match clone() {
+            // The transfer driver was killed between taking and protecting it.
+            Err(error) if error.is_invalid() => {
+                pool.protect(&found.volume, &snapshot)?;
+                clone()
+            }
+            result => result,
+        })
+    }
+
+    /// `snap_revert`.
+    pub(super) fn revert(&self, image: &Image) -> Result<(), DatastoreError> {
+        self.intake.check_types(image, "snap_revert", &DISKS)?;
+        let id = image.target_snapshot()?;
+        let (name, _lock, names) = self.locked(image)?;
+        let found = self.find(image, name, id, &names)?;
+        self.not_open(image, name)?;
+        let pool = self.pool();
+        let kept = numbers(&found.own);
+        if kept.is_empty() && !found.own.is_empty() {
+            self.drop_backups(image, name, &names, &found.own)?;
+        }
+        self.clone_to_temporary(name, &found, id, pool.data_pool.as_deref())
+            .map_err(|error| self.clone_failed(id, &found, error))?;
+        process::mark_committed();
+        let (main, temporary) = (name.main(), name.temporary());
+        let made_way = if kept.is_empty() {
+            match pool.remove(&main, LARGE) {
+                // Clones of format 2 still read from snapshots that were deleted.
+                Err(error) if error.has_snapshots() => pool.move_to_trash(&main),
+                result => result,
+            }
+        } else {
+            recovery::rename(pool, &main, &name.carrier(&kept))
+        };
+        if let Err(error) = made_way {
+            let _ = recovery::remove(pool, &temporary);
+            return Err(error.into());
+        }
+        if kept.len() < found.own.len() && !kept.is_empty() {
+            log::info!(
+                "snapshots of backups stay on {}: the next backup must be a full one",
+                name.carrier(&kept)
+            );
+        }
+        Ok(recovery::rename(pool, &temporary, &main)?)
+    }
+
+    fn clone_failed(&self, id: u32, found: &Found, error: ClusterError) -> DatastoreError {
+        if !error.is_missing() {
+            return error.into();
+        }
+        self.snapshot_error(
+            id,
+            format_args!(
+                "is not on {}, although that is named after it: {error}",
+                self.pool().spec(&found.volume)
+            ),
+        )
+    }
+
+    /// Removes snapshots of an image that are none of its user's, so that the image can be replaced.
+    fn drop_backups(
+        &self,
+        image: &Image,
+        name: ImageName,
+        names: &[String],
+        own: &[Snapshot],
+    ) -> Result<(), DatastoreError> {
+        let pool = self.pool();
+        let main: Vec<String> =
+            names.iter().filter(|other| **other == name.main()).cloned().collect();
+        self.no_strangers(image, &Tree::load(pool, name, &main)?)?;
+        let gone: Vec<&str> = own.iter().map(|snapshot| snapshot.name.as_str()).collect();
+        log::info!(
+            "removing the snapshots {} of {} with the state that they belong to: the next backup must be a full one",
+            gone.join(", "),
+            pool.spec(&name.main())
+        );
+        Ok(purge(pool, &name.main(), own)?)
+    }
+
+    /// `snap_flatten`.
+    pub(super) fn flatten(&self, image: &Image) -> Result<(), DatastoreError> {
+        self.intake.check_types(image, "snap_flatten", &DISKS)?;
+        let id = image.target_snapshot()?;
+        let (name, _lock, names) = self.locked(image)?;
+        let found = self.find(image, name, id, &names)?;
+        let pool = self.pool();
+        let tree = Tree::load(pool, name, &names)?;
+        self.no_strangers(image, &tree)?;
+        self.not_open(image, name)?;
+        let (main, temporary, old, mark) = (name.main(), name.temporary(), name.old(), name.mark());
+        let info = pool.info(&main)?;
+        self.clone_to_temporary(name, &found, id, info.data_pool.as_deref())
+            .map_err(|error| self.clone_failed(id, &found, error))?;
+        let prepared = pool
+            .flatten(&temporary, info.size)
+            .and_then(|()| make(pool, &mark, &[], || pool.create(&mark, 0)));
+        process::mark_committed();
+        let given_up = prepared.and_then(|()| recovery::rename(pool, &main, &old));
+        if let Err(error) = given_up {
+            let _ = recovery::remove(pool, &mark);
+            let _ = recovery::remove(pool, &temporary);
+            return Err(error.into());
+        }
+        recovery::rename(pool, &temporary, &main)?;
+        let names: Vec<String> =
+            pool.images()?.into_iter().filter(|other| *other != main).collect();
+        Tree::load(pool, name, &names)?.remove(pool)?;
+        Ok(recovery::remove(pool, &mark)?)
+    }
+
+    /// `snap_delete`.
+    pub(super) fn delete_snapshot(&self, image: &Image) -> Result<(), DatastoreError> {
+        self.intake.check_types(image, "snap_delete", &DISKS)?;
+        let id = image.target_snapshot()?;
+        let name = self.own_image(image)?;
+        let lock = self.lock(name)?;
+        let pool = self.pool();
+        let (main, snapshot) = (name.main(), id.to_string());
+        // Mostly the snapshot is on the image itself, and nothing descends from it.
+        match pool.unprotect(&main, &snapshot) {
+            Ok(protected) => {
+                process::mark_committed();
+                return self.drop_snapshot(&main, &snapshot, protected);
+            }
+            Err(error) if error.is_missing() || error.is_busy() || error.is_forbidden() => {}
+            Err(error) => return Err(error.into()),
+        }
+        drop(lock);
+        let (name, _lock, names) = self.locked(image)?;
+        let found = match self.find(image, name, id, &names) {
+            Err(_) if self.is_gone(image, name, id, &names)? => return Ok(()),
+            found => found?,
+        };
+        self.free_of_children(image, name, &found, id, &names)?;
+        process::mark_committed();
+        match pool.unprotect(&found.volume, &snapshot) {
+            Err(error) if error.is_missing() => {}
+            protected => self.drop_snapshot(&found.volume, &snapshot, protected?)?,
+        }
+        if found.volume == main { Ok(()) } else { self.rename_carrier(name, &found.volume) }
+    }
+
+    /// Removes a snapshot from which the protection has been taken; on failure it is as it was.
+    fn drop_snapshot(
+        &self,
+        volume: &str,
+        snapshot: &str,
+        protected: bool,
+    ) -> Result<(), DatastoreError> {
+        let pool = self.pool();
+        match pool.remove_snapshot(volume, snapshot) {
+            Err(error) if !error.is_missing() => {
+                if protected && let Err(error) = pool.protect(volume, snapshot) {
+                    log::warn!("{}@{snapshot} is no longer protected: {error}", pool.spec(volume));
+                }
+                Err(error.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether oned has a snapshot on record that is not there: an earlier call that was cut off has deleted it.
+    fn is_gone(
+        &self,
+        image: &Image,
+        name: ImageName,
+        id: u32,
+        names: &[String],
+    ) -> Result<bool, DatastoreError> {
+        let recorded = image.snapshots.iter().any(|snapshot| snapshot.id == id);
+        let gone = recorded && names.contains(&name.main()) && {
+            let tree = Tree::load(self.pool(), name, names)?;
+            !tree.numbered().iter().any(|(other, _)| *other == id)
+        };
+        if gone {
+            log::info!("the snapshot {id} of {} was gone already", self.pool().spec(&name.main()));
+        }
+        Ok(gone)
+    }
+
+    /// Has volumes of the same image that descend from a snapshot stand alone, where the snapshot can't go otherwise.
+    fn free_of_children(
+        &self,
+        image: &Image,
+        name: ImageName,
+        found: &Found,
+        id: u32,
+        names: &[String],
+    ) -> Result<(), DatastoreError> {
+        let pool = self.pool();
+        let snapshot = id.to_string();
+        let children = match pool.children_of(&found.volume, &snapshot) {
+            Err(error) if error.is_missing() => return Ok(()),
+            children => children?,
+        };
+        let own = |child: &Child| {
+            child.pool == pool.name
+                && !child.trash
+                && name.owns(&child.image)
+                && names.contains(&child.image)
+        };
+        // Clones of format 2 read on from what was deleted.
+        let mut bound: Vec<(&Child, u64)> = Vec::new();
+        let mut strangers: Vec<String> = Vec::new();
+        for child in &children {
+            match pool.info_at(&child.pool, &child.image) {
+                Ok(info) if info.is_clone_of_format_2 => {}
+                Ok(info) if own(child) => bound.push((child, info.size)),
+                _ => strangers.push(called(child)),
+            }
+        }
+        if !strangers.is_empty() {
+            return Err(self.snapshot_error(
+                id,
+                format_args!("of {} is what {} read from: remove them first, or make them stand alone with `rbd flatten`", pool.spec(&found.volume), strangers.join(", ")),
+            ));
+        }
+        if bound.iter().any(|(child, _)| child.image == name.main()) {
+            self.not_open(image, name)?;
+        }
+        for (child, size) in bound {
+            log::info!(
+                "copying what {} reads from the snapshot {id}, up to {} MiB, so that it can be deleted",
+                pool.spec(&child.image),
+                size >> 20
+            );
+            pool.flatten(&child.image, size)?;
+        }
+        Ok(())
+    }
+
+    /// Names a carrier after the snapshots that are left on it; without any it goes.
+    fn rename_carrier(&self, name: ImageName, carrier: &str) -> Result<(), DatastoreError> {
+        let pool = self.pool();
+        let snapshots = pool.snapshots(carrier)?;
+        let left = numbers(&snapshots);
+        if !left.is_empty() {
+            let new = name.carrier(&left);
+            return if new == carrier {
+                Ok(())
+            } else {
+                Ok(recovery::rename(pool, carrier, &new)?)
+            };
+        }
+        purge(pool, carrier, &snapshots)?;
+        match recovery::remove(pool, carrier) {
+            // Clones of format 2 still read from what was deleted; it goes with them.
+            Err(error) if error.has_snapshots() => {
+                log::info!(
+                    "{} goes to the trash until nothing reads from it any more",
+                    pool.spec(carrier)
+                );
+                Ok(pool.move_to_trash(carrier)?)
+            }
+            result => Ok(result?),
+        }
+    }
+}
+
+fn shown(names: &[&String]) -> String {
+    names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ")
+}
