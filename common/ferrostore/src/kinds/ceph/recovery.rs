@@ -46,6 +46,7 @@ fn steps(present: Present) -> Vec<Step> {
         (true, true, false) => vec![RemoveFormer, RemoveMark],
         (true, false, false) if old => vec![Restore, RemoveMark],
         (true, false, false) => vec![RemoveMark],
+        (false, false, true) if old => vec![RemoveTemporary, Restore],
         // Without snapshots there was nothing to revert to: it is a new image, which is incomplete.
         (false, false, true) if carriers => vec![Commit],
         (false, _, true) => vec![RemoveTemporary],

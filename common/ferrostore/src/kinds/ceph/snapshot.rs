@@ -67,10 +67,10 @@ impl CephDatastore {
         if numbers(&own).contains(&id) {
             return Ok(Found { volume: name.main(), own });
         }
-        let carries = |other: &&String| name.carried(other).is_some_and(|ids| ids.contains(&id));
-        let carriers: Vec<&String> = names.iter().filter(carries).collect();
+        let holds_it = |other: &&String| name.carried(other).is_some_and(|ids| ids.contains(&id));
+        let carriers: Vec<&String> = names.iter().filter(holds_it).collect();
         match carriers[..] {
-            [carrier] => Ok(Found { volume: carrier.clone(), own }),
+            [volume] => Ok(Found { volume: volume.clone(), own }),
             [] => Err(self.no_such_snapshot(name, id, names)),
             _ => Err(self.snapshot_error(
                 id,
