@@ -1,0 +1,238 @@
+//! Drivers that are killed, at every boundary of programs and at any moment, and their `rbd` with them.
+
+use ferrostore_tests::{Call, Ceph, MIB, pattern};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+/// Has the next driver look at the pool.
+fn sweep(ceph: &Ceph) {
+    ceph.settle();
+    ceph.mkfs(99, "raw", 1).run().succeeds();
+    ceph.on_image("rm", 99).run().succeeds();
+}
+
+#[test]
+fn a_new_image_whose_driver_is_killed_anywhere_is_gone_after_the_next_call() {
+    let ceph = Ceph::new();
+    ceph.image("one-1", "mine");
+    let file = ceph.cloud.raw("disk.img", 3 * MIB);
+    for name in ["cp", "mkfs", "mkfs with FS", "clone"] {
+        let mut step = 1;
+        loop {
+            let call = match name {
+                "cp" => ceph.cp(5, &file),
+                "mkfs" => ceph.mkfs(5, "raw", 4),
+                "clone" => ceph.clone_of(5, &ceph.spec("one-1")),
+                _ => ceph.mkfs(5, "raw", 4).set("IMAGE/FS", "ext4"),
+            };
+            if ceph.killed_at(step, call) {
+                break;
+            }
+            sweep(&ceph);
+            assert_eq!(ceph.layout(), ["one-1 []"], "{name}, killed at program {step}");
+            ceph.is_at_rest();
+            step += 1;
+        }
+        assert!(step > 2, "{name} waits for programs");
+        ceph.on_image("rm", 5).run().succeeds();
+    }
+}
+
+/// Image 5 in one of the layouts that the transfer drivers make.
+fn prepared(layout: &str) -> Ceph {
+    let ceph = Ceph::new();
+    ceph.image("one-5", "s0");
+    ceph.take_snapshot("one-5", "0");
+    ceph.write("one-5", "s1");
+    ceph.take_snapshot("one-5", "1");
+    ceph.write("one-5", "head");
+    if layout != "own" {
+        ceph.snap("snap_revert", 5, 0).run().succeeds();
+        ceph.write("one-5", "head");
+    }
+    if layout == "both" {
+        ceph.take_snapshot("one-5", "2");
+        ceph.write("one-5", "head");
+    }
+    ceph
+}
+
+const KNOWN: &str = "<ALLOW_ORPHANS>NO</ALLOW_ORPHANS><SNAPSHOT><ID>0</ID></SNAPSHOT>\
+                     <SNAPSHOT><ID>1</ID></SNAPSHOT><SNAPSHOT><ID>2</ID></SNAPSHOT>";
+
+fn snap<'c>(ceph: &'c Ceph, action: &str, target: u32) -> Call<'c> {
+    ceph.snap(action, 5, target).set_xml("IMAGE/SNAPSHOTS", KNOWN)
+}
+
+/// The layout and the head of image 5 as they are, and as they are once the action is done.
+fn before_and_after(layout: &str, action: &str, target: u32) -> [(Vec<String>, String); 2] {
+    let ceph = prepared(layout);
+    let state = |ceph: &Ceph| (ceph.layout(), ceph.head("one-5"));
+    let before = state(&ceph);
+    snap(&ceph, action, target).run().succeeds();
+    [before, state(&ceph)]
+}
+
+fn killed_everywhere(layout: &str, action: &str, target: u32) {
+    let states = before_and_after(layout, action, target);
+    for step in 1.. {
+        let ceph = prepared(layout);
+        if ceph.killed_at(step, snap(&ceph, action, target)) {
+            assert!(step > 2, "{action} waits for programs");
+            return;
+        }
+        ceph.settle();
+        let what = format!("{layout}, {action} {target}, killed at program {step}");
+        if action != "snap_delete" {
+            // Any action on the image completes it or takes it back.
+            ceph.on_image("export", 5).run().succeeds();
+            let now = (ceph.layout(), ceph.head("one-5"));
+            assert!(states.contains(&now), "{what}: {now:?} is none of {states:?}");
+        }
+        let again = snap(&ceph, action, target).run();
+        if again.status.code() != Some(0) {
+            // A flattened image has no snapshots any more.
+            assert_eq!(action, "snap_flatten", "{what}: {}", again.stderr_text());
+        }
+        let now = (ceph.layout(), ceph.head("one-5"));
+        assert_eq!(now, states[1], "{what}, and called again");
+        ceph.is_at_rest();
+    }
+}
+
+#[test]
+fn a_revert_that_is_killed_anywhere_is_done_or_not() {
+    killed_everywhere("own", "snap_revert", 0);
+    killed_everywhere("carrier", "snap_revert", 1);
+    killed_everywhere("both", "snap_revert", 1);
+}
+
+#[test]
+fn a_flatten_that_is_killed_anywhere_is_done_or_not() {
+    killed_everywhere("own", "snap_flatten", 0);
+    killed_everywhere("both", "snap_flatten", 1);
+}
+
+#[test]
+fn a_deletion_that_is_killed_anywhere_is_completed_by_the_next_one() {
+    killed_everywhere("own", "snap_delete", 0);
+    killed_everywhere("carrier", "snap_delete", 0);
+    killed_everywhere("both", "snap_delete", 0);
+}
+
+#[test]
+fn an_rm_that_is_killed_anywhere_is_completed_by_the_next_one() {
+    for trash in ["no", "yes"] {
+        for step in 1.. {
+            let ceph = prepared("both");
+            let call = || ceph.on_image("rm", 5).set("DATASTORE/TEMPLATE/CEPH_TRASH", trash);
+            let lived = ceph.killed_at(step, call());
+            ceph.settle();
+            call().run().succeeds();
+            assert_eq!(ceph.names(), [""; 0], "killed at program {step}");
+            ceph.is_at_rest();
+            if lived {
+                break;
+            }
+        }
+    }
+}
+
+/// Kills a driver after some time, or the programs that it has started.
+fn kill_after(ceph: &Ceph, call: &Call, milliseconds: u64, programs_only: bool) {
+    let (mut child, input) = call.start();
+    let mut stdin = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut stdin, &input.unwrap()).unwrap();
+    drop(stdin);
+    thread::sleep(Duration::from_millis(milliseconds));
+    let conf = ceph.conf().to_str().unwrap();
+    if !programs_only {
+        let _ = child.kill();
+    }
+    let _ = Command::new("pkill").args(["-9", "-f", &format!("rbd --conf {conf}")]).status();
+    let _ = child.wait();
+}
+
+#[test]
+fn drivers_and_programs_that_are_killed_at_any_moment_lose_nothing() {
+    let ceph = prepared("own");
+    let disk = ceph.cloud.file("disk.img", pattern(1, 6 * MIB as usize));
+    for round in 0..6_u64 {
+        let programs_only = round % 2 == 1;
+        kill_after(&ceph, &ceph.cp(6, &disk), 100 + 130 * round, programs_only);
+        kill_after(
+            &ceph,
+            &snap(&ceph, "snap_revert", (round % 2) as u32),
+            90 + 170 * round,
+            programs_only,
+        );
+        ceph.settle();
+        // The image is there, whole, and one of its states.
+        ceph.on_image("export", 5).run().succeeds();
+        assert!(["head", "s0", "s1"].contains(&ceph.head("one-5").as_str()), "round {round}");
+        for snapshot in [0, 1] {
+            snap(&ceph, "snap_revert", snapshot).run().succeeds();
+            assert_eq!(ceph.head("one-5"), format!("s{snapshot}"), "round {round}");
+        }
+        let names = ceph.names();
+        if names.contains(&"one-6".to_owned()) {
+            assert!(ceph.content("one-6") == pattern(1, 6 * MIB as usize), "round {round}");
+        }
+        ceph.on_image("rm", 6).run().succeeds();
+        sweep(&ceph);
+        ceph.is_at_rest();
+        assert!(ceph.names().iter().all(|name| name.starts_with("one-5")), "{names:?}");
+    }
+}
+
+#[test]
+fn a_driver_that_is_told_to_stop_leaves_nothing() {
+    let ceph = Ceph::new();
+    // Slow enough to be met in the middle.
+    let file = ceph.cloud.file("disk.img", pattern(1, 40 * MIB as usize));
+    let gz = ceph.cloud.images().join("disk.img.gz");
+    ferrostore_tests::run("gzip", ["-1k".as_ref(), file.as_os_str()]);
+    for milliseconds in [150, 300, 450, 600] {
+        let call = ceph.cp(5, &gz).set("DATASTORE/TEMPLATE/LIMIT_TRANSFER_BW", "20M");
+        let (mut child, input) = call.start();
+        let mut stdin = child.stdin.take().unwrap();
+        std::io::Write::write_all(&mut stdin, &input.unwrap()).unwrap();
+        drop(stdin);
+        thread::sleep(Duration::from_millis(milliseconds));
+        ferrostore_tests::run("kill", ["-TERM", &child.id().to_string()]);
+        let status = child.wait().unwrap();
+        if status.code() == Some(0) {
+            ceph.on_image("rm", 5).run().succeeds();
+        }
+        assert_eq!(ceph.names(), [""; 0], "after {milliseconds} ms");
+        ceph.is_at_rest();
+    }
+}
+
+#[test]
+fn a_rename_that_was_cut_off_after_its_first_or_second_step_is_mended() {
+    // `rbd rename` writes rbd_id.<new>, changes the directory, and removes rbd_id.<old>.
+    let stray = |ceph: &Ceph, from: &str, to: &str| {
+        let (from, to) = (format!("rbd_id.{from}"), format!("rbd_id.{to}"));
+        ceph.rados(["cp", &from, &to]);
+    };
+    // A second name of the image itself, where the temporary image is to be.
+    let ceph = prepared("own");
+    stray(&ceph, "one-5", "one-5.ferrostore");
+    ceph.snap("snap_revert", 5, 1).run().succeeds();
+    assert_eq!(ceph.head("one-5"), "s1");
+    // A second name of the carrier, left when the image gave up its name.
+    let ceph = prepared("own");
+    stray(&ceph, "one-5", "one-5-0:1");
+    ceph.snap("snap_revert", 5, 1).run().succeeds();
+    assert_eq!(ceph.layout(), ["one-5 [] < one-5-0:1@1", "one-5-0:1 [0* 1*]"]);
+    // The new image under both names, listed by the old one.
+    let ceph = prepared("carrier");
+    ceph.clone_snapshot("one-5-0:1", "1", "one-5.ferrostore");
+    ceph.rbd(["rm", "--no-progress", &ceph.spec("one-5")]);
+    stray(&ceph, "one-5.ferrostore", "one-5");
+    ceph.on_image("export", 5).run().succeeds();
+    assert_eq!(ceph.layout(), ["one-5 [] < one-5-0:1@1", "one-5-0:1 [0* 1*]"]);
+    assert_eq!(ceph.head("one-5"), "s1");
+}

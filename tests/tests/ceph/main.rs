@@ -1,0 +1,10 @@
+//! Ceph datastores, on a cluster of one machine that all tests here share, each in a pool of its own.
+
+mod crash;
+mod deletion;
+mod images;
+mod layouts;
+mod refusals;
+mod snapshots;
+mod stock_faults;
+mod trouble;
