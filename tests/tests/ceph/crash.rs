@@ -211,7 +211,7 @@ fn a_driver_that_is_told_to_stop_leaves_nothing() {
 }
 
 #[test]
-fn a_rename_that_was_cut_off_after_its_first_or_second_step_is_mended() {
+fn a_rename_that_was_cut_off_after_its_first_or_second_step_is_completed() {
     // `rbd rename` writes rbd_id.<new>, changes the directory, and removes rbd_id.<old>.
     let stray = |ceph: &Ceph, from: &str, to: &str| {
         let (from, to) = (format!("rbd_id.{from}"), format!("rbd_id.{to}"));

@@ -195,7 +195,9 @@ fn monitor_tells_what_the_pool_holds_and_can_still_take() {
         })
         .find(|usage| usage[0] >= 20)
         .expect("the manager notices");
-    assert_eq!(usage, [20, 100, 80]);
+    // A few bytes of RBD's own are in the pool too.
+    assert_eq!((usage[0], usage[1]), (20, 100));
+    assert!((79..=80).contains(&usage[2]), "{usage:?}");
 }
 
 #[test]

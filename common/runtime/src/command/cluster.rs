@@ -433,7 +433,11 @@ fn reason(stderr: &str) -> String {
             lines.push(line);
         }
     }
-    let own: Vec<&str> = lines.iter().copied().filter(|line| line.starts_with("rbd: ")).collect();
+    // librbd says which pool is missing, `rbd` only that something is.
+    let data_pool = lines.iter().find_map(|line| Some(&line[line.find("data pool ")?..]));
+    let mut own: Vec<&str> =
+        lines.iter().copied().filter(|line| line.starts_with("rbd: ")).collect();
+    own.extend(data_pool);
     let text = one_line(&if own.is_empty() { lines } else { own }.join("; "));
     match text.char_indices().nth(LONGEST) {
         _ if text.is_empty() => "it printed no reason".to_owned(),
@@ -482,6 +486,9 @@ mod tests {
         let stamped =
             "2026-11-28T17:14:05.878+0000 7f62e9e376c0 -1 librbd: parent must be protected\n";
         assert_eq!(reason(stamped), "librbd: parent must be protected");
+        let pool = "2026-11-28T18:15:39.266+0000 7f5a -1 librbd: 0x55 check: data pool x does not exist\n\
+            rbd: create error: (2) No such file\n";
+        assert_eq!(reason(pool), "rbd: create error: (2) No such file; data pool x does not exist");
         assert_eq!(reason("\n"), "it printed no reason");
         assert_eq!(reason("plain words of another kind"), "plain words of another kind");
     }

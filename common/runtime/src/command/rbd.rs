@@ -482,10 +482,10 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Ends the stream, and waits for the end of the program, but no longer than `patience`.
-    pub fn stop(&self, patience: Duration) {
+    /// Ends the stream, and waits for the end of the program, but no longer than `timeout`.
+    pub fn stop(&self, timeout: Duration) {
         sys::revoke(&self.pipe);
-        let until = Instant::now() + patience;
+        let until = Instant::now() + timeout;
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         while matches!(waitid(Id::Pid(self.process), flags), Ok(WaitStatus::StillAlive))
             && Instant::now() < until

@@ -1,7 +1,7 @@
 //! The lock of an image, of all drivers on this machine: a file that its driver holds.
 //!
-//! A driver that is killed leaves the file, and nobody holds it: so the next one knows that what is not finished of
-//! that image is nobody's work any more.
+//! A driver that is killed leaves the file, which no process holds then: so the next one knows that what is not finished of
+//! that image is stale.
 
 use super::names::ImageName;
 use crate::kinds::lvm::LvmError;
@@ -30,13 +30,13 @@ fn prefix(pool: &str) -> String {
 }
 
 impl NameLock {
-    /// Waits for the lock, no longer than `patience`.
-    pub(super) fn take(pool: &str, image: ImageName, patience: Duration) -> Result<Self, LvmError> {
+    /// Waits for the lock, no longer than `timeout`.
+    pub(super) fn take(pool: &str, image: ImageName, timeout: Duration) -> Result<Self, LvmError> {
         let path = Path::new(DIRECTORY).join(format!("{}{}.lock", prefix(pool), image.main()));
         // Its last holder removes the file: then another has to be made.
         loop {
             let file = open(&path, 0o660)?;
-            wait_for(&file, &path, patience, || file.try_lock())?;
+            wait_for(&file, &path, timeout, || file.try_lock())?;
             if same(&file, &path) {
                 return Ok(Self { file: Arc::new(file), path, stays: false });
             }

@@ -13,7 +13,7 @@ mod place;
 mod recovery;
 mod remove;
 mod snapshot;
-mod sweep;
+mod stale;
 mod tree;
 
 use super::intake::{DISKS, Import, Intake, Policy};

@@ -3,7 +3,7 @@
 use super::lock::NameLock;
 use super::names::ImageName;
 use super::recovery::{self, make};
-use super::{CephDatastore, sweep};
+use super::{CephDatastore, stale};
 use crate::kinds::DatastoreError;
 use crate::kinds::intake::{Begun, Destination, reading};
 use disk_image::raw::RawDisk;
@@ -68,7 +68,7 @@ impl<'d> NewImage<'d> {
         let (pool, name) = (self.pool(), self.name);
         self.lock = Some(self.datastore.lock(name)?);
         let names = pool.images()?;
-        sweep::sweep(pool, name, &names);
+        stale::recover(pool, name, &names);
         if names.contains(&name.temporary()) {
             recovery::remove(pool, &name.temporary())?;
         }

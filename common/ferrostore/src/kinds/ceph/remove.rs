@@ -33,7 +33,7 @@ impl CephDatastore {
             }
         }
         let tree = Tree::load(pool, name, &own)?;
-        self.no_strangers(image, &tree)?;
+        self.no_dependents(image, &tree)?;
         self.nothing_open(image, name, &tree)?;
         process::mark_committed();
         // What is not finished descends from the image.
@@ -61,14 +61,14 @@ impl CephDatastore {
     }
 
     /// Checks that only the image's own volumes descend from it.
-    pub(super) fn no_strangers(&self, image: &Image, tree: &Tree) -> Result<(), DatastoreError> {
-        let strangers = tree.strangers();
-        if strangers.is_empty() {
+    pub(super) fn no_dependents(&self, image: &Image, tree: &Tree) -> Result<(), DatastoreError> {
+        let dependents = tree.dependents();
+        if dependents.is_empty() {
             return Ok(());
         }
         Err(self.source_error(
             image,
-            format_args!("is what {} read from: remove them first, or make them stand alone with `rbd flatten`", strangers.join(", ")),
+            format_args!("is what {} read from: remove them first, or make them stand alone with `rbd flatten`", dependents.join(", ")),
         ))
     }
 

@@ -167,7 +167,7 @@ impl CephDatastore {
         let pool = self.pool();
         let main: Vec<String> =
             names.iter().filter(|other| **other == name.main()).cloned().collect();
-        self.no_strangers(image, &Tree::load(pool, name, &main)?)?;
+        self.no_dependents(image, &Tree::load(pool, name, &main)?)?;
         let gone: Vec<&str> = own.iter().map(|snapshot| snapshot.name.as_str()).collect();
         log::info!(
             "removing the snapshots {} of {} with the state that they belong to: the next backup must be a full one",
@@ -185,7 +185,7 @@ impl CephDatastore {
         let found = self.find(image, name, id, &names)?;
         let pool = self.pool();
         let tree = Tree::load(pool, name, &names)?;
-        self.no_strangers(image, &tree)?;
+        self.no_dependents(image, &tree)?;
         self.not_open(image, name)?;
         let (main, temporary, old, mark) = (name.main(), name.temporary(), name.old(), name.mark());
         let info = pool.info(&main)?;
@@ -301,18 +301,18 @@ impl CephDatastore {
         };
         // Clones of format 2 read on from what was deleted.
         let mut bound: Vec<(&Child, u64)> = Vec::new();
-        let mut strangers: Vec<String> = Vec::new();
+        let mut dependents: Vec<String> = Vec::new();
         for child in &children {
             match pool.info_at(&child.pool, &child.image) {
                 Ok(info) if info.is_clone_of_format_2 => {}
                 Ok(info) if own(child) => bound.push((child, info.size)),
-                _ => strangers.push(called(child)),
+                _ => dependents.push(called(child)),
             }
         }
-        if !strangers.is_empty() {
+        if !dependents.is_empty() {
             return Err(self.snapshot_error(
                 id,
-                format_args!("of {} is what {} read from: remove them first, or make them stand alone with `rbd flatten`", pool.spec(&found.volume), strangers.join(", ")),
+                format_args!("of {} is what {} read from: remove them first, or make them stand alone with `rbd flatten`", pool.spec(&found.volume), dependents.join(", ")),
             ));
         }
         if bound.iter().any(|(child, _)| child.image == name.main()) {

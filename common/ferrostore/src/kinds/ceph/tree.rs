@@ -68,7 +68,7 @@ impl Tree {
     }
 
     /// What descends from the image and is no part of it, by its full name.
-    pub(super) fn strangers(&self) -> Vec<String> {
+    pub(super) fn dependents(&self) -> Vec<String> {
         let all = self.members.iter().flat_map(|member| &member.children);
         let others = all.filter(|child| !self.is_own(child));
         let mut names: Vec<String> = others.map(called).collect();
@@ -187,13 +187,13 @@ mod tests {
     }
 
     #[test]
-    fn disks_of_virtual_machines_other_images_and_what_is_in_the_trash_are_strangers() {
+    fn disks_of_virtual_machines_other_images_and_what_is_in_the_trash_are_dependents() {
         let mut tree =
             tree(vec![member("one-5", &["one-5-7-0", "one-51", "one-5-2", "one-5.ferrostore"])]);
         let child = |pool: &str, trash| Child { pool: pool.into(), image: "one-5-1".into(), trash };
         tree.members[0].children.extend([child("other", false), child("one", true)]);
         let expected =
             ["one/one-5-1 (in the trash)", "one/one-5-7-0", "one/one-51", "other/one-5-1"];
-        assert_eq!(tree.strangers(), expected);
+        assert_eq!(tree.dependents(), expected);
     }
 }

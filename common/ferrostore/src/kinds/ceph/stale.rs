@@ -1,4 +1,4 @@
-//! What drivers that were killed have left of images that nobody will ask for again: those that oned has never heard
+//! What killed drivers have left of images that no later call names: those that oned has never heard
 //! of.
 
 use super::lock::NameLock;
@@ -14,7 +14,7 @@ const LOOKS: [Duration; 2] = [Duration::from_millis(1200), Duration::from_millis
 
 /// Recovers what killed drivers have left in the pool, whose images are `names`. What can't be recovered now is left
 /// to the next driver.
-pub(super) fn sweep(pool: &Pool, own: ImageName, names: &[String]) {
+pub(super) fn recover(pool: &Pool, own: ImageName, names: &[String]) {
     let mut seen = vec![own];
     for (image, lock) in NameLock::stale(&pool.name) {
         seen.push(image);
