@@ -8,7 +8,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 actions=(cp mkfs clone rm stat snap_revert snap_flatten snap_delete monitor export)
 
 # The kinds of datastores that the drivers serve (the list `kinds!` of common/ferrostore/src/kinds/mod.rs).
-known=(fs lvm dev iscsi_libvirt virtiofs dummy)
+known=(fs lvm ceph dev iscsi_libvirt virtiofs dummy)
 
 usage() {
     cat <<'USAGE'
@@ -22,8 +22,8 @@ where oned finds them at its next call: no restart is needed. $REMOTES is
 fsck, which checks such a datastore and is run by hand, is put beside them.
 
   --kind KIND   install another kind of datastore than fs, in the place of the
-                stock drivers of that name: fs, lvm, dev, iscsi_libvirt,
-                virtiofs or dummy. Several at once: repeat it, or put commas
+                stock drivers of that name: fs, lvm, ceph, dev,
+                iscsi_libvirt, virtiofs or dummy. Several at once: repeat it, or put commas
   --name NAME   make a DS_MAD of its own instead of replacing the stock one:
                 drivers in $REMOTES/datastore/NAME, their kind (that of --kind,
                 or fs) in $REMOTES/etc/datastore/NAME/NAME.conf. The name of a
@@ -238,6 +238,10 @@ self_test() { # self_test FOLDER: one call that writes nothing, one that looks a
         lvm)
             # Its volume group is there only once the datastore is: monitor has nothing to tell yet.
             replies "$1" stat "$scratch/image" '^3$' ;;
+        ceph)
+            # Its cluster is named by the datastore: what is tried needs none.
+            replies "$1" stat "$scratch/image" '^3$'
+            refuses "$1" export "$scratch/image" IMAGE/SOURCE ;;
         dev)
             replies "$1" monitor '' '^USED_MB=0 TOTAL_MB=1 FREE_MB=1$'
             refuses "$1" stat "$scratch/image" 'block device' ;;
@@ -449,6 +453,7 @@ configured_mads() {
 mad_attributes() { # mad_attributes KIND
     case $1 in
         fs) printf 'REQUIRED_ATTRS = "", PERSISTENT_ONLY = "NO",\n    MARKETPLACE_ACTIONS = "export"' ;;
+        ceph) printf 'REQUIRED_ATTRS = "DISK_TYPE", PERSISTENT_ONLY = "NO",\n    MARKETPLACE_ACTIONS = "export"' ;;
         lvm|dummy) printf 'REQUIRED_ATTRS = "", PERSISTENT_ONLY = "NO"' ;;
         dev) printf 'REQUIRED_ATTRS = "DISK_TYPE", PERSISTENT_ONLY = "YES"' ;;
         iscsi_libvirt) printf 'REQUIRED_ATTRS = "DISK_TYPE,ISCSI_HOST", PERSISTENT_ONLY = "YES"' ;;
@@ -512,6 +517,22 @@ sudo_lines() {
     say "sudo must let oneadmin run these as root, unless it does already (/etc/sudoers.d/ferrostore):"
     say ''
     (IFS=,; say "oneadmin ALL=(root) NOPASSWD: ${missing[*]}" | sed 's/,/, /g')
+}
+
+# What a Ceph cluster and the machines that reach it need.
+ceph_lines() {
+    case " ${kinds[*]} " in *" ceph "*) ;; *) return 0 ;; esac
+    say ''
+    say "Ceph needs a user with these capabilities (for each pool: profile rbd pool=POOL); sudo needs nothing:"
+    say ''
+    say "ceph auth get-or-create client.one mon 'profile rbd' osd 'profile rbd pool=one'"
+    command -v rbd >/dev/null ||
+        say "rbd and ceph are missing on this machine; they are needed where no BRIDGE_LIST names other hosts: apt-get install ceph-common"
+    [ "${one_name:-ceph}" = ceph ] || return 0
+    local file
+    for file in "$datastores/ceph/ceph_utils.sh" "$remotes/etc/datastore/ceph/ceph.conf"; do
+        [ -e "$file" ] || say "$file is missing, which OpenNebula's transfer drivers read: reinstall OpenNebula's package"
+    done
 }
 
 # ---------------------------------------------------------------- uninstall
@@ -580,6 +601,7 @@ case $mode in
         for_each_kind install_drivers
         oned_lines
         sudo_lines
+        ceph_lines
         finished ;;
     uninstall)
         for_each_kind uninstall_drivers

@@ -295,7 +295,7 @@ impl Ceph {
         if let (Some(image), Some(snapshot)) =
             (parent["image"].as_str(), parent["snapshot"].as_str())
         {
-            text += &format!(" < {image}@{snapshot}");
+            text.extend([" < ", image, "@", snapshot]);
         }
         text
     }

@@ -183,15 +183,13 @@ fn the_errors_in_the_reference_are_what_drivers_say() {
 }
 
 /// Elements of the message that the structs of the message have, and no action uses.
-const WITHOUT_EFFECT: [&str; 8] = [
+const WITHOUT_EFFECT: [&str; 6] = [
     "IMAGE/NAME",
     "IMAGE/DISK_TYPE",
-    "IMAGE/SNAPSHOTS/SNAPSHOT/ID",
     "IMAGE/SNAPSHOTS/SNAPSHOT/PARENT",
     "IMAGE/SNAPSHOTS/SNAPSHOT/ACTIVE",
     "IMAGE/SNAPSHOTS/SNAPSHOT/CHILDREN",
     "DATASTORE/NAME",
-    "DATASTORE/TM_MAD",
 ];
 
 /// The fields of each struct in `wire.rs`: the element's name and its type.

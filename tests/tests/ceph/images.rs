@@ -265,10 +265,7 @@ fn eight_drivers_at_once_mix_nothing_up() {
     let ceph = Ceph::new();
     let disks: Vec<_> = (0..8_u32)
         .map(|id| {
-            ceph.cloud.file(
-                &format!("disk{id}.img"),
-                pattern(u64::from(id).try_into().unwrap(), 2 * MIB as usize),
-            )
+            ceph.cloud.file(&format!("disk{id}.img"), pattern(u64::from(id), 2 * MIB as usize))
         })
         .collect();
     std::thread::scope(|scope| {

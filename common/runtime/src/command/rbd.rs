@@ -342,12 +342,33 @@ impl Pool {
     /// Where `rbd` can't be started.
     pub fn import_diff(&self, image: &str) -> Result<Import, ClusterError> {
         // A file of this name is read ahead, ten records at once; "-" would be read one by one.
-        let words = ["import-diff", "--no-progress", "/dev/stdin", &self.spec(image)];
+        self.import(&["import-diff", "--no-progress", "/dev/stdin", &self.spec(image)])
+    }
+
+    /// Starts making an image out of a stream of `rbd export --export-format 2`, with its snapshots.
+    ///
+    /// # Errors
+    /// Where `rbd` can't be started.
+    pub fn import_whole(&self, image: &str) -> Result<Import, ClusterError> {
+        let spec = self.spec(image);
+        let words = ["import", "--export-format", "2", "--no-progress", "-", &spec];
+        self.import(&with_data_pool(&words, self.data_pool.as_deref()))
+    }
+
+    /// Starts adding a stream of `rbd export-diff`, as it was exported, to an image.
+    ///
+    /// # Errors
+    /// Where `rbd` can't be started.
+    pub fn import_increment(&self, image: &str) -> Result<Import, ClusterError> {
+        self.import(&["import-diff", "--no-progress", "-", &self.spec(image)])
+    }
+
+    fn import(&self, words: &[&str]) -> Result<Import, ClusterError> {
         let not_started = |source| CommandError::NotStarted { program: "rbd".into(), source };
         let (output, input) = io::pipe().map_err(not_started)?;
         // A hint: smaller pipes do too.
         let _ = fcntl(&input, FcntlArg::F_SETPIPE_SZ(PIPE));
-        let running = self.cluster.feed("rbd", &words, Stdio::from(output))?;
+        let running = self.cluster.feed("rbd", words, Stdio::from(output))?;
         let pipe = Arc::new(File::from(OwnedFd::from(input)));
         let import = Import {
             running,

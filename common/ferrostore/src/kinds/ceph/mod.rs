@@ -12,12 +12,14 @@ mod new;
 mod place;
 mod recovery;
 mod remove;
+mod restore;
 mod snapshot;
 mod stale;
 mod tree;
 
-use super::intake::{DISKS, Import, Intake, Policy};
+use super::intake::{DISKS, Import, Intake, Origin, Policy};
 use super::{Datastore, DatastoreError, Export, Registered, Usage};
+use crate::transfer::digest::Digests;
 use crate::transfer::given::{Given, Outgoing};
 use disk_image::Format;
 use lock::NameLock;
@@ -29,6 +31,7 @@ use place::Place;
 use runtime::command::cluster::ClusterError;
 use runtime::command::rbd::{Pool, PoolSpace};
 use std::fmt::Display;
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 /// Types of images that are registered.
@@ -59,10 +62,20 @@ impl Datastore for CephDatastore {
     }
 
     fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
+        if restore::is_backup(image) {
+            let open = || match self.intake.open(image)? {
+                Origin::Stream { stream, .. } => Ok(stream),
+                Origin::File(file) => Ok(Box::new(file) as Box<dyn Read + Send>),
+            };
+            return self.restore(image, open);
+        }
         self.new_image(image, "cp", |policy, new| self.intake.register(image, policy, new))
     }
 
     fn cp_given(&self, image: &Image, given: Given) -> Result<Registered, DatastoreError> {
+        if restore::is_backup(image) {
+            return self.restore(image, || Ok(given.stream));
+        }
         self.new_image(image, "cp", |policy, new| self.intake.take_given(image, given, policy, new))
     }
 
@@ -95,6 +108,9 @@ impl Datastore for CephDatastore {
     }
 
     fn stat(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
+        if restore::is_backup(image) {
+            return restore::size(image);
+        }
         self.intake.measure(image)
     }
 
@@ -142,6 +158,21 @@ impl CephDatastore {
         let filled = fill(policy, &mut new).map_err(|error| new.explained(error));
         filled.and_then(|_| new.finish()).map_err(|error| self.located(error))?;
         Ok(self.registered(new_name(image)?))
+    }
+
+    /// Makes an image of the backup that `IMAGE/PATH` names.
+    fn restore(
+        &self,
+        image: &Image,
+        open: impl FnOnce() -> Result<Box<dyn Read + Send>, DatastoreError>,
+    ) -> Result<Registered, DatastoreError> {
+        let digests = Digests::new(&image.digests)?;
+        self.new_image(image, "cp", |_, new| {
+            let (stream, result) = digests.verify_stream(open()?);
+            new.restore(Box::new(stream)).map_err(|error| error.about_path(image))?;
+            result.verify()?;
+            Ok(Format::Raw)
+        })
     }
 
     fn registered(&self, name: ImageName) -> Registered {

@@ -56,8 +56,12 @@ impl<'d> NewImage<'d> {
         Self { datastore, name, lock: None, writing: None }
     }
 
-    fn pool(&self) -> &'d Pool {
+    pub(super) fn pool(&self) -> &'d Pool {
         &self.datastore.place.pool
+    }
+
+    pub(super) fn name(&self) -> ImageName {
+        self.name
     }
 
     /// Takes the lock, and sees to it that both names are free.
@@ -97,6 +101,23 @@ impl<'d> NewImage<'d> {
                 pool.spec(&main)
             ),
         ))
+    }
+
+    /// Has a program that reads a stream make the temporary image.
+    pub(super) fn begin_with(
+        &mut self,
+        begin: impl FnOnce(&Pool, &str) -> Result<Import, ClusterError>,
+    ) -> Result<Import, DatastoreError> {
+        self.writing = None;
+        self.reserve()?;
+        let (pool, name) = (self.pool(), self.name);
+        let mut writing =
+            Writing { pool, name, diff: None, import: None, recall: None, settled: false };
+        writing.recall_with(None);
+        let writing = self.writing.insert(writing);
+        let import = begin(pool, &name.temporary())?;
+        writing.recall_with(Some(&import));
+        Ok(import)
     }
 
     /// Makes the temporary image by `create`.
