@@ -2,22 +2,23 @@
 
 use super::names::{ImageName, split};
 use super::new::NewImage;
-use super::{CephDatastore, LARGE, TYPES, new_name};
+use super::{CephDatastore, LARGE, new_name};
+use crate::image_source::{Bytes, ImageSource, Payload};
+use crate::kinds::DatastoreError;
 use crate::kinds::intake::{DISKS, Destination as _};
-use crate::kinds::{DatastoreError, Registered};
-use crate::transfer::given::{Bytes, Nature, Outgoing, Pending};
 use disk_image::Format;
 use disk_image::admission::check_size;
 use one_protocol::message::{Image, Mebibytes};
-use runtime::command;
 use runtime::command::rbd::Pool;
+use runtime::command::{self, Output};
+use std::io::{self, Read};
 
 impl CephDatastore {
     /// `mkfs`.
     pub(super) fn make(&self, image: &Image) -> Result<String, DatastoreError> {
         self.intake.check_types(image, "mkfs", &DISKS)?;
         let name = new_name(image)?;
-        let source = self.registered(name).source;
+        let source = self.source_of(name);
         let swap = match image.format.as_str() {
             // The transfer driver will put a virtual machine's disk there.
             "save_as" => return Ok(source),
@@ -41,7 +42,7 @@ impl CephDatastore {
         let fs = self.intake.file_system(image, swap)?;
         let mut new = NewImage::of(self, name);
         if swap || fs.is_some() {
-            self.fill(&mut new, bytes, swap, fs, size)?;
+            self.fill_by_programs(&mut new, bytes, swap, fs, size)?;
         } else {
             new.create(|pool, temporary| pool.create(temporary, bytes))?;
         }
@@ -50,7 +51,7 @@ impl CephDatastore {
     }
 
     /// Has the programs that make file systems and swap space work on a sparse file, and takes that.
-    fn fill(
+    fn fill_by_programs(
         &self,
         new: &mut NewImage,
         bytes: u64,
@@ -81,18 +82,25 @@ impl CephDatastore {
         new.adopt(staged, Format::Raw).map_err(|error| new.explained(error))
     }
 
-    /// `clone`: a copy that stands alone.
-    pub(super) fn duplicate(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        self.intake.check_types(image, "clone", &TYPES)?;
-        let name = new_name(image)?;
+    /// The image to clone. Nothing is read of it unless it goes to another machine: here the cluster copies it.
+    pub(super) fn open_image(&self, image: &Image) -> Result<ImageSource, DatastoreError> {
         let (pool, original) = self.original(image)?;
-        let source = format!("{pool}/{original}");
+        *self.reading.borrow_mut() = Some(format!("{pool}/{original}"));
+        let pool = Pool { name: pool.to_owned(), ..self.pool().clone() };
+        let export = Export { pool, image: original.to_owned(), started: None };
+        Ok(ImageSource::new(Payload::Disk(Format::Raw), Bytes::Stream(Box::new(export))))
+    }
+
+    /// Copies the image `original` of the same cluster, so that it stands alone.
+    pub(super) fn copy(
+        &self,
+        image: &Image,
+        original: &str,
+        new: &mut NewImage,
+    ) -> Result<(), DatastoreError> {
         let size = image.size.and_then(Mebibytes::bytes).unwrap_or(LARGE);
-        let mut new = NewImage::of(self, name);
-        let copied = new.create(|pool, temporary| pool.copy(&source, temporary, size));
-        copied.map_err(|error| missing(image, error))?;
-        new.finish()?;
-        Ok(self.registered(name))
+        let copied = new.create(|pool, temporary| pool.copy(original, temporary, size));
+        copied.map_err(|error| missing(image, error))
     }
 
     /// The image to clone, which is in a pool of the same cluster.
@@ -110,18 +118,26 @@ impl CephDatastore {
             )
         })
     }
+}
 
-    /// The image to clone, for another machine.
-    pub(super) fn outgoing(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
-        self.intake.check_types(image, "clone", &TYPES)?;
-        let (pool, original) = self.original(image)?;
-        let from = Pool { name: pool.to_owned(), ..self.pool().clone() };
-        let size = from.info(original).map_err(|error| missing(image, error.into()))?.size;
-        Ok(Outgoing {
-            nature: Nature::Disk(Format::Raw),
-            bytes: Bytes::Stream(Box::new(from.export(original, size)?)),
-            digests: Pending::Nothing,
-        })
+/// All bytes of an image, from when the first of them is asked for.
+#[derive(Debug)]
+struct Export {
+    pool: Pool,
+    image: String,
+    started: Option<Output>,
+}
+
+impl Read for Export {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let stream = match &mut self.started {
+            Some(stream) => stream,
+            none => {
+                let stream = self.pool.export(&self.image, LARGE).map_err(io::Error::other)?;
+                none.insert(stream)
+            }
+        };
+        stream.read(buffer)
     }
 }
 

@@ -13,9 +13,9 @@ const CEPH_KEY: &str = "DATASTORE/TEMPLATE/CEPH_KEY";
 
 impl CephDatastore {
     /// Says of errors of the cluster which attribute leads there, what is wrong, and what to do.
-    pub(super) fn located(&self, error: DatastoreError) -> DatastoreError {
+    pub(super) fn remedied(&self, error: DatastoreError) -> DatastoreError {
         match error {
-            DatastoreError::Cluster(error) => self.remedied(&error),
+            DatastoreError::Cluster(error) => self.remedied_by_attribute(&error),
             DatastoreError::Image(error @ ImageError::Write { .. }) => {
                 self.about_pool(format_args!("can't take the image: {error}"))
             }
@@ -27,7 +27,7 @@ impl CephDatastore {
         DatastoreError::value(POOL_NAME, &self.pool().name, reason)
     }
 
-    fn remedied(&self, error: &ClusterError) -> DatastoreError {
+    fn remedied_by_attribute(&self, error: &ClusterError) -> DatastoreError {
         let pool = self.pool();
         let cluster = &pool.cluster;
         let path = |path: &Option<std::path::PathBuf>, otherwise: &str| {

@@ -6,6 +6,7 @@
 use super::names::ImageName;
 use crate::kinds::lvm::LvmError;
 use crate::kinds::lvm::lock::{DIRECTORY, open, same, wait_for};
+use runtime::process::{self, CleanupGuard};
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -23,6 +24,8 @@ pub(super) struct NameLock {
     path: PathBuf,
     /// Whether the file stays, for the next driver to find.
     stays: bool,
+    /// Removes the file when the driver is told to stop.
+    _cleanup: CleanupGuard,
 }
 
 fn prefix(pool: &str) -> String {
@@ -38,7 +41,7 @@ impl NameLock {
             let file = open(&path, 0o660)?;
             wait_for(&file, &path, timeout, || file.try_lock())?;
             if same(&file, &path) {
-                return Ok(Self { file: Arc::new(file), path, stays: false });
+                return Ok(Self::of(file, path));
             }
         }
     }
@@ -53,9 +56,15 @@ impl NameLock {
             let path = entry.path();
             let file = OpenOptions::new().read(true).write(true).open(&path).ok()?;
             let free = file.try_lock().is_ok() && same(&file, &path);
-            free.then(|| (image, Self { file: Arc::new(file), path, stays: false }))
+            free.then(|| (image, Self::of(file, path)))
         };
         entries.flatten().filter_map(stale).collect()
+    }
+
+    fn of(file: File, path: PathBuf) -> Self {
+        let named = path.clone();
+        let cleanup = process::on_stop(move || drop(fs::remove_file(named)));
+        Self { file: Arc::new(file), path, stays: false, _cleanup: cleanup }
     }
 
     /// What holds the lock. Programs that have it open hold the lock too.

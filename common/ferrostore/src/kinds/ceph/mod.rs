@@ -17,10 +17,9 @@ mod snapshot;
 mod stale;
 mod tree;
 
-use super::intake::{DISKS, Import, Intake, Origin, Policy};
+use super::intake::{DISKS, Intake, Policy};
 use super::{Datastore, DatastoreError, Export, Registered, Usage};
-use crate::transfer::digest::Digests;
-use crate::transfer::given::{Given, Outgoing};
+use crate::image_source::{ImageSource, Purpose};
 use disk_image::Format;
 use lock::NameLock;
 use names::ImageName;
@@ -30,8 +29,8 @@ use one_protocol::settings::Settings;
 use place::Place;
 use runtime::command::cluster::ClusterError;
 use runtime::command::rbd::{Pool, PoolSpace};
+use std::cell::RefCell;
 use std::fmt::Display;
-use std::io::Read;
 use std::time::{Duration, Instant};
 
 /// Types of images that are registered.
@@ -46,6 +45,8 @@ const STATISTICS: Duration = Duration::from_secs(20);
 pub struct CephDatastore {
     intake: Intake,
     place: Place,
+    /// The image that is being cloned, by its full name, where the cluster copies it itself.
+    reading: RefCell<Option<String>>,
 }
 
 impl Datastore for CephDatastore {
@@ -54,57 +55,40 @@ impl Datastore for CephDatastore {
     fn open(message: &Message, settings: &Settings) -> Result<Self, DatastoreError> {
         let intake = Intake::new(message, settings)?;
         let place = Place::of(&intake.attributes, settings)?;
-        Ok(Self { intake, place })
+        Ok(Self { intake, place, reading: RefCell::default() })
     }
 
     fn ds_mad(&self) -> &str {
         &self.intake.attributes.ds_mad
     }
 
-    fn cp(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        if restore::is_backup(image) {
-            let open = || match self.intake.open(image)? {
-                Origin::Stream { stream, .. } => Ok(stream),
-                Origin::File(file) => Ok(Box::new(file) as Box<dyn Read + Send>),
-            };
-            return self.restore(image, open);
-        }
-        self.new_image(image, "cp", |policy, new| self.intake.register(image, policy, new))
+    fn located(&self, error: DatastoreError) -> DatastoreError {
+        self.remedied(error)
     }
 
-    fn cp_given(&self, image: &Image, given: Given) -> Result<Registered, DatastoreError> {
-        if restore::is_backup(image) {
-            return self.restore(image, || Ok(given.stream));
+    fn source(&self, image: &Image, purpose: Purpose) -> Result<ImageSource, DatastoreError> {
+        self.intake.check_types(image, purpose.action(), &TYPES)?;
+        match purpose {
+            Purpose::Register => self.intake.open(image),
+            Purpose::Clone => self.open_image(image),
         }
-        self.new_image(image, "cp", |policy, new| self.intake.take_given(image, given, policy, new))
     }
 
-    fn cp_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
-        self.intake.check_types(image, "cp", &TYPES)?;
-        self.intake.outgoing(image)
+    fn store(&self, image: &Image, source: ImageSource) -> Result<Registered, DatastoreError> {
+        self.intake.check_types(image, source.payload.purpose().action(), &TYPES)?;
+        let name = new_name(image)?;
+        let mut new = NewImage::of(self, name);
+        self.fill(image, source, &mut new).map_err(|error| new.explained(error))?;
+        new.finish()?;
+        Ok(Registered { source: self.source_of(name), format: Format::Raw.name() })
     }
 
     fn mkfs(&self, image: &Image) -> Result<String, DatastoreError> {
-        self.make(image).map_err(|error| self.located(error))
-    }
-
-    fn clone(&self, image: &Image) -> Result<Registered, DatastoreError> {
-        self.duplicate(image).map_err(|error| self.located(error))
-    }
-
-    fn clone_given(&self, image: &Image, given: Given) -> Result<Registered, DatastoreError> {
-        let sparse = self.intake.attributes.sparse;
-        self.new_image(image, "clone", |policy, new| {
-            Import::new(policy, image.size, sparse, new).given(given)
-        })
-    }
-
-    fn clone_source(&self, image: &Image) -> Result<Outgoing, DatastoreError> {
-        self.outgoing(image).map_err(|error| self.located(error))
+        self.make(image)
     }
 
     fn rm(&self, image: &Image) -> Result<(), DatastoreError> {
-        self.remove(image).map_err(|error| self.located(error))
+        self.remove(image)
     }
 
     fn stat(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
@@ -115,23 +99,23 @@ impl Datastore for CephDatastore {
     }
 
     fn snap_revert(&self, image: &Image) -> Result<(), DatastoreError> {
-        self.revert(image).map_err(|error| self.located(error))
+        self.revert(image)
     }
 
     fn snap_delete(&self, image: &Image) -> Result<(), DatastoreError> {
-        self.delete_snapshot(image).map_err(|error| self.located(error))
+        self.delete_snapshot(image)
     }
 
     fn snap_flatten(&self, image: &Image) -> Result<(), DatastoreError> {
-        self.flatten(image).map_err(|error| self.located(error))
+        self.flatten(image)
     }
 
     fn monitor(&self) -> Result<Usage, DatastoreError> {
-        self.usage().map_err(|error| self.located(error))
+        self.usage()
     }
 
     fn export(&self, image: &Image) -> Result<Export, DatastoreError> {
-        self.exported(image).map_err(|error| self.located(error))
+        self.exported(image)
     }
 }
 
@@ -140,43 +124,30 @@ impl CephDatastore {
         &self.place.pool
     }
 
-    /// Makes an image of what `fill` writes into it.
-    fn new_image(
+    /// Writes a source into a new image, in the way that fits it.
+    fn fill(
         &self,
         image: &Image,
-        verb: &str,
-        fill: impl FnOnce(Policy, &mut NewImage) -> Result<Format, DatastoreError>,
-    ) -> Result<Registered, DatastoreError> {
-        self.intake.check_types(image, verb, &TYPES)?;
+        source: ImageSource,
+        new: &mut NewImage,
+    ) -> Result<(), DatastoreError> {
+        if let Some(original) = self.reading.take() {
+            return self.copy(image, &original, new);
+        }
+        if restore::is_backup(image) {
+            return new.restore(source);
+        }
         let policy = Policy {
             driver: Some(Format::Raw),
             decompress: !self.intake.attributes.no_decompress,
             plain_file: false,
             largest_disk: self.intake.settings.largest_disk()?,
         };
-        let mut new = NewImage::of(self, new_name(image)?);
-        let filled = fill(policy, &mut new).map_err(|error| new.explained(error));
-        filled.and_then(|_| new.finish()).map_err(|error| self.located(error))?;
-        Ok(self.registered(new_name(image)?))
+        self.intake.import(image, source, policy, new).map(drop)
     }
 
-    /// Makes an image of the backup that `IMAGE/PATH` names.
-    fn restore(
-        &self,
-        image: &Image,
-        open: impl FnOnce() -> Result<Box<dyn Read + Send>, DatastoreError>,
-    ) -> Result<Registered, DatastoreError> {
-        let digests = Digests::new(&image.digests)?;
-        self.new_image(image, "cp", |_, new| {
-            let (stream, result) = digests.verify_stream(open()?);
-            new.restore(Box::new(stream)).map_err(|error| error.about_path(image))?;
-            result.verify()?;
-            Ok(Format::Raw)
-        })
-    }
-
-    fn registered(&self, name: ImageName) -> Registered {
-        Registered { source: self.pool().spec(&name.main()), format: Format::Raw.name() }
+    fn source_of(&self, name: ImageName) -> String {
+        self.pool().spec(&name.main())
     }
 
     #[allow(clippy::unused_self)] // reads as the others

@@ -6,10 +6,12 @@
 
 use super::new::NewImage;
 use super::tree::purge;
+use crate::image_source::{Bytes, ImageSource};
 use crate::kinds::DatastoreError;
 use crate::kinds::intake::{path_error, reading};
 use crate::transfer::decompress::decompress;
 use crate::transfer::{ReadAhead, location::Location};
+use disk_image::admission::ImageRefusal;
 use disk_image::probe::{self, Content};
 use disk_image::{ImageError, stream};
 use one_protocol::message::{Image, Mebibytes};
@@ -30,7 +32,7 @@ const MOST_PARTS: usize = 10_000;
 /// Whether `IMAGE/PATH` names a backup of an RBD image.
 pub(super) fn is_backup(image: &Image) -> bool {
     let location = image.path().map(Location::parse);
-    matches!(location, Ok(Location::Helper { scheme }) if SCHEMES.contains(&scheme))
+    matches!(location, Ok(Location::Helper { scheme }) if SCHEMES.contains(&scheme.as_ref()))
 }
 
 /// The size of a backup's disk: what OpenNebula has recorded, since only the whole backup would tell it.
@@ -92,8 +94,18 @@ fn invalid(what: impl Into<String>) -> io::Error {
 }
 
 impl NewImage<'_> {
-    /// Makes the image of the backup that `stream` brings.
-    pub(super) fn restore(&mut self, stream: Box<dyn Read + Send>) -> Result<(), DatastoreError> {
+    /// Makes the image of the backup that `source` brings.
+    pub(super) fn restore(&mut self, source: ImageSource) -> Result<(), DatastoreError> {
+        let stream: Box<dyn Read + Send> = match source.bytes {
+            Bytes::Stream(stream) => stream,
+            Bytes::File(file) => Box::new(file),
+            Bytes::Disk(_) | Bytes::Nothing => return Err(ImageRefusal::Empty.into()),
+        };
+        self.restore_stream(stream)?;
+        Ok(source.digests.verify()?)
+    }
+
+    fn restore_stream(&mut self, stream: Box<dyn Read + Send>) -> Result<(), DatastoreError> {
         let mut stream = ReadAhead::of(stream).map_err(reading)?;
         let mut head = vec![0; probe::HEAD];
         let length = stream::fill(&mut stream, &mut head).map_err(reading)?;
