@@ -30,8 +30,8 @@ mod check;
 mod cloud;
 mod contents;
 mod device;
-pub mod docs;
 mod digests;
+pub mod docs;
 mod fault_matrix;
 pub mod faults;
 pub mod hostile;
@@ -47,8 +47,8 @@ mod namespace;
 mod nfs;
 mod oned;
 mod outcome;
-mod program_faults;
 mod pause;
+mod program_faults;
 pub mod random;
 mod referee;
 mod ssh;
@@ -80,7 +80,6 @@ pub use nfs::NfsCloud;
 pub use oned::{Answer, Oned};
 pub use outcome::{Failure, Outcome, Reply};
 pub use program_faults::ProgramFaults;
-pub use range::{Holds, Range};
 pub use referee::{
     allocated, digest, info, qemu_img_check, same_bytes, same_content, virtual_size,
 };

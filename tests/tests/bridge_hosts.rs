@@ -101,8 +101,9 @@ fn a_host_that_cannot_be_reached_is_passed_over() {
     let name = reply.new_name(reply.line());
     assert!(bridges.host(3).datastore().join(name).exists(), "the next one took over");
     let warnings = reply.outcome.log_lines();
-    let told =
-        |line: &String| line.starts_with("WARN: host2: ") && line.contains("Connection refused");
+    let told = |line: &String| {
+        line.starts_with("WARN: host host2 ") && line.contains("Connection refused")
+    };
     assert_eq!(warnings.iter().filter(|line| told(line)).count(), 1, "{warnings:?}");
     bridges.host_mut(1).stop();
     bridges.host_mut(3).stop();
@@ -125,7 +126,7 @@ fn a_host_whose_key_has_changed_or_that_lets_nobody_in_is_passed_over() {
     let reply = call.run().succeeds();
     assert!(bridges.host(2).datastore().join(reply.new_name(reply.line())).exists());
     let warnings = reply.outcome.log_lines();
-    assert!(warnings.iter().any(|line| line.starts_with("WARN: host1: ")), "{warnings:?}");
+    assert!(warnings.iter().any(|line| line.starts_with("WARN: host host1 ")), "{warnings:?}");
     let call = bridges.bridged(cloud.monitor());
     let call = call.set("DATASTORE/TEMPLATE/BRIDGE_LIST", "unknown@host2");
     call.run().fails().naming("BRIDGE_LIST").saying("unknown@host2: ").saying("Permission denied");

@@ -43,7 +43,7 @@ pub(super) fn check(bytes: &[u8], capacity: u64, grain: u64) -> Result<(), Image
     if extents == 1 {
         return Ok(());
     }
-    Err(needs_others("does not hold its data as a single extent of its own"))
+    Err(needs_others("does not hold its data in a single extent of its own"))
 }
 
 /// How often `bytes` holds `word`, whatever its case.

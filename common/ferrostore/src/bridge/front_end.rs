@@ -200,6 +200,7 @@ mod tests {
     type Said = (Tag, Vec<u8>);
 
     /// The locks of a front-end that is the test itself: it hears what is said, and answers by [`Line::takes`].
+    #[allow(clippy::type_complexity)]
     fn locks(
         has_lock: bool,
     ) -> (FrontEndLocks<impl Fn(Tag, &[u8]) -> io::Result<()>>, Receiver<Said>) {

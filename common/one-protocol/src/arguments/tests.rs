@@ -34,9 +34,7 @@ fn the_old_convention_has_the_message_before_the_id() {
 
 #[test]
 fn a_file_may_hold_the_message() {
-    for arguments in
-        [&["--message", "a file"][..], &["--message=a file"]]
-    {
+    for arguments in [&["--message", "a file"][..], &["--message=a file"]] {
         match source(arguments) {
             MessageSource::File(path) => assert_eq!(path, PathBuf::from("a file")),
             other => panic!("{arguments:?}: {other:?}"),

@@ -5,7 +5,7 @@ use super::names::ImageName;
 use super::recovery::{self, make};
 use super::{CephDatastore, stale};
 use crate::kinds::DatastoreError;
-use crate::kinds::intake::{Begun, Destination, reading};
+use crate::kinds::intake::{Destination, reading};
 use disk_image::raw::RawDisk;
 use disk_image::rbd_diff::{RbdDiff, SECTOR};
 use disk_image::target::Target;
@@ -16,7 +16,6 @@ use runtime::lock_provider;
 use runtime::process::{self, CleanupGuard, Unreported};
 use runtime::staging::{self, Staged};
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 /// How long a program that is told to stop may take to end.
@@ -30,6 +29,8 @@ pub(super) struct NewImage<'d> {
     /// From when the pool has been looked at.
     lock: Option<NameLock>,
     writing: Option<Writing<'d>>,
+    /// Size of the disk, bytes, where it was known beforehand.
+    size: Option<u64>,
 }
 
 /// The temporary image, while it is being filled. Dropped, it is removed.
@@ -53,7 +54,7 @@ struct Complete {
 
 impl<'d> NewImage<'d> {
     pub(super) fn of(datastore: &'d CephDatastore, name: ImageName) -> Self {
-        Self { datastore, name, lock: None, writing: None }
+        Self { datastore, name, lock: None, writing: None, size: None }
     }
 
     pub(super) fn pool(&self) -> &'d Pool {
@@ -87,17 +88,14 @@ impl<'d> NewImage<'d> {
         let (pool, main) = (self.pool(), self.name.main());
         if self.lock.as_ref().is_some_and(NameLock::is_unreported) {
             recovery::remove(pool, &main)?;
-            log::info!(
-                "removed {}, whose driver was killed before it told of it",
-                pool.spec(&main)
-            );
+            log::info!("removed {}, whose driver was killed before it replied", pool.spec(&main));
             return Ok(());
         }
         Err(DatastoreError::value(
             "IMAGE/ID",
             self.name.id.to_string(),
             format_args!(
-                "has an image {} already, which no driver here is making: have the administrator look at it, and rename or remove it",
+                "has an image {} already, which no running driver is creating: have the administrator look at it, and rename or remove it",
                 pool.spec(&main)
             ),
         ))
@@ -180,7 +178,7 @@ impl<'d> NewImage<'d> {
         if let Some(lock) = &lock
             && let Err(error) = lock.note_unreported()
         {
-            log::warn!("the image would be left if this driver were killed now: {error}");
+            log::warn!("the image would be left behind if this driver were killed now: {error}");
         }
         let (main, temporary) = (self.name.main(), self.name.temporary());
         recovery::rename(writing.pool, &temporary, &main)?;
@@ -264,7 +262,8 @@ impl Destination for NewImage<'_> {
         true
     }
 
-    fn begin(&mut self, _: Format, size: Option<u64>) -> Result<Begun<'_>, DatastoreError> {
+    fn begin(&mut self, _: Format, size: Option<u64>) -> Result<Target<'_>, DatastoreError> {
+        self.size = size;
         let size = size.unwrap_or(0).next_multiple_of(SECTOR);
         self.create(|pool, temporary| pool.create(temporary, size))?;
         let (pool, temporary) = (self.pool(), self.name.temporary());
@@ -276,7 +275,7 @@ impl Destination for NewImage<'_> {
         let pipe = import.pipe();
         writing.import = Some(import);
         let diff = writing.diff.insert(Box::new(RbdDiff::begin(pipe, size)?));
-        Ok(Begun { target: Target::rbd_diff(diff), path: Path::new("") })
+        Ok(Target::rbd_diff(diff))
     }
 
     fn stage(&self) -> Result<Staged, DatastoreError> {
@@ -291,7 +290,11 @@ impl Destination for NewImage<'_> {
 
     fn adopt(&mut self, staged: Staged, format: Format) -> Result<(), DatastoreError> {
         let disk = RawDisk::open(staged.file().try_clone().map_err(reading)?).map_err(reading)?;
-        let begun = self.begin(format, Some(disk.virtual_size()))?;
-        Ok(convert(&disk, begun.target)?)
+        let target = self.begin(format, Some(disk.virtual_size()))?;
+        Ok(convert(&disk, target)?)
+    }
+
+    fn disk_size(&self, _: Format) -> Option<u64> {
+        self.size
     }
 }

@@ -103,7 +103,7 @@ fn take(pool: &Pool, image: ImageName, step: Step) -> Result<(), ClusterError> {
         }
         Step::RemoveTemporary => {
             remove(pool, &temporary)?;
-            log::info!("removed {}, which a killed driver had left", pool.spec(&temporary));
+            log::info!("removed {}, left by a killed driver", pool.spec(&temporary));
         }
         Step::RemoveFormer => {
             let names = pool.images()?;

@@ -54,7 +54,7 @@ fn of_dead_driver(
     let main = image.main();
     if lock.is_unreported() && names.contains(&main) {
         recovery::remove(pool, &main)?;
-        log::info!("removed {}, whose driver was killed before it told of it", pool.spec(&main));
+        log::info!("removed {}, whose driver was killed before it replied", pool.spec(&main));
     }
     Ok(true)
 }
