@@ -20,6 +20,7 @@ pub mod qcow2;
 pub mod raw;
 pub mod rbd_diff;
 mod reader;
+mod run;
 pub mod sequence;
 pub mod stream;
 mod strict;

@@ -7,7 +7,7 @@
 
 use super::ImageError;
 use super::page_buffer::PageBuffer;
-use super::sequence::Run;
+use super::run::Run;
 use std::fs::File;
 use std::io::{self, IoSlice, Read, Write as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

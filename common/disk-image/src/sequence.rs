@@ -2,18 +2,10 @@
 
 use super::inflate::{Decompressor, Packed};
 use super::qcow2::read_up_to;
+pub use super::run::Run;
 use super::{Content, Disk, ImageError};
 
 const BUFFER: u64 = 256 << 10;
-
-/// Some of a disk's bytes.
-#[derive(Debug, Clone, Copy)]
-pub enum Run<'b> {
-    /// These.
-    Bytes(&'b [u8]),
-    /// So many zeroes, which were not read.
-    Zeroes(u64),
-}
 
 /// Hands the bytes of `disk` to `take`, from the first to the last.
 ///

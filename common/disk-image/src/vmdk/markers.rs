@@ -6,17 +6,15 @@
 //! random key: 16 bytes for each table of grains that came, and of tables.
 
 use super::header::{HEADER, Header};
-use super::sequential::{Input, Piece, Take};
-use super::tables::{GRAIN_HEADER, grain_data};
+use super::input::{Input, Piece, Take};
+use super::tables::{END_MARKER, GRAIN_HEADER, grain_data, is_end, is_footer};
 use super::{SECTOR, corrupt, le32, le64, unsupported};
 use crate::ImageError;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io::Read;
 
-const END: u32 = 0;
 const TABLE: u32 = 1;
 const DIRECTORY: u32 = 2;
-const FOOTER: u32 = 3;
 /// Tables that are accepted: those of a disk of 32 TiB with grains of the usual size.
 const MOST_TABLES: usize = 1 << 20;
 /// A file has one directory, perhaps a second.
@@ -76,7 +74,7 @@ impl<'h> Markers<'h> {
             }
             match kind {
                 // Nothing comes behind the last marker, so this is padding.
-                END if first.iter().all(|&byte| byte == 0) => {}
+                END_MARKER if first.iter().all(|&byte| byte == 0) => {}
                 TABLE => self.table(value, input)?,
                 DIRECTORY => self.directory(value, input)?,
                 _ if is_footer(&first) => self.footer(input)?,
@@ -236,16 +234,6 @@ fn check_length(what: &str, sectors: u64, bytes: u64) -> Result<(), ImageError> 
         "{what} of it has {sectors} sectors instead of {}",
         bytes.div_ceil(SECTOR)
     )))
-}
-
-/// Whether a sector is the marker in front of a footer.
-pub(super) fn is_footer(marker: &[u8]) -> bool {
-    le32(marker, 8) == 0 && le32(marker, 12) == FOOTER
-}
-
-/// Whether a sector is the marker at the end of a stream.
-pub(super) fn is_end(marker: &[u8]) -> bool {
-    le64(marker, 0) == 0 && le32(marker, 8) == 0 && le32(marker, 12) == END
 }
 
 fn check_count(count: usize) -> Result<(), ImageError> {

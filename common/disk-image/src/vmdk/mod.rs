@@ -9,6 +9,7 @@
 mod descriptor;
 mod disk;
 mod header;
+mod input;
 mod markers;
 mod sequential;
 mod tables;
@@ -17,7 +18,8 @@ mod tests;
 
 pub use disk::SparseDisk;
 pub use header::Header;
-pub use sequential::{Opened, Piece, Sequential, write};
+pub use input::Piece;
+pub use sequential::{Opened, Sequential, write};
 pub use tables::Tables;
 
 use super::foreign::ReadAt;

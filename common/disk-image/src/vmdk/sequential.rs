@@ -5,20 +5,19 @@
 //! are meant for streams), each grain says itself which one it is, and the tables must agree in the end.
 
 use super::header::{HEADER, Header};
+use super::input::{Input, PIECE, Piece, Take};
 use super::markers::Markers;
 use super::tables::{GRAIN_HEADER, Place, Run, Tables, grain_data};
-use super::{SECTOR, cut_off, unsupported};
+use super::{SECTOR, unsupported};
+use crate::ImageError;
 use crate::foreign::ReadAt;
 use crate::inflate::{Grain, Packed, Pool};
 use crate::target::{self, Target};
-use crate::{ImageError, stream};
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Read};
 use std::sync::Arc;
 
 /// So much in front of the first grain is held in memory, bytes: the tables of a disk of 128 GiB.
 const LARGEST_START: u64 = 16 << 20;
-/// Input is read, and data that is not compressed handed on, in pieces of this size, bytes.
-const PIECE: usize = 256 << 10;
 
 /// A stream with a vmdk image.
 pub enum Opened<R: Read> {
@@ -28,51 +27,6 @@ pub enum Opened<R: Read> {
     /// again, from its first byte.
     Unordered(io::Chain<io::Cursor<Vec<u8>>, BufReader<R>>),
 }
-
-/// A piece of the disk.
-#[derive(Debug)]
-pub enum Piece<'b> {
-    /// These bytes.
-    Bytes {
-        /// Offset of the first byte on the disk.
-        start: u64,
-        /// The bytes.
-        bytes: &'b [u8],
-    },
-    /// A compressed grain.
-    Grain {
-        /// Offset on the disk, bytes.
-        start: u64,
-        /// How many bytes of the disk it holds.
-        length: u64,
-        /// A zlib stream, with something behind it perhaps.
-        data: Vec<u8>,
-        /// Where the data began in the stream, bytes.
-        offset: u64,
-    },
-}
-
-impl Piece<'_> {
-    /// Where it begins on the disk, bytes.
-    #[must_use]
-    pub fn start(&self) -> u64 {
-        match self {
-            Self::Bytes { start, .. } | Self::Grain { start, .. } => *start,
-        }
-    }
-
-    /// Where it ends on the disk, bytes.
-    #[must_use]
-    pub fn end(&self) -> u64 {
-        match self {
-            Self::Bytes { start, bytes } => start + bytes.len() as u64,
-            Self::Grain { start, length, .. } => start + length,
-        }
-    }
-}
-
-/// What is done with the pieces of a disk.
-pub(super) type Take<'t> = &'t mut dyn FnMut(Piece) -> Result<(), ImageError>;
 
 /// A vmdk image that is read from its first byte to its last.
 #[derive(Debug)]
@@ -210,61 +164,6 @@ fn within(start: &[u8]) -> impl Fn(u64, usize) -> io::Result<Vec<u8>> {
     move |offset, length| {
         let rest = usize::try_from(offset).ok().and_then(|at| start.get(at..)).unwrap_or(&[]);
         Ok(rest[..rest.len().min(length)].to_vec())
-    }
-}
-
-/// A stream, and how much of it has been read.
-#[derive(Debug)]
-pub(super) struct Input<R> {
-    stream: BufReader<R>,
-    /// Bytes from the first one.
-    pub(super) position: u64,
-}
-
-impl<R: Read> Input<R> {
-    /// The next `length` bytes. Memory is taken as they come.
-    pub(super) fn take(&mut self, length: usize) -> Result<Vec<u8>, ImageError> {
-        let mut bytes = Vec::with_capacity(length.min(PIECE));
-        let count = (&mut self.stream)
-            .take(length as u64)
-            .read_to_end(&mut bytes)
-            .map_err(ImageError::reading(self.position))?;
-        self.position += count as u64;
-        if count < length {
-            Err(cut_off(self.position + (length - count) as u64))
-        } else {
-            Ok(bytes)
-        }
-    }
-
-    /// Fills `buffer`.
-    pub(super) fn fill(&mut self, buffer: &mut [u8]) -> Result<(), ImageError> {
-        let count =
-            stream::fill(&mut self.stream, buffer).map_err(ImageError::reading(self.position))?;
-        self.position += count as u64;
-        if count < buffer.len() {
-            return Err(cut_off(self.position + (buffer.len() - count) as u64));
-        }
-        Ok(())
-    }
-
-    /// Passes over everything before the byte `position`.
-    pub(super) fn skip_to(&mut self, position: u64) -> Result<(), ImageError> {
-        let gap = position.checked_sub(self.position).ok_or_else(|| {
-            unsupported(format!(
-                "has overlapping grains at byte {position}; copy it with `qemu-img convert` first"
-            ))
-        })?;
-        let passed = io::copy(&mut (&mut self.stream).take(gap), &mut io::sink())
-            .map_err(ImageError::reading(self.position))?;
-        self.position += passed;
-        if passed < gap { Err(cut_off(position)) } else { Ok(()) }
-    }
-
-    /// Whether nothing follows.
-    pub(super) fn is_at_end(&mut self) -> Result<bool, ImageError> {
-        let position = self.position;
-        self.stream.fill_buf().map(<[u8]>::is_empty).map_err(ImageError::reading(position))
     }
 }
 

@@ -1,9 +1,12 @@
 //! The grain directory and the grain tables: where the bytes of the disk are in the file.
 
 use super::header::{HEADER, Header};
-use super::{SECTOR, corrupt, cut_off, le32, le64, markers, read};
+use super::{SECTOR, corrupt, cut_off, le32, le64, read};
 use crate::ImageError;
 use crate::foreign::ReadAt;
+
+pub(super) const END_MARKER: u32 = 0;
+pub(super) const FOOTER_MARKER: u32 = 3;
 
 /// A marker, the footer and a marker, at the end of a file: a sector each, bytes.
 const FOOTER: u64 = 3 * SECTOR;
@@ -281,7 +284,7 @@ fn footer_of(header: &Header, length: u64, read_at: ReadAt) -> Result<Header, Im
     let end = read(read_at, start.ok_or_else(|| cut_off(FOOTER))?, FOOTER as usize)?;
     let (marker, rest) = end.split_at(HEADER);
     let (footer, last) = rest.split_at(HEADER);
-    if !markers::is_footer(marker) || !markers::is_end(last) {
+    if !is_footer(marker) || !is_end(last) {
         return Err(corrupt("its footer is missing"));
     }
     header.footer(footer)
@@ -307,4 +310,14 @@ fn join(
     }
     *pending = Some(next);
     Ok(())
+}
+
+/// Whether a sector is the marker in front of a footer.
+pub(super) fn is_footer(marker: &[u8]) -> bool {
+    le32(marker, 8) == 0 && le32(marker, 12) == FOOTER_MARKER
+}
+
+/// Whether a sector is the marker at the end of a stream.
+pub(super) fn is_end(marker: &[u8]) -> bool {
+    le64(marker, 0) == 0 && le32(marker, 8) == 0 && le32(marker, 12) == END_MARKER
 }

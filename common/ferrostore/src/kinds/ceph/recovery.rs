@@ -6,6 +6,7 @@
 
 use super::names::ImageName;
 use super::tree::Tree;
+pub(super) use super::tree::remove;
 use runtime::command::cluster::ClusterError;
 use runtime::command::rbd::Pool;
 
@@ -121,14 +122,6 @@ fn opens(pool: &Pool, name: &str) -> Result<bool, ClusterError> {
     match pool.info(name) {
         Err(error) if error.is_missing() => Ok(false),
         result => result.map(|_| true),
-    }
-}
-
-/// Removes a listed image, if it is there.
-pub(super) fn remove(pool: &Pool, name: &str) -> Result<(), ClusterError> {
-    match pool.remove(name, super::LARGE) {
-        Err(error) if error.is_missing() => Ok(()),
-        result => result,
     }
 }
 

@@ -111,7 +111,7 @@ impl Tree {
         for index in self.leaf_first() {
             let member = &self.members[index];
             member.purge(pool)?;
-            super::recovery::remove(pool, &member.name)?;
+            remove(pool, &member.name)?;
         }
         Ok(())
     }
@@ -146,6 +146,14 @@ impl Tree {
 pub(super) fn called(child: &Child) -> String {
     let trash = if child.trash { " (in the trash)" } else { "" };
     format!("{}/{}{trash}", child.pool, child.image)
+}
+
+/// Removes a listed image, if it is there.
+pub(super) fn remove(pool: &Pool, name: &str) -> Result<(), ClusterError> {
+    match pool.remove(name, super::LARGE) {
+        Err(error) if error.is_missing() => Ok(()),
+        result => result,
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Images that are there: `rm` and the snapshots.
 
-use super::group::{Group, ImageName};
+use super::group::Group;
 use super::journal::Entry;
 use super::lock::{GroupLock, VolumeLock};
+use super::names::ImageName;
 use super::{LvmDatastore, LvmError};
 use crate::kinds::DatastoreError;
 use crate::kinds::intake::DISKS;
@@ -176,7 +177,7 @@ impl LvmDatastore {
             lvm::extend(&group.name, &pool_name, needed).map_err(failed)?;
         }
         process::mark_committed();
-        let entry = Entry::write(group, name, snapshot)?;
+        let entry = Entry::write(&group.directory, name, snapshot)?;
         if !going.is_empty()
             && let Err(error) = lvm::remove(&group.name, &going)
         {

@@ -3,8 +3,8 @@
 //! `.ferrostore-revert.<volume>` in BASE_PATH that holds the snapshot's name.
 
 use super::LvmError;
-use super::group::{Group, ImageName};
 use super::lock::GroupLock;
+use super::names::ImageName;
 use runtime::command::lvm::{self, Volume};
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -23,11 +23,10 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> LvmError {
 impl Entry {
     /// Notes that `image` will be made anew out of `snapshot`.
     pub(super) fn write(
-        group: &Group,
+        directory: &Path,
         image: &ImageName,
         snapshot: &str,
     ) -> Result<Self, LvmError> {
-        let directory = &group.directory;
         fs::create_dir_all(directory).map_err(at(directory))?;
         let path = directory.join(format!("{PREFIX}{}", image.volume));
         let write = || {
@@ -50,8 +49,13 @@ impl Entry {
 }
 
 /// Completes what drivers that were killed had begun; whether there was anything to complete.
-pub(super) fn repair(group: &Group, _: &GroupLock, volumes: &[Volume]) -> Result<bool, LvmError> {
-    let Ok(entries) = fs::read_dir(&group.directory) else { return Ok(false) };
+pub(super) fn repair(
+    group: &str,
+    directory: &Path,
+    _: &GroupLock,
+    volumes: &[Volume],
+) -> Result<bool, LvmError> {
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(false) };
     let mut repaired = false;
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -63,10 +67,9 @@ pub(super) fn repair(group: &Group, _: &GroupLock, volumes: &[Volume]) -> Result
         let there = |name: &str| volumes.iter().any(|volume| volume.name == name);
         let snapshot = fs::read_to_string(entry.path()).map_err(at(&entry.path()))?;
         if !there(&image.volume) && image.has_snapshot(&snapshot) && there(&snapshot) {
-            lvm::snapshot(&group.name, &snapshot, &image.volume)?;
+            lvm::snapshot(group, &snapshot, &image.volume)?;
             log::info!(
-                "made {}/{} out of {snapshot}, as a killed driver was about to",
-                group.name,
+                "made {group}/{} out of {snapshot}, as a killed driver was about to",
                 image.volume
             );
             repaired = true;

@@ -11,6 +11,7 @@ mod group;
 mod image;
 mod journal;
 pub(super) mod lock;
+mod names;
 mod new;
 mod source;
 
@@ -19,8 +20,9 @@ use super::{Datastore, DatastoreError, FrontEndLock, Registered, Usage};
 use crate::image_source::{Bytes, ImageSource, Payload, Purpose};
 use disk_image::{Format, ImageError};
 pub use error::LvmError;
-use group::{Group, ImageName};
+use group::Group;
 use lock::GroupLock;
+use names::ImageName;
 use new::NewVolume;
 use one_protocol::message::{Image, ImageType, Mebibytes, Message};
 use one_protocol::settings::Settings;

@@ -1,8 +1,9 @@
 //! A new image: a volume that is made under its own name, and tagged until it is done.
 
 use super::LvmError;
-use super::group::{Group, ImageName, making_tag};
+use super::group::Group;
 use super::lock::VolumeLock;
+use super::names::{ImageName, making_tag};
 use super::source::Source;
 use crate::kinds::DatastoreError;
 use crate::kinds::intake::{Destination, check_writeback, reading};

@@ -1,8 +1,9 @@
 //! A volume that is read: active while it has a reader, and no longer.
 
 use super::LvmError;
-use super::group::{Group, ImageName};
+use super::group::Group;
 use super::lock::{GroupLock, VolumeLock};
+use super::names::ImageName;
 use crate::kinds::intake::reading;
 use disk_image::device;
 use disk_image::{Disk, Extent, ImageError};
