@@ -2,6 +2,7 @@
 
 use crate::foreign::{self, ReadAt};
 use crate::markup::markup;
+use crate::observer::{Advice, advice};
 use crate::probe::{self, Content};
 use crate::qcow2::{BackingFile, Chain, Encryption, Header, Layer, read_up_to};
 use crate::raw::RawDisk;
@@ -21,7 +22,7 @@ pub enum ImageRefusal {
     /// Nothing in it.
     #[error("is empty: give a file that holds an image")]
     Empty,
-    /// A format that no datastore takes.
+    /// A format that is not accepted.
     #[error("is a {0} file, which is not accepted: convert it with `qemu-img convert` first")]
     Format(&'static str),
     /// A page that a server sent, most likely.
@@ -36,7 +37,8 @@ pub enum ImageRefusal {
     Ambiguous(&'static str, &'static str),
     /// A larger disk than may be.
     #[error(
-        "has a virtual size of {size} bytes, and at most {largest} are accepted: make its disk smaller, or have the administrator raise MAX_VIRTUAL_SIZE in datastore.conf"
+        "has a virtual size of {size} bytes, and at most {largest} are accepted: make its disk smaller{}",
+        advice(Advice::RaiseLimit)
     )]
     TooLarge {
         /// Its virtual size, bytes.
@@ -59,22 +61,25 @@ pub enum ImageRefusal {
         remedy: &'static str,
     },
     /// Encrypted in a way that can't be used.
-    #[error("is a qcow2 image encrypted with {method}: {rule}")]
-    Encrypted {
-        /// AES or LUKS.
-        method: &'static str,
-        /// The rule and the remedy.
-        rule: &'static str,
-    },
-    /// A chain that leaves the datastore.
     #[error(
-        "has the backing file {name}, which is not in this datastore ({datastore}), and only files of the datastore are read together with an image: flatten it with `qemu-img convert -O qcow2` where that file is"
+        "is a qcow2 image encrypted with AES: that method is broken and virtual machines can't use it; decrypt it with `qemu-img convert` first"
     )]
-    OutsideDatastore {
+    EncryptedWithAes,
+    /// Encrypted, and so not to be read.
+    #[error(
+        "is a qcow2 image encrypted with LUKS: it can't be converted without its key; keep it as qcow2{}",
+        advice(Advice::KeepEncrypted)
+    )]
+    EncryptedWithLuks,
+    /// A chain that leaves its directory.
+    #[error(
+        "has the backing file {name}, which is not in the same directory ({directory}), and only files of that directory are read together with an image: flatten it with `qemu-img convert -O qcow2` where that file is"
+    )]
+    OutsideDirectory {
         /// The name.
         name: String,
-        /// The datastore's directory.
-        datastore: PathBuf,
+        /// The directory.
+        directory: PathBuf,
     },
     /// A chain that can't be followed.
     #[error(
@@ -98,7 +103,7 @@ pub enum Admission {
 }
 
 impl Admission {
-    /// The format that oned records.
+    /// The format that such a file counts as.
     #[must_use]
     pub fn format(self) -> Format {
         match self {
@@ -108,7 +113,7 @@ impl Admission {
     }
 }
 
-/// That a disk of `size` bytes is not larger than `largest`, what the administrator allows.
+/// That a disk of `size` bytes is not larger than `largest`, the limit of this program.
 ///
 /// # Errors
 /// [`ImageRefusal::TooLarge`].
@@ -231,10 +236,7 @@ pub fn stands_alone(header: &Header) -> Result<(), ImageRefusal> {
         });
     }
     if header.encryption == Encryption::Aes {
-        return Err(ImageRefusal::Encrypted {
-            method: "AES",
-            rule: "that method is broken and virtual machines can't use it; decrypt it with `qemu-img convert` first",
-        });
+        return Err(ImageRefusal::EncryptedWithAes);
     }
     Ok(())
 }
@@ -242,18 +244,15 @@ pub fn stands_alone(header: &Header) -> Result<(), ImageRefusal> {
 /// Whether the data of a qcow2 image can be read.
 ///
 /// # Errors
-/// [`ImageRefusal::Encrypted`].
+/// [`ImageRefusal::EncryptedWithLuks`].
 pub fn readable(header: &Header) -> Result<(), ImageRefusal> {
     if header.encryption == Encryption::None {
         return Ok(());
     }
-    Err(ImageRefusal::Encrypted {
-        method: "LUKS",
-        rule: "it can't be converted without its key; register it in a datastore that keeps qcow2 (DRIVER=qcow2, or CONVERT=no)",
-    })
+    Err(ImageRefusal::EncryptedWithLuks)
 }
 
-/// Opens the qcow2 image at `path`, which is in the datastore `directory`, with all its backing files,
+/// Opens the qcow2 image at `path`, which is in `directory`, with all its backing files,
 /// which must be there too.
 ///
 /// # Errors
@@ -270,9 +269,9 @@ pub fn open_chain(path: &Path, directory: &Path) -> Result<Chain, ImageRefusal> 
         let found = find(&name).map_err(|error| broken(&name, error.to_string()))?;
         let real = found.real_path().to_owned();
         if !real.starts_with(&inside) {
-            return Err(ImageRefusal::OutsideDatastore {
+            return Err(ImageRefusal::OutsideDirectory {
                 name: real.display().to_string(),
-                datastore: directory.to_owned(),
+                directory: directory.to_owned(),
             });
         }
         let identity = (found.metadata().dev(), found.metadata().ino());

@@ -34,7 +34,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 
-/// A format that images are kept in, as oned records it.
+/// A format that images are kept in, by its usual name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// The disk's bytes and nothing else; LUKS and ISO count as this.
@@ -52,7 +52,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The name that OpenNebula and qemu-img use.
+    /// The name that qemu-img uses.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -13,10 +13,24 @@ pub trait Observer: Sync {
     /// `bytes` more are done.
     fn advance(&self, bytes: u64);
 
+    /// How to lift a limit that this program sets. Empty, or a clause that begins with ", ".
+    fn advice(&self, _: Advice) -> &'static str {
+        ""
+    }
+
     /// What to say in front of an error in writing: what to do about a full disk, say. Empty or ending with ": ".
     fn hint(&self, _: &io::Error) -> &'static str {
         ""
     }
+}
+
+/// What a program may add to a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// The virtual size is over the program's limit.
+    RaiseLimit,
+    /// An encrypted image can't be converted.
+    KeepEncrypted,
 }
 
 static OBSERVER: OnceLock<&'static dyn Observer> = OnceLock::new();
@@ -36,6 +50,10 @@ pub(crate) fn advance(bytes: u64) {
     if let Some(observer) = OBSERVER.get() {
         observer.advance(bytes);
     }
+}
+
+pub(crate) fn advice(advice: Advice) -> &'static str {
+    OBSERVER.get().map_or("", |observer| observer.advice(advice))
 }
 
 pub(crate) fn hint(error: &io::Error) -> &'static str {

@@ -2,7 +2,7 @@
 //!
 //! Code that moves bytes reports them with [`advance`]; oned, which reads standard error, sees nothing.
 
-use disk_image::observer::{self, Observer};
+use disk_image::observer::{self, Advice, Observer};
 use indicatif::{ProgressBar, ProgressStyle};
 use runtime::staging::no_space_hint;
 use std::io::IsTerminal as _;
@@ -27,6 +27,15 @@ impl Observer for Bar {
 
     fn advance(&self, bytes: u64) {
         advance(bytes);
+    }
+
+    fn advice(&self, advice: Advice) -> &'static str {
+        match advice {
+            Advice::RaiseLimit => {
+                ", or have the administrator raise MAX_VIRTUAL_SIZE in datastore.conf"
+            }
+            Advice::KeepEncrypted => ", in a datastore with DRIVER=qcow2 or CONVERT=no",
+        }
     }
 
     fn hint(&self, error: &std::io::Error) -> &'static str {

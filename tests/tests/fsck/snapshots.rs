@@ -52,7 +52,7 @@ fn a_backing_file_outside_the_datastore_is_damage(layout: Layout) {
     let elsewhere = cloud.qcow2(&cloud.raw("disk.img", MIB), "elsewhere.qcow2", "");
     chain.overlay_upon(4, elsewhere.to_str().unwrap(), Level::PLAIN);
     let examination = cloud.fsck().run();
-    examination.finds_too("damage", chain.name(), "which is not in this datastore");
+    examination.finds_too("damage", chain.name(), "which is not in the same directory");
 }
 
 fn a_chain_that_bites_its_tail_is_damage(layout: Layout) {

@@ -1,0 +1,170 @@
+//! What `docs/architecture.md` says of the code, as far as a program can check it.
+
+use ferrostore_tests::docs::{collect, repository};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const CRATES: [&str; 4] = ["runtime", "disk-image", "one-protocol", "ferrostore"];
+
+/// Rust files below `directory` of the repository, with their text.
+fn sources(directory: &str) -> Vec<(PathBuf, String)> {
+    let mut sources = Vec::new();
+    collect(&repository().join(directory), "rs", &mut |path| {
+        sources.push((path.to_owned(), fs::read_to_string(path).unwrap()));
+    });
+    assert!(!sources.is_empty(), "there are files below {directory}");
+    sources
+}
+
+#[test]
+fn the_image_crate_speaks_of_images_only() {
+    let mut found = Vec::new();
+    for (path, text) in sources("common/disk-image") {
+        for word in ["opennebula", "datastore", " oned ", "oneadmin", "max_virtual_size"] {
+            if text.to_lowercase().contains(word) {
+                found.push(format!("{}: {word}", path.display()));
+            }
+        }
+    }
+    assert_eq!(found, [""; 0]);
+}
+
+#[test]
+fn files_have_at_most_500_lines() {
+    let directories = ["common", "drivers", "tests/src", "tests/tests"];
+    let long: Vec<_> = directories
+        .iter()
+        .flat_map(|directory| sources(directory))
+        .filter(|(_, text)| text.lines().count() > 500)
+        .map(|(path, text)| format!("{}: {}", path.display(), text.lines().count()))
+        .collect();
+    assert_eq!(long, [""; 0]);
+}
+
+#[test]
+fn unsafe_code_is_in_one_file() {
+    let unsafe_files: Vec<_> = sources("common")
+        .into_iter()
+        .filter(|(path, text)| {
+            !path.components().any(|p| p.as_os_str() == "fuzz") && text.contains("unsafe {")
+        })
+        .map(|(path, _)| path.strip_prefix(repository()).unwrap().to_owned())
+        .collect();
+    assert_eq!(unsafe_files, [Path::new("common/runtime/src/sys.rs")]);
+}
+
+type Module = Vec<String>;
+
+/// The module that a file below `src` is.
+fn module_of(file: &Path, src: &Path) -> Module {
+    let relative = file.strip_prefix(src).unwrap().with_extension("");
+    let mut parts: Module = relative.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+    if matches!(parts.last().map(String::as_str), Some("mod" | "lib")) {
+        parts.pop();
+    }
+    parts
+}
+
+/// The paths of a `use` tree, one for each leaf.
+fn leaves(prefix: &str, tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let Some(brace) = tree.find('{') else {
+        let path = tree.split(" as ").next().unwrap_or_default();
+        return vec![format!("{prefix}{path}")];
+    };
+    let prefix = format!("{prefix}{}", &tree[..brace]);
+    // What only looks like a declaration, in a string say, has no end.
+    let Some(inner) = tree.rfind('}').and_then(|end| tree.get(brace + 1..end)) else {
+        return Vec::new();
+    };
+    let (mut depth, mut start, mut found) = (0, 0, Vec::new());
+    for (at, character) in inner.char_indices().chain([(inner.len(), ',')]) {
+        match character {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                if !inner[start..at].trim().is_empty() {
+                    found.extend(leaves(&prefix, &inner[start..at]));
+                }
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// Modules of the same crate that the module names in its `use` declarations, its own parents and children left out.
+fn dependencies(module: &Module, text: &str, all: &BTreeSet<Module>) -> BTreeSet<Module> {
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    let code: String = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join(" ");
+    let mut found = BTreeSet::new();
+    for declaration in code.split("use ").skip(1) {
+        let tree = declaration.split(';').next().unwrap_or_default();
+        for path in leaves("", tree) {
+            let mut parts = path.split("::").map(str::trim).peekable();
+            let mut base = match parts.peek() {
+                Some(&"crate") => {
+                    parts.next();
+                    Module::new()
+                }
+                Some(&"super") => module.clone(),
+                _ => continue,
+            };
+            while parts.next_if_eq(&"super").is_some() {
+                base.pop();
+            }
+            for part in parts {
+                let next: Module = base.iter().cloned().chain([part.to_owned()]).collect();
+                if !all.contains(&next) {
+                    break;
+                }
+                base = next;
+            }
+            if !module.starts_with(&base) && !base.starts_with(module) {
+                found.insert(base);
+            }
+        }
+    }
+    found
+}
+
+/// All modules that `from` leads to.
+fn reached(from: &Module, edges: &BTreeMap<Module, BTreeSet<Module>>) -> BTreeSet<Module> {
+    let mut reached = BTreeSet::new();
+    let mut open: Vec<&Module> = edges[from].iter().collect();
+    while let Some(module) = open.pop() {
+        if reached.insert(module.clone()) {
+            open.extend(edges.get(module).into_iter().flatten());
+        }
+    }
+    reached
+}
+
+#[test]
+fn no_modules_of_a_crate_import_each_other_in_a_circle() {
+    for name in CRATES {
+        let src = repository().join("common").join(name).join("src");
+        let files: Vec<_> = sources(&format!("common/{name}/src"))
+            .into_iter()
+            .map(|(path, text)| (module_of(&path, &src), text))
+            .collect();
+        let all: BTreeSet<Module> = files.iter().map(|(module, _)| module.clone()).collect();
+        let edges: BTreeMap<Module, BTreeSet<Module>> = files
+            .iter()
+            .map(|(module, text)| (module.clone(), dependencies(module, text, &all)))
+            .collect();
+        let circles: Vec<_> = all
+            .iter()
+            .filter(|module| reached(module, &edges).contains(*module))
+            .map(|module| module.join("::"))
+            .collect();
+        assert_eq!(circles, [""; 0], "{name}");
+        assert!(edges.values().any(|edges| !edges.is_empty()), "imports of {name} are seen");
+    }
+}
