@@ -55,7 +55,7 @@ fn plain_files_of_a_files_datastore_are_no_disks() {
     let cloud = Cloud::new();
     let kernel = cloud.file("vmlinuz", b"QFI\xfb is how this kernel happens to begin");
     let source = cloud.stored(1, &kernel);
-    cloud.fsck().run().finds("warning", &name(1), "qcow of an unknown version");
+    cloud.fsck().run().finds("warning", &name(1), "qcow (unknown version)");
     let list = pool(&[image(9, &source, "").replace("<TYPE>0<", "<TYPE>3<")]);
     let examination = cloud.fsck().knowing(list).run().clean();
     assert_eq!(examination.entry(&name(1))["format"], "file");

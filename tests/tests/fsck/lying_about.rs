@@ -43,7 +43,7 @@ fn what_is_named_as_no_image_is_a_warning() {
     let cloud = Cloud::new();
     two_images(&cloud);
     fs::write(cloud.datastore().join("backup.tar"), "x").unwrap();
-    cloud.fsck().run().finds("warning", "backup.tar", "named as no image").images(2);
+    cloud.fsck().run().finds("warning", "backup.tar", "not the name of an image").images(2);
     fs::remove_file(cloud.datastore().join("backup.tar")).unwrap();
     fs::create_dir(cloud.datastore().join(name(5))).unwrap();
     cloud.fsck().run().finds("warning", &name(5), "directory").images(2);

@@ -38,9 +38,10 @@ impl Datastore for DeviceDatastore {
     }
 
     fn source(&self, image: &Image, purpose: Purpose) -> Result<ImageSource, DatastoreError> {
+        let source = in_place(self, purpose)?;
         source_of(image)?;
         self.size(image)?;
-        in_place(self, purpose)
+        Ok(source)
     }
 
     fn store(&self, image: &Image, _: ImageSource) -> Result<Registered, DatastoreError> {

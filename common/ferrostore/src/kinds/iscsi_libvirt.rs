@@ -30,9 +30,10 @@ impl Datastore for IscsiDatastore {
     }
 
     fn source(&self, image: &Image, purpose: Purpose) -> Result<ImageSource, DatastoreError> {
+        let source = in_place(self, purpose)?;
         check(image)?;
         source_of(image)?;
-        in_place(self, purpose)
+        Ok(source)
     }
 
     fn store(&self, image: &Image, _: ImageSource) -> Result<Registered, DatastoreError> {

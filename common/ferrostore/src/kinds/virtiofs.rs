@@ -33,6 +33,7 @@ impl Datastore for DirectoryDatastore {
     }
 
     fn source(&self, image: &Image, purpose: Purpose) -> Result<ImageSource, DatastoreError> {
+        let source = in_place(self, purpose)?;
         if let Some(other) = image.image_type.filter(|it| *it != ImageType::Filesystem) {
             return Err(DatastoreError::value(
                 "IMAGE/TYPE",
@@ -42,7 +43,7 @@ impl Datastore for DirectoryDatastore {
         }
         source_of(image)?;
         self.rules.locate(&text::path(image.path()?), &[Kind::Directory])?;
-        in_place(self, purpose)
+        Ok(source)
     }
 
     fn store(&self, image: &Image, _: ImageSource) -> Result<Registered, DatastoreError> {

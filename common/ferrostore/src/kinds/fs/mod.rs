@@ -73,8 +73,10 @@ impl Datastore for FileDatastore {
         self.open_source(image, purpose)
     }
 
-    fn store(&self, image: &Image, source: ImageSource) -> Result<Registered, DatastoreError> {
+    fn store(&self, image: &Image, mut source: ImageSource) -> Result<Registered, DatastoreError> {
         let policy = self.check(image, source.payload.purpose())?;
+        // Up to the end: what is copied must not be removed meanwhile.
+        let _guard = source.guard.take();
         let mut new = NewFile::of(self);
         let format = self.intake.import(image, source, policy, &mut new)?;
         new.publish(format)
