@@ -158,24 +158,32 @@ pub fn trailer(tail: &[u8]) -> Option<&'static str> {
     if tail.starts_with(b"koly\0\0\0\x04\0\0\x02\0") {
         return Some("dmg");
     }
-    fixed_vhd(tail).map(|_| "fixed vhd (of another length than its footer says)")
+    let (kind, _) = vhd_footer(tail)?;
+    Some(if kind == FIXED { "fixed vhd (of another length than its footer says)" } else { "vhd" })
 }
+
+/// Disk type of a fixed vhd in its footer.
+const FIXED: u32 = 2;
 
 /// The size in bytes of the disk in a file that ends with `tail`, the footer of a fixed vhd, which is all that such a
 /// file has besides its disk (Virtual Hard Disk Image Format Specification, "Hard Disk Footer Format"); `None`: it
 /// is none.
 #[must_use]
 pub fn fixed_vhd(tail: &[u8]) -> Option<u64> {
-    const FIXED: u32 = 2;
+    vhd_footer(tail).filter(|(kind, _)| *kind == FIXED).map(|(_, size)| size)
+}
+
+/// Disk type and size in bytes of a vhd footer, which counts only with its checksum.
+fn vhd_footer(tail: &[u8]) -> Option<(u32, u64)> {
     let tail: &[u8; TAIL] = tail.try_into().ok()?;
     let number = |at: usize| tail[at..].first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
-    // A footer counts only with its checksum.
     let sum = tail.iter().enumerate().filter(|(at, _)| !(64..68).contains(at));
     let sum = !sum.fold(0_u32, |sum, (_, &byte)| sum.wrapping_add(u32::from(byte)));
-    let valid =
-        tail.starts_with(b"conectix") && number(64) == Some(sum) && number(60) == Some(FIXED);
+    if !tail.starts_with(b"conectix") || number(64)? != sum {
+        return None;
+    }
     let size = tail[48..].first_chunk::<8>().map(|bytes| u64::from_be_bytes(*bytes))?;
-    valid.then_some(size)
+    Some((number(60)?, size))
 }
 
 /// "BZh", the level, then the mark of a block or of the end of the stream.
@@ -267,9 +275,13 @@ mod tests {
         let mut tail = [0; TAIL];
         tail[..8].copy_from_slice(b"conectix");
         assert_eq!(trailer(&tail), None);
-        let sum: u32 = tail.iter().map(|&byte| u32::from(byte)).sum();
-        tail[64..68].copy_from_slice(&(!sum).to_be_bytes());
-        assert_eq!(trailer(&tail), Some("vhd (fixed)"));
+        for (kind, named) in [(3_u32, "vhd"), (FIXED, "fixed vhd")] {
+            tail[60..68].fill(0);
+            tail[60..64].copy_from_slice(&kind.to_be_bytes());
+            let sum: u32 = tail.iter().map(|&byte| u32::from(byte)).sum();
+            tail[64..68].copy_from_slice(&(!sum).to_be_bytes());
+            assert!(trailer(&tail).is_some_and(|name| name.starts_with(named)), "{named}");
+        }
         assert_eq!(trailer(&tail[..100]), None);
         tail[..12].copy_from_slice(b"koly\0\0\0\x04\0\0\x02\0");
         assert_eq!(trailer(&tail), Some("dmg"));

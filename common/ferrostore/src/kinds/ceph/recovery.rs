@@ -45,7 +45,7 @@ fn steps(present: Present) -> Vec<Step> {
         (true, true, true) => vec![RemoveMark, RemoveTemporary],
         (true, false, true) => vec![Commit, RemoveFormer, RemoveMark],
         (true, true, false) => vec![RemoveFormer, RemoveMark],
-        (true, false, false) if old => vec![Restore, RemoveMark],
+        (true, false, false) if old => vec![RemoveMark, Restore],
         (true, false, false) => vec![RemoveMark],
         (false, false, true) if old => vec![RemoveTemporary, Restore],
         // Without snapshots there was nothing to revert to: it is a new image, which is incomplete.
