@@ -14,7 +14,7 @@ use std::time::Duration;
 pub const NAME: &str = ".ferrostore-work";
 
 /// So often another driver may remove the empty directory before anything is made in it.
-const TIMEOUT: u32 = 10_000;
+const ATTEMPTS: u32 = 10_000;
 
 /// With NFS, names of removed files in it that are still open begin with this.
 const REMOVED: &[u8] = b"/.ferrostore-work/.nfs";
@@ -35,7 +35,7 @@ pub(crate) fn enter<T>(
 ) -> io::Result<T> {
     let area = of(datastore);
     let mut last = io::ErrorKind::NotFound.into();
-    for _ in 0..TIMEOUT {
+    for _ in 0..ATTEMPTS {
         match fs::symlink_metadata(&area) {
             Ok(metadata) if metadata.is_dir() => match make(&area) {
                 // The last driver has left, and removed the directory, in between.

@@ -58,7 +58,7 @@ fn a_directory_that_always_vanishes_is_given_up() {
         Err(io::ErrorKind::NotFound.into())
     });
     assert_eq!(made.unwrap_err().kind(), io::ErrorKind::NotFound);
-    assert_eq!(turns.get(), TIMEOUT);
+    assert!((ATTEMPTS - 1..=ATTEMPTS).contains(&turns.get()), "{turns:?}");
 }
 
 #[test]
