@@ -5,7 +5,6 @@
 //! A program that changes a volume group is never broken off: it runs to its end even where its driver
 //! is told to stop or is killed.
 
-use super::report::{self, Row};
 use super::{CommandError, find, run_unbroken};
 use crate::block_device::SECTOR;
 use crate::block_device::block_device_directory;
@@ -15,6 +14,12 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 
 const PACKAGE: &str = "lvm2";
+
+/// Between the fields of a report: neither names nor tags hold it (`lvm(8)`).
+const SEPARATOR: &str = "|";
+
+/// The options of a report that is a table without headings, sizes in bytes.
+const TABLE: [&str; 6] = ["--units", "b", "--nosuffix", "--noheadings", "--separator", SEPARATOR];
 
 /// Flags of every volume that OpenNebula keeps images in: skipped by a general activation (`-ky`).
 const SKIPPED: &str = "-ky";
@@ -67,21 +72,24 @@ impl Volume {
         self.attribute(5) == 'o'
     }
 
-    fn of(row: &Row) -> Option<Self> {
-        let text = |key: &str| row.get(key).filter(|value| !value.is_empty());
-        let percent = |key| text(key)?.split('.').next()?.parse().ok();
+    /// Out of a line with the fields of [`volumes`].
+    fn of(line: &str) -> Option<Self> {
+        let fields: Vec<&str> = line.trim_start().split(SEPARATOR).collect();
+        let [name, uuid, size, pool, origin, tags, attributes, data, metadata] = fields[..] else {
+            return None;
+        };
+        let text = |field: &str| (!field.is_empty()).then(|| field.to_owned());
+        let percent = |field: &str| field.split('.').next()?.parse().ok();
         Some(Self {
-            name: text("lv_name")?.to_owned(),
-            uuid: text("lv_uuid")?.replace('-', ""),
-            size: text("lv_size")?.parse().ok()?,
-            pool: text("pool_lv").map(str::to_owned),
-            origin: text("origin").map(str::to_owned),
-            tags: text("lv_tags")
-                .map(|tags| tags.split(',').map(str::to_owned).collect())
-                .unwrap_or_default(),
-            attributes: text("lv_attr")?.to_owned(),
-            data_percent: percent("data_percent"),
-            metadata_percent: percent("metadata_percent"),
+            name: text(name)?,
+            uuid: text(uuid)?.replace('-', ""),
+            size: size.parse().ok()?,
+            pool: text(pool),
+            origin: text(origin),
+            tags: tags.split(',').filter_map(text).collect(),
+            attributes: text(attributes)?,
+            data_percent: percent(data),
+            metadata_percent: percent(metadata),
         })
     }
 }
@@ -128,13 +136,12 @@ fn unexpected(program: &'static str, output: &[u8]) -> CommandError {
 pub fn volumes(group: &str) -> Result<Vec<Volume>, CommandError> {
     const FIELDS: &str =
         "lv_name,lv_uuid,lv_size,pool_lv,origin,lv_tags,lv_attr,data_percent,metadata_percent";
-    let arguments = ["--reportformat", "json", "--units", "b", "--nosuffix", "-o", FIELDS, group];
-    let output = privileged("lvs", arguments)?;
+    let output = privileged("lvs", TABLE.into_iter().chain(["-o", FIELDS, group]))?;
     parse_volumes(&output).ok_or_else(|| unexpected("lvs", &output))
 }
 
 fn parse_volumes(output: &[u8]) -> Option<Vec<Volume>> {
-    report::rows(std::str::from_utf8(output).ok()?)?.iter().map(Volume::of).collect()
+    std::str::from_utf8(output).ok()?.lines().map(Volume::of).collect()
 }
 
 /// The UUID of the volume whose device this is, as in [`Volume::uuid`].
@@ -154,25 +161,13 @@ pub fn uuid(device: &File) -> io::Result<String> {
 /// # Errors
 /// As [`volumes`].
 pub fn group_space(group: &str) -> Result<GroupSpace, CommandError> {
-    // As a table, `vgdisplay` knows no JSON.
-    let arguments = [
-        "-C",
-        "--units",
-        "b",
-        "--nosuffix",
-        "--noheadings",
-        "--separator",
-        ":",
-        "-o",
-        "vg_size,vg_free",
-        group,
-    ];
+    let arguments = ["-C"].into_iter().chain(TABLE).chain(["-o", "vg_size,vg_free", group]);
     let output = privileged("vgdisplay", arguments)?;
     parse_space(&output).ok_or_else(|| unexpected("vgdisplay", &output))
 }
 
 fn parse_space(output: &[u8]) -> Option<GroupSpace> {
-    let (size, free) = std::str::from_utf8(output).ok()?.trim().split_once(':')?;
+    let (size, free) = std::str::from_utf8(output).ok()?.trim().split_once(SEPARATOR)?;
     Some(GroupSpace { size: size.trim().parse().ok()?, free: free.trim().parse().ok()? })
 }
 
@@ -291,19 +286,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const REPORT: &str = r#"
-      {
-          "report": [
-              {
-                  "lv": [
-                      {"lv_name":"img-one-5", "lv_uuid":"Ab0dEf-GhIj-KlMn-OpQr-StUv-WxYz-012345", "lv_size":"16777216", "pool_lv":"", "origin":"", "lv_tags":"", "lv_attr":"-wi------k", "data_percent":"", "metadata_percent":""},
-                      {"lv_name":"img-one-7-pool", "lv_uuid":"Ab0dEf-GhIj-KlMn-OpQr-StUv-WxYz-012346", "lv_size":"16777216", "pool_lv":"", "origin":"", "lv_tags":"a,b.c=d", "lv_attr":"twi-aotz-k", "data_percent":"12.50", "metadata_percent":"10.94"},
-                      {"lv_name":"img-one-7_one_s1", "lv_uuid":"Ab0dEf-GhIj-KlMn-OpQr-StUv-WxYz-012347", "lv_size":"8388608", "pool_lv":"img-one-7-pool", "origin":"img-one-7", "lv_tags":"", "lv_attr":"Vwi-aotz-k", "data_percent":"0.00", "metadata_percent":""}
-                  ]
-              }
-          ]
-      }
-"#;
+    const REPORT: &str = "\
+  img-one-5|Ab0dEf-GhIj-KlMn-OpQr-StUv-WxYz-012345|16777216||||-wi------k||
+  img-one-7-pool|Ab0dEf-GhIj-KlMn-OpQr-StUv-WxYz-012346|16777216|||a,b.c=d|twi-aotz-k|12.50|10.94
+  img-one-7_one_s1|Ab0dEf-GhIj-KlMn-OpQr-StUv-WxYz-012347|8388608|img-one-7-pool|img-one-7||Vwi-aotz-k|0.00|
+";
 
     #[test]
     fn volumes_are_read_out_of_the_report_of_lvs() {
@@ -324,18 +311,14 @@ mod tests {
 
     #[test]
     fn a_group_without_volumes_has_an_empty_report() {
-        let empty = r#"{"report": [ {"lv": [ ] } ] }"#;
-        assert_eq!(parse_volumes(empty.as_bytes()), Some(vec![]));
+        assert_eq!(parse_volumes(b""), Some(vec![]));
     }
 
     #[test]
     fn what_is_no_report_is_no_empty_report() {
-        for text in [
-            "",
-            "Volume group",
-            r#"{"report": [ {"lv": [ {"lv_name":"x"} ] } ] }"#,
-            r#"{"report": [ {"lv": [ {"lv_name":"x", "lv_size":"#,
-        ] {
+        for text in
+            ["Volume group", "{}", "  x|", &REPORT[..REPORT.len() - 30], "  |u|5||||-wi------k||"]
+        {
             assert_eq!(parse_volumes(text.as_bytes()), None, "{text}");
         }
     }
@@ -343,7 +326,7 @@ mod tests {
     #[test]
     fn the_space_of_a_group_is_read_out_of_the_table_of_vgdisplay() {
         let space = GroupSpace { size: 4_290_772_992, free: 4_227_858_432 };
-        assert_eq!(parse_space(b"  4290772992:4227858432\n"), Some(space));
+        assert_eq!(parse_space(b"  4290772992|4227858432\n"), Some(space));
         assert_eq!(parse_space(b"  \n"), None);
     }
 }

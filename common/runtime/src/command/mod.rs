@@ -12,7 +12,6 @@ mod output;
 mod qemu;
 pub mod rbd;
 mod remote;
-mod report;
 mod session;
 pub mod thin;
 mod wording;
