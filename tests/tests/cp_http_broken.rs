@@ -90,6 +90,33 @@ fn a_file_that_can_not_be_told_from_another_one_is_not_pieced_together() {
 }
 
 #[test]
+fn a_validator_that_may_stay_as_it_is_while_bytes_change_is_not_trusted() {
+    let (cloud, web) = (Cloud::new(), Web::new());
+    let disk = cloud.raw("disk.img", 3 * MIB);
+    let other = cloud.file("other.img", pattern(8, 3 * MIB as usize));
+    let (may, later) = ("Wed, 20 May 2020 10:00:00 GMT", "Wed, 20 May 2020 10:00:01 GMT");
+    let cut = |headers: &[(&str, &str)]| {
+        let page = Page::of(&disk).without_validators().first(Fault::CutAfter(MIB));
+        headers.iter().fold(page, |page, (name, value)| page.header(name, value))
+    };
+    for headers in [
+        &[("ETag", "W/\"1\"")][..],
+        &[("ETag", "W/\"1\""), ("Last-Modified", may), ("Date", later)],
+        &[("Last-Modified", may), ("Date", may)],
+        &[("Last-Modified", later), ("Date", may)],
+    ] {
+        for page in [cut(headers), cut(headers).without_ranges(), cut(headers).changing_to(&other)] {
+            println!("{headers:?}");
+            let url = web.page("disk", page);
+            let failure = cloud.cp(&url).run().fails();
+            failure.naming("IMAGE/PATH").saying(&url).saying("strong ETag").saying("Last-Modified");
+        }
+    }
+    let trusted = cut(&[("Last-Modified", may), ("Date", later)]);
+    same_bytes(&disk, cloud.cp(web.page("disk", trusted)).run().succeeds().image("raw"));
+}
+
+#[test]
 fn a_file_that_changes_between_retries_is_refused() {
     let (cloud, web) = (Cloud::new(), Web::new());
     let disk = cloud.raw("disk.img", 3 * MIB);

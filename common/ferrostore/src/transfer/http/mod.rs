@@ -8,10 +8,11 @@ mod tls;
 
 use super::location::without_password;
 use base64::Engine as _;
+use httpdate::parse_http_date;
 pub use pieces::Pieces;
 use proxy::{Connect, proxy_for};
 use std::io::{self, Read};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use ureq::http::{Response, StatusCode, header};
 use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::DefaultResolver;
@@ -288,24 +289,32 @@ fn reader(response: Response<Body>) -> Box<dyn Read + Send> {
     Box::new(response.into_body().into_with_config().limit(u64::MAX).reader())
 }
 
-/// What tells one version of a file from another.
+/// What surely tells one version of a file from any other (a strong validator, RFC 9110, 8.8.1).
 #[derive(Debug, PartialEq, Eq)]
-struct Validator {
-    etag: Option<String>,
-    modified: Option<String>,
+enum Validator {
+    /// `ETag`.
+    Tag(String),
+    /// `Last-Modified`.
+    Modified(SystemTime),
 }
 
 impl Validator {
-    fn of(response: &Response<Body>) -> Self {
-        Self { etag: text(response, header::ETAG), modified: text(response, header::LAST_MODIFIED) }
+    fn of(response: &Response<Body>) -> Option<Self> {
+        let [tag, modified, date] = [header::ETAG, header::LAST_MODIFIED, header::DATE]
+            .map(|name| text(response, name));
+        Self::from_headers(tag.as_deref(), modified.as_deref(), date.as_deref())
     }
 
-    /// Whether `other` is surely the same version.
-    fn confirms(&self, other: &Self) -> bool {
-        match (&self.etag, &other.etag) {
-            (Some(one), Some(other)) => one == other,
-            _ => self.modified.is_some() && self.modified == other.modified,
+    /// A weak tag may stay as it is while bytes change, and so may a time in the second in which the server gave it
+    /// (8.8.2.2). Where there is a tag, the time does not count (13.1.5).
+    fn from_headers(tag: Option<&str>, modified: Option<&str>, date: Option<&str>) -> Option<Self> {
+        if let Some(tag) = tag {
+            return tag.starts_with('"').then(|| Self::Tag(tag.to_owned()));
         }
+        let modified = parse_http_date(modified?).ok()?;
+        // An answer without a date is as old as it is here (6.6.1).
+        let date = date.map_or_else(|| Some(SystemTime::now()), |date| parse_http_date(date).ok())?;
+        (date >= modified + Duration::from_secs(1)).then_some(Self::Modified(modified))
     }
 }
 
@@ -316,7 +325,7 @@ pub struct Download {
     body: Box<dyn Read + Send>,
     position: u64,
     length: Option<u64>,
-    validator: Validator,
+    validator: Option<Validator>,
     retries: u32,
     /// Position at the last break.
     mark: u64,
@@ -330,9 +339,9 @@ impl Download {
             reason: runtime::text::one_line(&reason.to_string()),
             why,
         };
-        if self.validator.etag.is_none() && self.validator.modified.is_none() {
+        if self.validator.is_none() {
             return Err(broken(
-                "the server gives neither ETag nor Last-Modified to go on by; try again",
+                "the server gives neither a strong ETag nor a Last-Modified before its Date to go on by; try again",
             ));
         }
         if position >= self.mark + PROGRESS {
@@ -357,7 +366,7 @@ impl Download {
             if response.status().is_client_error() && response.status().as_u16() != 416 {
                 return Err(HttpError::Status { status: response.status() });
             }
-            if !self.validator.confirms(&Validator::of(&response)) {
+            if Validator::of(&response) != self.validator {
                 return Err(broken("the file has changed on the server since; try again"));
             }
             match response.status().as_u16() {
@@ -448,5 +457,27 @@ mod tests {
         let (url, header) = split_credentials("http://tom:a%40b@host/p@q");
         assert_eq!(url, "http://host/p@q");
         assert_eq!(header.as_deref(), Some("Basic dG9tOmFAYg=="));
+    }
+
+    #[test]
+    fn only_strong_validators_count() {
+        const MAY: &str = "Wed, 20 May 2020 10:00:00 GMT";
+        const LATER: &str = "Wed, 20 May 2020 10:00:01 GMT";
+        let of = Validator::from_headers;
+        let tag = Some(Validator::Tag("\"1\"".to_owned()));
+        assert_eq!(of(Some("\"1\""), None, None), tag);
+        assert_eq!(of(Some("\"1\""), Some(MAY), Some(MAY)), tag);
+        assert_ne!(of(Some("\"2\""), Some(MAY), Some(LATER)), tag);
+        for weak in ["W/\"1\"", "1", ""] {
+            assert_eq!(of(Some(weak), Some(MAY), Some(LATER)), None, "{weak}");
+        }
+        let modified = of(None, Some(MAY), Some(LATER));
+        assert!(modified.is_some());
+        assert_eq!(of(None, Some(MAY), None), modified);
+        assert_ne!(of(None, Some(LATER), None), modified);
+        for (modified, date) in [(MAY, MAY), (LATER, MAY), (MAY, "soon"), ("once", LATER)] {
+            assert_eq!(of(None, Some(modified), Some(date)), None, "{modified}, {date}");
+        }
+        assert_eq!(of(None, None, Some(LATER)), None);
     }
 }
