@@ -241,6 +241,23 @@ fn ten_megabytes_are_fine() {
 }
 
 #[test]
+fn what_no_action_reads_may_hold_anything() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", 2 * MIB);
+    for (attribute, xml) in [
+        ("IMAGE/SNAPSHOTS", "<SNAPSHOT><ID>first</ID><ACTIVE>perhaps</ACTIVE></SNAPSHOT>"),
+        ("IMAGE/SNAPSHOTS", "<SNAPSHOT/><SNAPSHOT><ID><A>1</A></ID></SNAPSHOT>"),
+        ("IMAGE/SNAPSHOTS", "none"),
+        ("IMAGE/NAME", "<A>1</A><B/>"),
+        ("IMAGE/DISK_TYPE", "<A>1</A>"),
+        ("DATASTORE/TM_MAD", "<A>1</A>"),
+    ] {
+        println!("{attribute}: {xml}");
+        cloud.cp(&disk).set_xml(attribute, xml).run().succeeds().image("raw");
+    }
+}
+
+#[test]
 fn a_message_that_is_a_thousand_levels_deep_or_more_is_read() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", 2 * MIB);

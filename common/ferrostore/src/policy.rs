@@ -128,8 +128,6 @@ impl Located {
 pub struct Admitted {
     /// The file, open for reading.
     pub file: File,
-    /// Where it really lies.
-    pub real_path: PathBuf,
     /// What it is.
     pub kind: Kind,
 }
@@ -178,7 +176,7 @@ impl PathRules {
     pub fn admit(&self, path: &Path, kinds: &[Kind]) -> Result<Admitted, PathError> {
         let Located { found, kind } = self.locate(path, kinds)?;
         let file = found.open().map_err(|source| PathError::Unopenable { source })?;
-        Ok(Admitted { file, real_path: found.into_real_path(), kind })
+        Ok(Admitted { file, kind })
     }
 
     /// Finds `path` as [`Self::admit`] does, without opening it for reading.

@@ -313,15 +313,8 @@ impl Settings {
     /// [`SettingsError::Unreadable`], [`SettingsError::Invalid`].
     pub fn largest_disk(&self) -> Result<u64, SettingsError> {
         const KEY: &str = "MAX_VIRTUAL_SIZE";
-        match self.datastore_conf(KEY)? {
-            None => Ok(DEFAULT_LARGEST_DISK),
-            Some(value) => bytes(&value).ok_or_else(|| SettingsError::Invalid {
-                path: self.remotes().join("etc/datastore/datastore.conf"),
-                key: KEY,
-                value,
-                rule: "a number of bytes, with a suffix K, M, G, T or P if wanted",
-            }),
-        }
+        const RULE: &str = "a number of bytes, with a suffix K, M, G, T or P if wanted";
+        Ok(self.parsed(KEY, bytes, RULE)?.unwrap_or(DEFAULT_LARGEST_DISK))
     }
 
     /// The mode that every new image file gets, whatever the umask (`IMAGE_MODE`, in octal); `None` where nothing is
@@ -361,11 +354,30 @@ impl Settings {
     }
 
     /// How long an action waits for another one on the same image (`LOCK_WAIT`, seconds).
-    #[must_use]
-    pub fn lock_wait(&self) -> Duration {
-        let value = self.datastore_conf("LOCK_WAIT").ok().flatten();
-        let seconds = value.and_then(|value| value.trim().parse().ok());
-        Duration::from_secs(seconds.unwrap_or(DEFAULT_LOCK_WAIT))
+    ///
+    /// # Errors
+    /// [`SettingsError::Unreadable`], [`SettingsError::Invalid`].
+    pub fn lock_wait(&self) -> Result<Duration, SettingsError> {
+        const KEY: &str = "LOCK_WAIT";
+        let parse = |value: &str| value.trim().parse().ok();
+        let seconds = self.parsed(KEY, parse, "a whole number of seconds")?;
+        Ok(Duration::from_secs(seconds.unwrap_or(DEFAULT_LOCK_WAIT)))
+    }
+
+    /// The value of `key` in `datastore.conf` as `parse` takes it.
+    fn parsed<T>(
+        &self,
+        key: &'static str,
+        parse: impl Fn(&str) -> Option<T>,
+        rule: &'static str,
+    ) -> Result<Option<T>, SettingsError> {
+        let Some(value) = self.datastore_conf(key)? else { return Ok(None) };
+        parse(&value).map(Some).ok_or_else(|| SettingsError::Invalid {
+            path: self.remotes().join("etc").join(DATASTORE_CONF),
+            key,
+            value,
+            rule,
+        })
     }
 
     /// Options for `mkfs.<fs>` (`FS_OPTS_<fs>`), split as a shell would, nothing expanded.

@@ -111,19 +111,8 @@ pub struct Image {
     pub target_snapshot: Option<i64>,
     /// Digests that the user gave, as `(attribute, value)`, all that are not empty.
     pub digests: Vec<(&'static str, String)>,
-    /// Snapshots that oned knows of.
-    pub snapshots: Vec<Snapshot>,
     path: String,
     source: String,
-}
-
-/// One snapshot as oned records it.
-#[derive(Debug)]
-pub struct Snapshot {
-    /// Its number.
-    pub id: u32,
-    /// Whether the image's disk goes on from this one.
-    pub active: bool,
 }
 
 /// The datastore that the action works in.
@@ -134,8 +123,6 @@ pub struct Datastore {
     pub id: Option<u64>,
     /// `DS_MAD`, the driver's name.
     pub ds_mad: String,
-    /// `TM_MAD`, the transfer driver's name.
-    pub tm_mad: String,
     /// `TYPE`.
     pub datastore_type: DatastoreType,
     /// `TEMPLATE/RESTRICTED_DIRS`, path prefixes.

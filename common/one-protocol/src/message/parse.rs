@@ -2,7 +2,7 @@
 
 use super::{
     CephAttributes, Datastore, DatastoreType, Image, ImageType, Mebibytes, Message, MessageError,
-    Snapshot, nfs, parse_bandwidth, wire,
+    nfs, parse_bandwidth, wire,
 };
 use base64::Engine as _;
 use base64::alphabet;
@@ -99,26 +99,8 @@ impl Image {
                 .map(|(name, value)| (name, value.trim().to_owned()))
                 .filter(|(_, value)| !value.is_empty())
                 .collect(),
-            snapshots: wire
-                .snapshots
-                .snapshot
-                .iter()
-                .map(Snapshot::from_wire)
-                .collect::<Result<_, _>>()?,
             path: wire.path,
             source: wire.source,
-        })
-    }
-}
-
-impl Snapshot {
-    fn from_wire(wire: &wire::Snapshot) -> Result<Self, MessageError> {
-        Ok(Self {
-            id: number("IMAGE/SNAPSHOTS/SNAPSHOT/ID", &wire.id)?.ok_or(MessageError::Missing {
-                attribute: "IMAGE/SNAPSHOTS/SNAPSHOT/ID",
-                remedy: "every snapshot has a number",
-            })?,
-            active: yes_no("IMAGE/SNAPSHOTS/SNAPSHOT/ACTIVE", &wire.active, false)?,
         })
     }
 }
@@ -144,7 +126,6 @@ impl Datastore {
         Ok(Self {
             id: number("DATASTORE/ID", &wire.id)?,
             ds_mad: wire.ds_mad.trim().to_owned(),
-            tm_mad: wire.tm_mad.trim().to_owned(),
             datastore_type,
             restricted_dirs: words(&template.restricted_dirs)
                 .iter()

@@ -55,13 +55,13 @@ fn values_may_be_cdata_escaped_mixed_or_empty() {
 fn unknown_elements_and_any_order_are_normal() {
     let message = parse(
         b"<DS_DRIVER_ACTION_DATA><NEW><A/></NEW><DATASTORE><X>1</X><ID>4</ID></DATASTORE>\
-          <IMAGE><LOCK><A>1</A></LOCK><SNAPSHOTS><SNAPSHOT><ID>0</ID></SNAPSHOT><Y/>\
-          <SNAPSHOT><ACTIVE>YES</ACTIVE><ID>1</ID></SNAPSHOT></SNAPSHOTS><PATH>/p</PATH></IMAGE>\
+          <IMAGE><LOCK><A>1</A></LOCK><TEMPLATE><MD5>0</MD5><Y/><SHA1>1</SHA1></TEMPLATE>\
+          <PATH>/p</PATH></IMAGE>\
           </DS_DRIVER_ACTION_DATA>",
     )
     .unwrap();
-    assert_eq!(message.image().unwrap().snapshots.len(), 2);
-    assert!(message.image().unwrap().snapshots[1].active);
+    assert_eq!(message.image().unwrap().path().unwrap(), "/p");
+    assert_eq!(message.image().unwrap().digests.len(), 2);
 }
 
 #[test]

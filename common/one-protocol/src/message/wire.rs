@@ -7,42 +7,40 @@ use serde::Deserialize;
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE", default)]
 pub(super) struct Message {
-    pub image: Option<Image>,
-    pub datastore: Option<Datastore>,
-    pub source_bridge_list: String,
+    pub(super) image: Option<Image>,
+    pub(super) datastore: Option<Datastore>,
+    pub(super) source_bridge_list: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE", default)]
 pub(super) struct Image {
-    pub id: String,
-    pub name: String,
-    pub r#type: String,
-    pub disk_type: String,
-    pub persistent: String,
-    pub source: String,
-    pub path: String,
-    pub format: String,
-    pub fs: String,
-    pub size: String,
-    pub from_app: String,
-    pub target_snapshot: String,
-    pub template: ImageTemplate,
-    pub snapshots: Snapshots,
+    pub(super) id: String,
+    pub(super) r#type: String,
+    pub(super) persistent: String,
+    pub(super) source: String,
+    pub(super) path: String,
+    pub(super) format: String,
+    pub(super) fs: String,
+    pub(super) size: String,
+    pub(super) from_app: String,
+    pub(super) target_snapshot: String,
+    pub(super) template: ImageTemplate,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct ImageTemplate {
     #[serde(rename = "MD5")]
-    pub md5: String,
+    pub(super) md5: String,
     #[serde(rename = "SHA1")]
-    pub sha1: String,
+    pub(super) sha1: String,
     #[serde(rename = "SHA256")]
-    pub sha256: String,
+    pub(super) sha256: String,
     #[serde(rename = "SHA512")]
-    pub sha512: String,
+    pub(super) sha512: String,
     #[serde(rename = "FROM_APP")]
+<<<<<<< HEAD
     pub from_app: String,
     #[serde(rename = "FORMAT")]
     pub format: String,
@@ -61,23 +59,25 @@ pub(super) struct Snapshot {
     pub parent: String,
     pub active: String,
     pub children: String,
+=======
+    pub(super) from_app: String,
+>>>>>>> 05d1af7 (message: fields that no action reads are gone; LOCK_WAIT with a bad value is reported)
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE", default)]
 pub(super) struct Datastore {
-    pub id: String,
-    pub name: String,
-    pub ds_mad: String,
-    pub tm_mad: String,
-    pub base_path: String,
-    pub r#type: String,
-    pub template: DatastoreTemplate,
+    pub(super) id: String,
+    pub(super) ds_mad: String,
+    pub(super) base_path: String,
+    pub(super) r#type: String,
+    pub(super) template: DatastoreTemplate,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE", default)]
 pub(super) struct DatastoreTemplate {
+<<<<<<< HEAD
     pub restricted_dirs: String,
     pub safe_dirs: String,
     pub driver: String,
@@ -101,4 +101,22 @@ pub(super) struct DatastoreTemplate {
     pub nfs_auto_host: String,
     pub nfs_auto_path: String,
     pub nfs_auto_opts: String,
+=======
+    pub(super) restricted_dirs: String,
+    pub(super) safe_dirs: String,
+    pub(super) driver: String,
+    pub(super) convert: String,
+    pub(super) no_decompress: String,
+    pub(super) limit_transfer_bw: String,
+    pub(super) sparse: String,
+    pub(super) tls_verify: String,
+    pub(super) datastore_capacity_check: String,
+    pub(super) bridge_list: String,
+    pub(super) staging_dir: String,
+    pub(super) download_on_bridge: String,
+    pub(super) nfs_auto_enable: String,
+    pub(super) nfs_auto_host: String,
+    pub(super) nfs_auto_path: String,
+    pub(super) nfs_auto_opts: String,
+>>>>>>> 05d1af7 (message: fields that no action reads are gone; LOCK_WAIT with a bad value is reported)
 }

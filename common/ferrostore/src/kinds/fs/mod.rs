@@ -132,8 +132,8 @@ impl Datastore for FileDatastore {
 
     fn export(&self, image: &Image) -> Result<Export, DatastoreError> {
         let path = self.own_image(image)?;
-        let lock =
-            ImageLock::shared(&self.directory, name_of(&path), self.intake.settings.lock_wait());
+        let wait = self.intake.settings.lock_wait()?;
+        let lock = ImageLock::shared(&self.directory, name_of(&path), wait);
         let _lock = lock.map_err(|error| self.source_error(image, error))?;
         let unreadable =
             |error: io::Error| self.source_error(image, format_args!("can't be read: {error}"));
@@ -184,8 +184,8 @@ impl FileDatastore {
 
     /// Keeps other actions away from the image in `file`.
     fn lock(&self, image: &Image, file: &Path) -> Result<ImageLock, DatastoreError> {
-        let lock =
-            ImageLock::exclusive(&self.directory, name_of(file), self.intake.settings.lock_wait());
+        let wait = self.intake.settings.lock_wait()?;
+        let lock = ImageLock::exclusive(&self.directory, name_of(file), wait);
         lock.map_err(|error| match error {
             LockError::InUse { .. } => self.source_error(image, error),
             LockError::Staging(error) => error.into(),

@@ -55,7 +55,7 @@ impl FileDatastore {
             let file = self.intake.admit_path(image, &path, &[Kind::File])?.file;
             return standing_alone(file, &image.format, policy);
         };
-        let lock = ImageLock::shared(datastore, name, self.intake.settings.lock_wait());
+        let lock = ImageLock::shared(datastore, name, self.intake.settings.lock_wait()?);
         let lock = lock.map_err(|error| {
             DatastoreError::value("IMAGE/PATH", image.path().unwrap_or_default(), error)
         })?;
