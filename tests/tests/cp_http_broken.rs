@@ -105,7 +105,8 @@ fn a_validator_that_may_stay_as_it_is_while_bytes_change_is_not_trusted() {
         &[("Last-Modified", may), ("Date", may)],
         &[("Last-Modified", later), ("Date", may)],
     ] {
-        for page in [cut(headers), cut(headers).without_ranges(), cut(headers).changing_to(&other)] {
+        for page in [cut(headers), cut(headers).without_ranges(), cut(headers).changing_to(&other)]
+        {
             println!("{headers:?}");
             let url = web.page("disk", page);
             let failure = cloud.cp(&url).run().fails();

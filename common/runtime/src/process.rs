@@ -8,19 +8,28 @@
 
 use crate::sys::write_error_line;
 use crate::{file_lock, work_directory};
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::process::{Child, Command, ExitStatus, Output};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// What takes something back that this process has made and that is no file.
 type Undo = Box<dyn FnOnce() + Send>;
 
-/// Lists and no maps: there is one of each as a rule, and the code of maps would be in every driver.
+/// What a signal must know. No file is touched while it is locked: a server that does not answer must not keep a signal
+/// waiting. Lists and no maps: there is one of each as a rule, and the code of maps would be in every driver.
 struct State {
+    /// Steps under way that make or remove files, and will say so here.
+    steps: usize,
+    /// A signal is being handled: nothing may begin any more.
+    stopping: bool,
     staged: Vec<PathBuf>,
     locks: Vec<(PathBuf, Arc<File>)>,
     children: Vec<i32>,
@@ -33,6 +42,8 @@ struct State {
 }
 
 static STATE: Mutex<State> = Mutex::new(State {
+    steps: 0,
+    stopping: false,
     staged: Vec::new(),
     locks: Vec::new(),
     children: Vec::new(),
@@ -45,6 +56,13 @@ static STATE: Mutex<State> = Mutex::new(State {
 
 /// How long another machine has to say what became of its work after a signal.
 const TIMEOUT: Duration = Duration::from_millis(800);
+
+/// Waiting for a step that is under way, and removing files, may each take so long after a signal. What is left then,
+/// on a server that does not answer, is removed by the next driver.
+const CLEAN_UP_TIME: Duration = Duration::from_secs(1);
+
+/// Tells of every change that somebody may wait for.
+static CHANGED: Condvar = Condvar::new();
 
 /// What [`stopped`] begins with.
 pub const STOPPED: &str = "stopped by ";
@@ -76,8 +94,33 @@ pub(crate) struct Published {
     pub(crate) datastore: PathBuf,
 }
 
+/// The state. Once a signal is being handled, this call never returns.
 fn state() -> MutexGuard<'static, State> {
+    CHANGED
+        .wait_while(locked_state(), |state| state.stopping)
+        .unwrap_or_else(PoisonError::into_inner)
+}
+
+/// As [`state`], for what a signal waits for.
+fn locked_state() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs `step`, which makes or removes files, and has `record` note what came of it: a signal finds the state before or
+/// after that, unless the step takes too long.
+fn step<T>(
+    mut state: MutexGuard<'_, State>,
+    step: impl FnOnce() -> T,
+    record: impl FnOnce(&mut State, &T),
+) -> T {
+    state.steps += 1;
+    drop(state);
+    let result = step();
+    let mut state = locked_state();
+    record(&mut state, &result);
+    state.steps -= 1;
+    CHANGED.notify_all();
+    result
 }
 
 /// Starts watching for signals on behalf of `action`. Call it before any thread or child is started.
@@ -107,11 +150,21 @@ pub fn watch(action: &'static str) {
             if state.committed {
                 continue;
             }
-            abandon(&mut state);
-            write_error_line(&format!("{action}: {}", stopped(signal)));
-            // The state is still ours: no thread can stage or publish anything any more.
-            std::process::exit(1);
+            state.stopping = true;
+            let steps = CHANGED.wait_timeout_while(state, CLEAN_UP_TIME, |state| state.steps > 0);
+            let (mut state, _) = steps.unwrap_or_else(PoisonError::into_inner);
+            abandon(&mut state, move || end(action, signal));
+            end(action, signal);
         }
+    });
+}
+
+/// Says why the driver ends, and ends it.
+fn end(action: &str, signal: Signal) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        write_error_line(&format!("{action}: {}", stopped(signal)));
+        std::process::exit(1);
     });
 }
 
@@ -126,17 +179,36 @@ pub(crate) fn describe_process() -> String {
 pub fn clean_up_after_panic() {
     if let Ok(mut state) = STATE.try_lock()
         && !state.committed
+        && !state.stopping
     {
-        abandon(&mut state);
+        abandon(&mut state, || {});
     }
 }
 
-fn abandon(state: &mut State) {
+/// Stops the children and removes the files of this process, and then what is no file. `late` is called where the files
+/// take too long.
+fn abandon(state: &mut State, late: impl FnOnce() + Send + 'static) {
     for &child in &state.children {
-        let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
-        // And what it has started, where it leads a group.
-        let _ = kill(Pid::from_raw(-child), Signal::SIGKILL);
+        kill_with_group(child);
     }
+    let removed = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&removed);
+    let timer = std::thread::Builder::new().stack_size(64 << 10);
+    // Without the thread it takes as long as it takes.
+    let _ = timer.spawn(move || {
+        std::thread::sleep(CLEAN_UP_TIME);
+        if !seen.load(Ordering::Acquire) {
+            late();
+        }
+    });
+    remove_files(state);
+    removed.store(true, Ordering::Release);
+    for (_, undo) in std::mem::take(&mut state.undo) {
+        undo();
+    }
+}
+
+fn remove_files(state: &State) {
     for path in &state.staged {
         if std::fs::remove_file(path).is_err() {
             let _ = std::fs::remove_dir_all(path);
@@ -152,9 +224,6 @@ fn abandon(state: &mut State) {
             work_directory::leave_at_the_end(area);
             left.push(area);
         }
-    }
-    for (_, undo) in std::mem::take(&mut state.undo) {
-        undo();
     }
 }
 
@@ -178,15 +247,16 @@ impl Drop for CleanupGuard {
     }
 }
 
-/// Runs `create`, which makes a file, and remembers that file for removal, in one step.
+/// Runs `create`, which makes a file, and remembers that file for removal.
 pub(crate) fn stage<T, E>(
     create: impl FnOnce() -> Result<T, E>,
     path: impl FnOnce(&T) -> &Path,
 ) -> Result<T, E> {
-    let mut state = state();
-    let created = create()?;
-    state.staged.push(path(&created).to_owned());
-    Ok(created)
+    step(state(), create, |state, created| {
+        if let Ok(created) = created {
+            state.staged.push(path(created).to_owned());
+        }
+    })
 }
 
 /// Forgets a staged file that has been removed or has another name now.
@@ -194,25 +264,25 @@ pub(crate) fn forget(path: &Path) {
     state().staged.retain(|staged| staged != path);
 }
 
-/// Runs `acquire`, which takes a lock, and remembers its file for removal, in one step. What `acquire` gave
-/// besides is given on.
-pub(crate) fn lock<T>(
+/// Runs `acquire`, which takes a lock, and remembers the lock's file for removal. Whatever else `acquire` returns is
+/// passed on.
+pub(crate) fn register_lock<T>(
     acquire: impl FnOnce() -> io::Result<Option<(PathBuf, File, T)>>,
 ) -> io::Result<Option<(PathBuf, Arc<File>, T)>> {
-    let mut state = state();
-    let Some((path, file, rest)) = acquire()? else { return Ok(None) };
-    let file = Arc::new(file);
-    state.locks.push((path.clone(), Arc::clone(&file)));
-    Ok(Some((path, file, rest)))
+    let acquire = || Ok(acquire()?.map(|(path, file, rest)| (path, Arc::new(file), rest)));
+    step(state(), acquire, |state, taken: &io::Result<_>| {
+        if let Ok(Some((path, file, _))) = taken {
+            state.locks.push((PathBuf::clone(path), Arc::clone(file)));
+        }
+    })
 }
 
-/// Lets a lock go.
+/// Releases a lock.
 pub(crate) fn unlock(path: &Path) {
     let mut state = state();
-    if let Some(at) = state.locks.iter().position(|(locked, _)| locked == path) {
-        let (_, file) = state.locks.swap_remove(at);
-        file_lock::release(&file, path);
-    }
+    let Some(at) = state.locks.iter().position(|(locked, _)| locked == path) else { return };
+    let (_, file) = state.locks.swap_remove(at);
+    step(state, || file_lock::release(&file, path), |_, ()| {});
 }
 
 /// Remembers a new image that oned has not heard of yet.
@@ -312,18 +382,139 @@ pub fn mark_committed() {
     state().committed = true;
 }
 
-/// Starts a child that is stopped when the driver is told to stop.
+/// Starts a child that is stopped when the driver is told to stop. [`wait`] for it.
 ///
 /// # Errors
-/// As [`std::process::Command::spawn`].
-pub fn spawn(command: &mut std::process::Command) -> std::io::Result<std::process::Child> {
+/// As [`Command::spawn`].
+pub fn spawn(command: &mut Command) -> io::Result<Child> {
     let mut state = state();
     let child = command.spawn()?;
     state.children.push(child.id() as i32);
     Ok(child)
 }
 
-/// Forgets a child that has ended.
-pub fn reaped(child: u32) {
-    state().children.retain(|running| *running != child as i32);
+/// Waits for the end of a child of [`spawn`].
+///
+/// # Errors
+/// As `waitpid(2)`.
+pub fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+    while has_ended(child, WaitPidFlag::empty()) == Err(Errno::EINTR) {}
+    forget_child(child);
+    child.wait()
+}
+
+/// How a child of [`spawn`] has ended; `None` where it has not.
+///
+/// # Errors
+/// As `waitpid(2)`.
+pub fn try_wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
+    if has_ended(child, WaitPidFlag::WNOHANG) == Ok(false) {
+        return Ok(None);
+    }
+    forget_child(child);
+    child.try_wait()
+}
+
+/// As [`Child::wait_with_output`], for a child of [`spawn`].
+///
+/// # Errors
+/// As `read(2)` and `waitpid(2)`.
+pub fn wait_with_output(mut child: Child) -> io::Result<Output> {
+    let stderr = child.stderr.take().map(|mut pipe| {
+        std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            pipe.read_to_end(&mut bytes).map(|_| bytes)
+        })
+    });
+    let mut stdout = Vec::new();
+    if let Some(mut pipe) = child.stdout.take() {
+        pipe.read_to_end(&mut stdout)?;
+    }
+    let status = wait(&mut child)?;
+    let stderr = stderr.and_then(|thread| thread.join().ok()).transpose()?.unwrap_or_default();
+    Ok(Output { status, stdout, stderr })
+}
+
+/// Kills a child of [`spawn`] and its process group, unless it has been waited for: then its id may be another
+/// process's by now. Whether it was killed.
+pub fn kill_child(id: u32) -> bool {
+    let state = locked_state();
+    let running = state.children.contains(&(id as i32));
+    if running {
+        kill_with_group(id as i32);
+    }
+    running
+}
+
+/// Whether a child has ended. It is not reaped: until then no other process gets its id.
+fn has_ended(child: &Child, flags: WaitPidFlag) -> nix::Result<bool> {
+    let child = Id::Pid(Pid::from_raw(child.id() as i32));
+    let status = waitid(child, WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | flags)?;
+    Ok(status != WaitStatus::StillAlive)
+}
+
+/// From here on nothing kills this child any more.
+fn forget_child(child: &Child) {
+    let id = child.id() as i32;
+    state().children.retain(|running| *running != id);
+}
+
+fn kill_with_group(child: i32) {
+    let _ = kill(Pid::from_raw(child), Signal::SIGKILL);
+    // And what it has started, where it leads a group.
+    let _ = kill(Pid::from_raw(-child), Signal::SIGKILL);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn a_lock_that_is_slow_to_take_or_release_keeps_no_one_from_the_state() {
+        let (sender, receiver) = mpsc::channel::<()>();
+        let (begun, waits) = mpsc::channel();
+        let slow = std::thread::spawn(move || {
+            register_lock(|| -> io::Result<Option<(PathBuf, File, ())>> {
+                begun.send(()).unwrap();
+                // As on a server that does not answer.
+                let _ = receiver.recv();
+                Ok(None)
+            })
+        });
+        waits.recv().unwrap();
+        let (done, state_is_free) = mpsc::channel();
+        std::thread::spawn(move || {
+            assert!(state().steps > 0);
+            done.send(()).unwrap();
+        });
+        assert_eq!(state_is_free.recv_timeout(Duration::from_secs(30)), Ok(()));
+        drop(sender);
+        assert!(slow.join().unwrap().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_child_that_was_waited_for_is_not_killed() {
+        let mut child = spawn(Command::new("/bin/sleep").arg("1000")).unwrap();
+        assert_eq!(try_wait(&mut child).unwrap(), None);
+        assert!(kill_child(child.id()));
+        // Dead and not reaped: its id is still its own.
+        assert!(has_ended(&child, WaitPidFlag::empty()).unwrap());
+        assert!(kill_child(child.id()));
+        assert!(!wait(&mut child).unwrap().success());
+        assert!(!kill_child(child.id()));
+        assert!(wait(&mut child).is_ok() && try_wait(&mut child).unwrap().is_some());
+    }
+
+    #[test]
+    fn all_that_a_child_prints_is_read() {
+        use std::process::Stdio;
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "head -c 300000 /dev/zero >&2; head -c 200000 /dev/zero; exit 3"]);
+        let child = spawn(command.stdout(Stdio::piped()).stderr(Stdio::piped())).unwrap();
+        let output = wait_with_output(child).unwrap();
+        let lengths = (output.stdout.len(), output.stderr.len());
+        assert_eq!((output.status.code(), lengths), (Some(3), (200_000, 300_000)));
+    }
 }

@@ -189,10 +189,7 @@ fn output_of<A: AsRef<OsStr>>(
     let mut command = prepared(program, arguments, limits);
     let not_started = |source| CommandError::NotStarted { program: program.to_owned(), source };
     let child = process::spawn(&mut command).map_err(not_started)?;
-    let id = child.id();
-    let output = child.wait_with_output();
-    process::reaped(id);
-    output.map_err(not_started)
+    process::wait_with_output(child).map_err(not_started)
 }
 
 /// Runs a program that must come to its end whatever becomes of the driver: no signal to the driver or

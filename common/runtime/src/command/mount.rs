@@ -4,8 +4,6 @@ use super::output::LONGEST_REASON;
 use super::{CommandError, find, prepared};
 use crate::process;
 use crate::sys::ChildLimits;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
 use std::io::Read as _;
 use std::os::unix::process::CommandExt as _;
@@ -59,18 +57,17 @@ fn run_until(
     let mut child = process::spawn(&mut command).map_err(not_started)?;
     let reason = collect_reason(&mut child);
     let status = loop {
-        match child.try_wait().map_err(not_started)? {
+        match process::try_wait(&mut child).map_err(not_started)? {
             Some(status) => break status,
             None if Instant::now() < until => std::thread::sleep(PAUSE),
             None => {
                 // Through sudo it is root's and can't be stopped: then it is left behind.
-                let _ = killpg(Pid::from_raw(child.id() as i32), Signal::SIGKILL);
+                process::kill_child(child.id());
                 let seconds = started.elapsed().as_secs();
                 return Err(CommandError::TimedOut { program, seconds });
             }
         }
     };
-    process::reaped(child.id());
     if status.success() {
         return Ok(());
     }

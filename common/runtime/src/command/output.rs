@@ -2,8 +2,6 @@
 
 use super::CommandError;
 use crate::process;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use std::ffi::OsString;
 use std::io::Read;
 use std::os::unix::process::CommandExt as _;
@@ -67,12 +65,12 @@ impl Output {
     #[must_use]
     pub fn until(self, until: Instant) -> Self {
         let (ended, timed_out) = (Arc::clone(&self.ended), Arc::clone(&self.timed_out));
-        let group = Pid::from_raw(self.child.id() as i32);
+        let child = self.child.id();
         std::thread::spawn(move || {
             while !ended.load(Ordering::Relaxed) {
                 if Instant::now() >= until {
                     timed_out.store(true, Ordering::Relaxed);
-                    let _ = killpg(group, Signal::SIGKILL);
+                    process::kill_child(child);
                     return;
                 }
                 std::thread::sleep(Duration::from_millis(20));
@@ -85,9 +83,8 @@ impl Output {
         if self.ended.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let status = self.child.wait()?;
+        let status = process::wait(&mut self.child)?;
         self.ended.store(true, Ordering::Relaxed);
-        process::reaped(self.child.id());
         let stderr = self.stderr.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
         if self.timed_out.load(Ordering::Relaxed) {
             return Err(std::io::ErrorKind::TimedOut.into());
@@ -123,11 +120,8 @@ impl Read for Output {
 
 impl Drop for Output {
     fn drop(&mut self) {
-        if !self.ended.swap(true, Ordering::Relaxed) {
-            let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
-            let _ = self.child.kill();
-            let _ = self.child.wait();
-            process::reaped(self.child.id());
-        }
+        self.ended.store(true, Ordering::Relaxed);
+        process::kill_child(self.child.id());
+        let _ = process::wait(&mut self.child);
     }
 }

@@ -3,8 +3,6 @@
 use super::CommandError;
 use super::remote::{quoted, ssh};
 use crate::process;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
@@ -14,7 +12,6 @@ use std::process::{Child, ChildStderr, ChildStdout, ExitStatus, Stdio};
 #[derive(Debug)]
 pub struct Session {
     child: Child,
-    ended: bool,
     /// What goes to its standard input. A socket, so that another thread can end it at any time.
     pub input: UnixStream,
     /// What comes from its standard output, until taken.
@@ -41,7 +38,7 @@ pub fn ssh_script(host: &str, script: &'static str) -> Result<Session, CommandEr
     command.process_group(0);
     let mut child = process::spawn(&mut command).map_err(not_started)?;
     let (output, errors) = (child.stdout.take(), child.stderr.take());
-    Ok(Session { child, ended: false, input, output, errors })
+    Ok(Session { child, input, output, errors })
 }
 
 impl Session {
@@ -50,10 +47,7 @@ impl Session {
     /// # Errors
     /// As `waitpid(2)`.
     pub fn wait(&mut self) -> std::io::Result<ExitStatus> {
-        let status = self.child.wait()?;
-        self.ended = true;
-        process::reaped(self.child.id());
-        Ok(status)
+        process::wait(&mut self.child)
     }
 
     /// Whether ssh has ended, and how.
@@ -61,21 +55,13 @@ impl Session {
     /// # Errors
     /// As `waitpid(2)`.
     pub fn try_wait(&mut self) -> std::io::Result<Option<ExitStatus>> {
-        let status = self.child.try_wait()?;
-        if status.is_some() && !self.ended {
-            self.ended = true;
-            process::reaped(self.child.id());
-        }
-        Ok(status)
+        process::try_wait(&mut self.child)
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if !self.ended {
-            let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
-            let _ = self.child.kill();
-            let _ = self.wait();
-        }
+        process::kill_child(self.child.id());
+        let _ = self.wait();
     }
 }

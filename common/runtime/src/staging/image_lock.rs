@@ -143,7 +143,7 @@ fn name_of(image: &OsStr) -> OsString {
 fn attempt(datastore: &Path, image: &OsStr, mode: LockMode) -> io::Result<Attempt> {
     let name = name_of(image);
     let mut holder = String::new();
-    let taken = process::lock(|| {
+    let taken = process::register_lock(|| {
         loop {
             let (file, path) = work_directory::enter(datastore, |area| {
                 let path = area.join(&name);

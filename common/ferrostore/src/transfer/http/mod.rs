@@ -300,8 +300,8 @@ enum Validator {
 
 impl Validator {
     fn of(response: &Response<Body>) -> Option<Self> {
-        let [tag, modified, date] = [header::ETAG, header::LAST_MODIFIED, header::DATE]
-            .map(|name| text(response, name));
+        let [tag, modified, date] =
+            [header::ETAG, header::LAST_MODIFIED, header::DATE].map(|name| text(response, name));
         Self::from_headers(tag.as_deref(), modified.as_deref(), date.as_deref())
     }
 
@@ -313,7 +313,8 @@ impl Validator {
         }
         let modified = parse_http_date(modified?).ok()?;
         // An answer without a date is as old as it is here (6.6.1).
-        let date = date.map_or_else(|| Some(SystemTime::now()), |date| parse_http_date(date).ok())?;
+        let date =
+            date.map_or_else(|| Some(SystemTime::now()), |date| parse_http_date(date).ok())?;
         (date >= modified + Duration::from_secs(1)).then_some(Self::Modified(modified))
     }
 }
