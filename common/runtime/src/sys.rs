@@ -1,13 +1,15 @@
 //! The system calls that `nix` or the standard library do not wrap as the drivers need them: the only `unsafe`
 //! code of the project.
 
-use std::ffi::CString;
+use landlock::{
+    ABI, Access as _, AccessFs, BitFlags, PathBeneath, Ruleset, RulesetAttr as _,
+    RulesetCreatedAttr as _,
+};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
@@ -235,146 +237,46 @@ pub fn unique_mount_id(file: &File) -> Option<u64> {
     (status.stx_mask & libc::STATX_MNT_ID_UNIQUE != 0).then_some(status.stx_mnt_id)
 }
 
-/// The one extended attribute that drivers use.
-const ATTRIBUTE: &std::ffi::CStr = c"user.ferrostore";
-/// Longer values than this are none of ours, bytes.
-const LONGEST_ATTRIBUTE: usize = 100;
-
-fn c_path(path: &Path) -> io::Result<CString> {
-    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
-}
-
-/// Gives the file or directory at `path` the extended attribute (`setxattr(2)`).
-///
-/// # Errors
-/// Where the file system has none.
-pub fn set_attribute(path: &Path, value: &[u8]) -> io::Result<()> {
-    let path = c_path(path)?;
-    // SAFETY: both names end with NUL, and the value is as long as is said; all outlive the call.
-    let failed = unsafe {
-        nix::libc::lsetxattr(
-            path.as_ptr(),
-            ATTRIBUTE.as_ptr(),
-            value.as_ptr().cast(),
-            value.len(),
-            0,
-        ) != 0
-    };
-    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
-/// The extended attribute of the file or directory at `path`.
-#[must_use]
-pub fn attribute(path: &Path) -> Option<Vec<u8>> {
-    let path = c_path(path).ok()?;
-    let mut value = vec![0_u8; LONGEST_ATTRIBUTE];
-    // SAFETY: both names end with NUL, and the buffer is as long as is said; all outlive the call.
-    let length = unsafe {
-        nix::libc::lgetxattr(
-            path.as_ptr(),
-            ATTRIBUTE.as_ptr(),
-            value.as_mut_ptr().cast(),
-            value.len(),
-        )
-    };
-    value.truncate(usize::try_from(length).ok()?);
-    Some(value)
-}
-
-/// Takes the extended attribute away (`removexattr(2)`).
-///
-/// # Errors
-/// Where there is none.
-pub fn remove_attribute(path: &Path) -> io::Result<()> {
-    let path = c_path(path)?;
-    // SAFETY: both names end with NUL and outlive the call.
-    let failed = unsafe { nix::libc::lremovexattr(path.as_ptr(), ATTRIBUTE.as_ptr()) != 0 };
-    if failed { Err(io::Error::last_os_error()) } else { Ok(()) }
-}
-
 /// Files that a child may open, all others being closed to it (`landlock(7)`).
 #[derive(Debug)]
 pub struct LandlockRuleset(OwnedFd);
 
-/// Argument of `landlock_add_rule(2)` (`struct landlock_path_beneath_attr`, packed in the kernel too).
-#[repr(C, packed)]
-struct PathBeneath {
-    allowed_access: u64,
-    parent_fd: i32,
+/// What a ruleset lets a child do with a file.
+#[derive(Debug, Clone, Copy)]
+pub enum Permission {
+    /// Read what is in a directory, and run programs in it.
+    Programs,
+    /// Read the file.
+    Read,
+    /// Read and write the file.
+    Write,
 }
 
 impl LandlockRuleset {
-    const EXECUTE: u64 = 1 << 0;
-    const WRITE_FILE: u64 = 1 << 1;
-    const READ_FILE: u64 = 1 << 2;
-    const READ_DIRECTORY: u64 = 1 << 3;
-    const TRUNCATE: u64 = 1 << 14;
-
-    /// A ruleset with nothing in it; `None` where the kernel has none.
-    #[must_use]
-    pub fn new() -> Option<Self> {
-        use nix::libc::{SYS_landlock_create_ruleset, c_void, syscall};
-        const VERSION: u32 = 1;
-        // SAFETY: with this flag the call takes no attributes and only returns a number.
-        let version = unsafe {
-            syscall(SYS_landlock_create_ruleset, std::ptr::null::<c_void>(), 0_usize, VERSION)
-        };
-        // All kinds of access to files that the first version knew, and what came with the next two.
-        let handled: u64 = match version {
-            1 => (1 << 13) - 1,
-            2 => (1 << 14) - 1,
-            3.. => (1 << 15) - 1,
-            _ => return None,
-        };
-        // SAFETY: the attributes are one number of 64 bits that lives for the call, and their size is given.
-        let descriptor = unsafe {
-            syscall(SYS_landlock_create_ruleset, &raw const handled, size_of_val(&handled), 0_u32)
-        };
-        let descriptor = i32::try_from(descriptor).ok().filter(|&descriptor| descriptor >= 0)?;
-        // SAFETY: the kernel has just made this descriptor, and it has no other owner.
-        Some(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))
-    }
-
-    /// Lets a directory with all in it be read, and programs in it be run.
+    /// A ruleset that allows this much; `None` where the kernel has no Landlock. Access that an older kernel does not
+    /// know (it can't keep a program from truncating files, before 6.2) is left out.
     ///
     /// # Errors
     /// As `landlock_add_rule(2)`.
-    pub fn allow_programs(&self, directory: &File) -> io::Result<()> {
-        self.allow(directory, Self::EXECUTE | Self::READ_FILE | Self::READ_DIRECTORY)
+    pub fn allowing<'f>(
+        rules: impl IntoIterator<Item = (&'f File, Permission)>,
+    ) -> io::Result<Option<Self>> {
+        let ruleset = Ruleset::default().handle_access(AccessFs::from_all(ABI::V3));
+        let mut ruleset = ruleset.and_then(Ruleset::create).map_err(io::Error::other)?;
+        for (file, permission) in rules {
+            let access: BitFlags<AccessFs> = match permission {
+                Permission::Programs => AccessFs::Execute | AccessFs::ReadFile | AccessFs::ReadDir,
+                Permission::Read => AccessFs::ReadFile.into(),
+                Permission::Write => AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::Truncate,
+            };
+            let rule = PathBeneath::new(file, access);
+            ruleset = ruleset.add_rule(rule).map_err(io::Error::other)?;
+        }
+        Ok(Option::<OwnedFd>::from(ruleset).map(Self))
     }
 
-    /// Lets a file be read.
-    ///
-    /// # Errors
-    /// As `landlock_add_rule(2)`.
-    pub fn allow_reading(&self, file: &File) -> io::Result<()> {
-        self.allow(file, Self::READ_FILE)
-    }
-
-    /// Lets a file be read and written.
-    ///
-    /// # Errors
-    /// As `landlock_add_rule(2)`.
-    pub fn allow_writing(&self, file: &File) -> io::Result<()> {
-        self.allow(file, Self::READ_FILE | Self::WRITE_FILE | Self::TRUNCATE)
-            // Kernels before 6.2 know nothing of truncating.
-            .or_else(|_| self.allow(file, Self::READ_FILE | Self::WRITE_FILE))
-    }
-
-    fn allow(&self, file: &File, allowed_access: u64) -> io::Result<()> {
-        use nix::libc::{SYS_landlock_add_rule, syscall};
-        const PATH_BENEATH: u32 = 1;
-        let rule = PathBeneath { allowed_access, parent_fd: file.as_raw_fd() };
-        // SAFETY: both descriptors are open for the call, and `rule` is a live value laid out as the
-        // kernel's `struct landlock_path_beneath_attr`, which it only reads.
-        let result = unsafe {
-            syscall(SYS_landlock_add_rule, self.0.as_raw_fd(), PATH_BENEATH, &raw const rule, 0_u32)
-        };
-        nix::errno::Errno::result(result)?;
-        Ok(())
-    }
-
-    /// Puts this process, and what it will start, behind the ruleset for good.
+    /// Puts this process, and what it will start, behind the ruleset for good. The crate's own function for that is
+    /// not made to be called between fork and exec.
     fn enter(&self) -> io::Result<()> {
         use nix::libc::{SYS_landlock_restrict_self, syscall};
         // SAFETY: the call takes a descriptor, which is open, and a number.

@@ -1,7 +1,7 @@
 //! `qemu-img`, which reads the formats that are not read here. It writes raw disks and nothing else.
 
 use super::{CommandError, Output, find, prepared, run, run_silent};
-use crate::sys::{ChildLimits, LandlockRuleset};
+use crate::sys::{ChildLimits, LandlockRuleset, Permission};
 use nix::sys::stat::SFlag;
 use std::ffi::OsString;
 use std::fs::File;
@@ -35,7 +35,7 @@ pub fn qemu_img_to_raw(
     target: &File,
     largest: u64,
 ) -> Result<(), CommandError> {
-    let call = Call::new(source, |ruleset| ruleset.allow_writing(target), Some(largest))?;
+    let call = Call::new(source, &[(target, Permission::Write)], Some(largest))?;
     let target = inherited(target)
         .map_err(|source| CommandError::NotStarted { program: call.program.clone(), source })?;
     let verb = ["convert", "-n", "--target-is-zero", "-W", "--target-image-opts"];
@@ -56,7 +56,7 @@ pub fn qemu_img_map(
 ) -> Result<u64, CommandError> {
     /// A line of its report is shorter, bytes.
     const LONGEST_LINE: u64 = 4 << 10;
-    let call = Call::new(source, |_| Ok(()), None)?;
+    let call = Call::new(source, &[], None)?;
     let arguments = call.arguments(&["map", "--output=json"], format);
     let command = prepared(&call.program, &arguments, call.limits);
     let mut report = BufReader::new(Output::of(call.program.clone(), arguments, command)?);
@@ -105,7 +105,7 @@ fn extent(line: &str) -> Option<(u64, u64, bool)> {
 pub fn qemu_img_is_same(source: &File, format: &str, copy: &File) -> Result<bool, CommandError> {
     /// Exit code where the images differ (`qemu-img(1)`).
     const DIFFERENT: i32 = 1;
-    let call = Call::new(source, |ruleset| ruleset.allow_reading(copy), None)?;
+    let call = Call::new(source, &[(copy, Permission::Read)], None)?;
     let copy = inherited(copy)
         .map_err(|source| CommandError::NotStarted { program: call.program.clone(), source })?;
     let mut arguments = call.arguments(&["compare", "-q"], format);
@@ -129,15 +129,12 @@ impl Call {
     /// `largest` bytes.
     fn new(
         source: &File,
-        allow: impl FnOnce(&LandlockRuleset) -> io::Result<()>,
+        allow: &[(&File, Permission)],
         largest: Option<u64>,
     ) -> Result<Self, CommandError> {
         let program = qemu_img()?;
-        let prepared = || -> io::Result<_> {
-            let ruleset = landlock_ruleset(source)?;
-            ruleset.as_ref().map_or(Ok(()), allow)?;
-            Ok((inherited(source)?, ruleset))
-        };
+        let prepared =
+            || -> io::Result<_> { Ok((inherited(source)?, landlock_ruleset(source, allow)?)) };
         let (source, ruleset) = prepared()
             .map_err(|source| CommandError::NotStarted { program: program.clone(), source })?;
         let limits = ChildLimits {
@@ -176,25 +173,24 @@ fn opened(file: &OwnedFd) -> String {
     )
 }
 
-/// A ruleset that lets a program read `source`, and be itself.
-fn landlock_ruleset(source: &File) -> io::Result<Option<LandlockRuleset>> {
+/// A ruleset that lets a program read `source`, do what `allow` says, and be itself.
+fn landlock_ruleset(
+    source: &File,
+    allow: &[(&File, Permission)],
+) -> io::Result<Option<LandlockRuleset>> {
     /// Where programs and their libraries are; `/bin` and the like are mostly links to `/usr`.
     const PROGRAMS: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
-    let Some(ruleset) = LandlockRuleset::new() else { return Ok(None) };
+    let mut own = Vec::new();
     for directory in PROGRAMS {
-        if let Ok(directory) = File::open(directory) {
-            ruleset.allow_programs(&directory)?;
-        }
+        own.extend(File::open(directory).map(|file| (file, Permission::Programs)));
     }
     // qemu-img tries there which locks this kernel has.
-    if let Ok(nowhere) = File::options().read(true).write(true).open("/dev/null") {
-        ruleset.allow_writing(&nowhere)?;
-    }
-    if let Ok(libraries) = File::open("/etc/ld.so.cache") {
-        ruleset.allow_reading(&libraries)?;
-    }
-    ruleset.allow_reading(source)?;
-    Ok(Some(ruleset))
+    let nowhere = File::options().read(true).write(true).open("/dev/null");
+    own.extend(nowhere.map(|file| (file, Permission::Write)));
+    own.extend(File::open("/etc/ld.so.cache").map(|file| (file, Permission::Read)));
+    let own = own.iter().map(|(file, permission)| (file, *permission));
+    let given = allow.iter().copied().chain([(source, Permission::Read)]);
+    LandlockRuleset::allowing(own.chain(given))
 }
 
 #[cfg(test)]
@@ -206,7 +202,7 @@ mod tests {
     /// Should admission ever miss a reference, nothing follows it.
     #[test]
     fn qemu_img_opens_no_file_that_an_image_names() {
-        if LandlockRuleset::new().is_none() {
+        if LandlockRuleset::allowing([]).unwrap().is_none() {
             eprintln!("not tried: this kernel has no Landlock");
             return;
         }

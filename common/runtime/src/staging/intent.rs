@@ -5,12 +5,14 @@
 //! extended attribute, and takes the note away when all is done: who finds a note repeats an
 //! action that was interrupted. Where there are no extended attributes (NFS before 4.2), there are no notes.
 
-use crate::sys;
 use std::path::Path;
+
+/// The one extended attribute that drivers use.
+const ATTRIBUTE: &str = "user.ferrostore";
 
 /// Notes that `intent` is being done to what is at `path`.
 pub fn record(path: &Path, intent: &str) {
-    if let Err(error) = sys::set_attribute(path, intent.as_bytes()) {
+    if let Err(error) = xattr::set(path, ATTRIBUTE, intent.as_bytes()) {
         log::debug!("no note on {}: {error}", path.display());
     }
 }
@@ -18,10 +20,10 @@ pub fn record(path: &Path, intent: &str) {
 /// Whether `intent` was begun and never ended.
 #[must_use]
 pub fn is_recorded(path: &Path, intent: &str) -> bool {
-    sys::attribute(path).is_some_and(|note| note == intent.as_bytes())
+    matches!(xattr::get(path, ATTRIBUTE), Ok(Some(note)) if note == intent.as_bytes())
 }
 
 /// Takes the note away.
 pub fn clear(path: &Path) {
-    let _ = sys::remove_attribute(path);
+    let _ = xattr::remove(path, ATTRIBUTE);
 }
