@@ -4,7 +4,7 @@ use crate::foreign::{self, ReadAt};
 use crate::markup::markup;
 use crate::observer::{Advice, advice};
 use crate::probe::{self, Content};
-use crate::qcow2::{BackingFile, Chain, Encryption, Header, Layer, read_up_to};
+use crate::qcow2::{BackingFile, Chain, Encryption, Header, Layer, read_bytes, read_up_to};
 use crate::raw::RawDisk;
 use crate::{Format, ImageError};
 use runtime::found::{find, real_directory};
@@ -188,12 +188,7 @@ pub fn admit_whole(file: &File, format: Format, largest: u64) -> Result<u64, Ima
             layer.verify()?;
             layer.header().size
         }
-        _ => foreign::check_whole(format, length, &|offset, count| {
-            let mut bytes = vec![0; count];
-            let read = read_up_to(file, &mut bytes, offset)?;
-            bytes.truncate(read);
-            Ok(bytes)
-        })?,
+        _ => foreign::check_whole(format, length, &|at, count| read_bytes(file, at, count))?,
     };
     check_size(size, largest)?;
     Ok(size)
@@ -204,10 +199,7 @@ fn unreadable(source: io::Error) -> ImageError {
 }
 
 fn tail(file: &File, length: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; probe::TAIL];
-    let read = read_up_to(file, &mut bytes, length.saturating_sub(probe::TAIL as u64))?;
-    bytes.truncate(read);
-    Ok(bytes)
+    read_bytes(file, length.saturating_sub(probe::TAIL as u64), probe::TAIL)
 }
 
 /// That a file that looks raw is of no other format by its last bytes ([`probe::TAIL`] of them).

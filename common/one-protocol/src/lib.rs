@@ -10,4 +10,5 @@ pub mod logger;
 pub mod message;
 pub mod reply;
 pub mod settings;
+pub mod values;
 pub mod xml_rpc;

@@ -1,5 +1,6 @@
 //! Where OpenNebula keeps things on this machine, and what its configuration files say.
 
+use crate::values::{parse_bytes, parse_yes_no};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
@@ -298,7 +299,7 @@ impl Settings {
     /// [`SettingsError::Unreadable`].
     pub fn tls_verify(&self, ds_mad: &str) -> Result<bool, SettingsError> {
         let value = self.value(&driver_conf_name(ds_mad), "TLS_VERIFY")?.unwrap_or_default();
-        Ok(!matches!(value.to_ascii_lowercase().as_str(), "no" | "n" | "false" | "0"))
+        Ok(parse_yes_no(&value) != Some(false))
     }
 
     /// OpenNebula's own program for sources that these drivers don't know themselves.
@@ -314,7 +315,7 @@ impl Settings {
     pub fn largest_disk(&self) -> Result<u64, SettingsError> {
         const KEY: &str = "MAX_VIRTUAL_SIZE";
         const RULE: &str = "a number of bytes, with a suffix K, M, G, T or P if wanted";
-        Ok(self.parsed(KEY, bytes, RULE)?.unwrap_or(DEFAULT_LARGEST_DISK))
+        Ok(self.parsed(KEY, parse_bytes, RULE)?.unwrap_or(DEFAULT_LARGEST_DISK))
     }
 
     /// The mode that every new image file gets, whatever the umask (`IMAGE_MODE`, in octal); `None` where nothing is
@@ -412,22 +413,6 @@ fn lookup(text: &str, key: &str) -> Option<String> {
         .next_back()
 }
 
-/// A number of bytes, with a suffix for powers of 1024.
-fn bytes(text: &str) -> Option<u64> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
-        "" => 0,
-        "K" => 10,
-        "M" => 20,
-        "G" => 30,
-        "T" => 40,
-        "P" => 50,
-        _ => return None,
-    };
-    let number: u64 = digits.parse().ok()?;
-    number.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
-}
-
 /// A file's mode in octal: its owner can work on it, and it is no program.
 fn mode(text: &str) -> Option<u32> {
     const OWNER: u32 = 0o600;
@@ -460,16 +445,6 @@ mod tests {
         assert_eq!(lookup(CONF, "EMPTY").as_deref(), Some(""));
         assert_eq!(lookup(CONF, "LATE").as_deref(), Some("2"));
         assert_eq!(lookup(CONF, "MISSING"), None);
-    }
-
-    #[test]
-    fn numbers_of_bytes_take_the_suffixes_k_to_p() {
-        for (text, number) in [("1", 1), ("512K", 512 << 10), ("64T", 64 << 40), ("2p", 2 << 50)] {
-            assert_eq!(bytes(text), Some(number), "{text}");
-        }
-        for text in ["", "0", "-1", "64 T", "1E", "99999P", "TT", "é"] {
-            assert_eq!(bytes(text), None, "{text}");
-        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The qcow2 header, field by field as in the format's specification (QEMU, `docs/interop/qcow2.rst`).
 
+use super::super::raw::SECTOR;
 use super::super::{Format, ImageError};
 use super::{be32, be64};
 use std::fs::File;
@@ -373,7 +374,6 @@ impl Extensions {
 
 /// Fields that mean nothing here but something to QEMU, which would refuse the image or see another disk.
 fn check_for_other_readers(head: &[u8], version: u32, cluster_size: u64) -> Result<(), ImageError> {
-    const SECTOR: u64 = 512;
     const AUTOCLEAR_RAW_DATA_FILE: u64 = 1 << 1;
     let size = be64(head, 24);
     if !size.is_multiple_of(SECTOR) {
@@ -392,6 +392,17 @@ fn check_for_other_readers(head: &[u8], version: u32, cluster_size: u64) -> Resu
         return Err(corrupt("it describes an external data file that it doesn't have"));
     }
     Ok(())
+}
+
+/// Up to `length` bytes at `offset`, fewer at the end of the file.
+///
+/// # Errors
+/// As `pread(2)`.
+pub fn read_bytes(file: &File, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let read = read_up_to(file, &mut bytes, offset)?;
+    bytes.truncate(read);
+    Ok(bytes)
 }
 
 /// Reads at `offset` until `buffer` is full or the file ends; how much came.

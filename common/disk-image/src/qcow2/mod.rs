@@ -16,7 +16,7 @@ mod writer;
 
 pub use backing::{BackingFile, mentioned_files};
 pub use chain::Chain;
-pub use header::{Compression, Encryption, Header, LARGEST_DISK, read_up_to};
+pub use header::{Compression, Encryption, Header, LARGEST_DISK, read_bytes, read_up_to};
 pub use layer::{Layer, Mapping};
 pub use overlay::overlay;
 pub use refcounts::WrongCounts;

@@ -1,8 +1,8 @@
 //! This executable, as it is compared with the one on another host, and sent.
 
 use super::BridgeError;
+use crate::transfer::digest::hexadecimal;
 use sha2::{Digest as _, Sha256};
-use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::OnceLock;
@@ -62,9 +62,5 @@ fn digest() -> io::Result<SelfExecutable> {
             }
         }
     }
-    let mut digest = String::new();
-    for byte in hasher.finalize() {
-        let _ = write!(digest, "{byte:02x}");
-    }
-    Ok(SelfExecutable { digest, size })
+    Ok(SelfExecutable { digest: hexadecimal(&hasher.finalize()), size })
 }

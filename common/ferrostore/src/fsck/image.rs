@@ -6,7 +6,7 @@ use crate::snapshots::{Layout, SnapshotError, Snapshots, directory_of, with_suff
 use disk_image::admission::open_chain;
 use disk_image::foreign;
 use disk_image::probe::{Content, HEAD};
-use disk_image::qcow2::{BackingFile, Encryption, Header, Layer, read_up_to};
+use disk_image::qcow2::{BackingFile, Encryption, Header, Layer, read_bytes};
 use disk_image::{Format, ImageError};
 use runtime::staging;
 use std::collections::BTreeSet;
@@ -239,10 +239,8 @@ fn judged(
     if metadata.len() == 0 {
         return Err("is empty".to_owned());
     }
-    let mut head = vec![0; HEAD.min(metadata.len() as usize)];
-    let length =
-        read_up_to(file, &mut head, 0).map_err(|error| format!("can't be read: {error}"))?;
-    let content = Content::of(&head[..length]);
+    let head = read_bytes(file, 0, HEAD).map_err(|error| format!("can't be read: {error}"))?;
+    let content = Content::of(&head);
     let raw = Found { format: "raw", virtual_size: Some(metadata.len()) };
     let (found, doubt) = match content {
         // A guest writes what it likes into a raw disk.
@@ -258,12 +256,7 @@ fn judged(
             (Found { format: "qcow2", virtual_size: Some(size) }, None)
         }
         Content::Disk(format) => {
-            let read_at = |offset, length| {
-                let mut bytes = vec![0; length];
-                let read = read_up_to(file, &mut bytes, offset)?;
-                bytes.truncate(read);
-                Ok(bytes)
-            };
+            let read_at = |offset, length| read_bytes(file, offset, length);
             let size =
                 foreign::virtual_size(format, &read_at).map_err(|error| error.to_string())?;
             (Found { format: format.name(), virtual_size: Some(size) }, None)

@@ -10,14 +10,10 @@ use crate::image_source::{ImageSource, Purpose};
 use crate::policy::{Kind, Located, PathRules};
 use one_protocol::message::{Datastore as Attributes, Image, Mebibytes, Message};
 use one_protocol::settings::Settings;
-use runtime::block_device::block_device_directory;
+use runtime::block_device::{SECTOR, block_device_directory};
 use runtime::text;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-
-/// Bytes in a sector as `/sys` counts them, whatever those of the device are (`Documentation/ABI/stable/sysfs-block`
-/// of Linux).
-const SECTOR: u64 = 512;
 
 /// Devices that are registered as images.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use disk_image::foreign::ReadAt;
 use disk_image::probe::Compression;
-use disk_image::qcow2::read_up_to;
+use disk_image::qcow2::{read_bytes, read_up_to};
 use std::fs::File;
 use std::io;
 use std::time::{Duration, Instant};
@@ -21,12 +21,7 @@ pub fn decompressed_length(compression: Compression, file: &File) -> io::Result<
     let length = file.metadata()?.len();
     let stated = match compression {
         Compression::Xz => {
-            let read_at = |offset, count| {
-                let mut bytes = vec![0; count];
-                let read = read_up_to(file, &mut bytes, offset)?;
-                bytes.truncate(read);
-                Ok(bytes)
-            };
+            let read_at = |offset, count| read_bytes(file, offset, count);
             length_in_trailer(&read_at, length)?
         }
         Compression::Zstd => zstd_length(file, length)?,

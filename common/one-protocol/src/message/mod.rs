@@ -19,7 +19,7 @@ pub use parse::parse;
 use runtime::mount::NfsExport;
 use runtime::text;
 use std::path::PathBuf;
-pub use units::{Mebibytes, parse_bandwidth};
+pub use units::Mebibytes;
 
 /// What an image is for (`IMAGE/TYPE`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +111,8 @@ pub struct Image {
     pub target_snapshot: Option<i64>,
     /// Digests that the user gave, as `(attribute, value)`, all that are not empty.
     pub digests: Vec<(&'static str, String)>,
+    /// Numbers of the snapshots that oned has on record.
+    pub snapshots: Vec<u32>,
     path: String,
     source: String,
 }
@@ -123,6 +125,8 @@ pub struct Datastore {
     pub id: Option<u64>,
     /// `DS_MAD`, the driver's name.
     pub ds_mad: String,
+    /// `TM_MAD`, the transfer driver's name.
+    pub tm_mad: String,
     /// `TYPE`.
     pub datastore_type: DatastoreType,
     /// `TEMPLATE/RESTRICTED_DIRS`, path prefixes.

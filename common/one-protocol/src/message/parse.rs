@@ -2,8 +2,9 @@
 
 use super::{
     CephAttributes, Datastore, DatastoreType, Image, ImageType, Mebibytes, Message, MessageError,
-    nfs, parse_bandwidth, wire,
+    nfs, wire,
 };
+use crate::values::{parse_bytes, parse_yes_no};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -99,6 +100,7 @@ impl Image {
                 .map(|(name, value)| (name, value.trim().to_owned()))
                 .filter(|(_, value)| !value.is_empty())
                 .collect(),
+            snapshots: snapshot_ids(&wire.snapshots),
             path: wire.path,
             source: wire.source,
         })
@@ -126,6 +128,7 @@ impl Datastore {
         Ok(Self {
             id: number("DATASTORE/ID", &wire.id)?,
             ds_mad: wire.ds_mad.trim().to_owned(),
+            tm_mad: wire.tm_mad.trim().to_owned(),
             datastore_type,
             restricted_dirs: words(&template.restricted_dirs)
                 .iter()
@@ -141,10 +144,10 @@ impl Datastore {
             )?,
             limit_transfer_bw: match limit {
                 "" => None,
-                text => Some(parse_bandwidth(text).ok_or_else(|| MessageError::Invalid {
+                text => Some(parse_bytes(text).ok_or_else(|| MessageError::Invalid {
                     attribute: "DATASTORE/TEMPLATE/LIMIT_TRANSFER_BW",
                     value: text.to_owned(),
-                    rule: "bytes per second, with a suffix K, M or G if wanted",
+                    rule: "bytes per second, with a suffix K, M, G, T or P if wanted",
                 })?),
             },
             sparse: yes_no("DATASTORE/TEMPLATE/SPARSE", &template.sparse, true)?,
@@ -171,6 +174,12 @@ impl Datastore {
             base_path: wire.base_path,
         })
     }
+}
+
+/// The numbers of the snapshots; what is no number is none of a snapshot.
+fn snapshot_ids(lists: &[wire::Snapshots]) -> Vec<u32> {
+    let ids = lists.iter().flat_map(|list| &list.snapshot).flat_map(|snapshot| &snapshot.id);
+    ids.filter_map(|id| id.text.trim().parse().ok()).collect()
 }
 
 fn image_type(code: u8, value: &str) -> Result<ImageType, MessageError> {
@@ -208,12 +217,12 @@ fn number<T: std::str::FromStr>(
 }
 
 fn yes_no(attribute: &'static str, value: &str, default: bool) -> Result<bool, MessageError> {
-    match value.trim().to_ascii_lowercase().as_str() {
-        "" => Ok(default),
-        "yes" | "y" | "true" | "1" => Ok(true),
-        "no" | "n" | "false" | "0" => Ok(false),
-        _ => Err(MessageError::Invalid { attribute, value: value.to_owned(), rule: "YES or NO" }),
+    if value.trim().is_empty() {
+        return Ok(default);
     }
+    let invalid =
+        || MessageError::Invalid { attribute, value: value.to_owned(), rule: "YES or NO" };
+    parse_yes_no(value).ok_or_else(invalid)
 }
 
 fn words(value: &str) -> Vec<String> {

@@ -28,20 +28,6 @@ impl fmt::Display for Mebibytes {
     }
 }
 
-/// Bytes per second out of `LIMIT_TRANSFER_BW`: a whole number, with a suffix K, M or G (powers of
-/// 1024) if wanted. `None` where it is anything else, or 0.
-#[must_use]
-pub fn parse_bandwidth(text: &str) -> Option<u64> {
-    let (digits, shift) = match text.as_bytes().last()?.to_ascii_uppercase() {
-        b'K' => (&text[..text.len() - 1], 10),
-        b'M' => (&text[..text.len() - 1], 20),
-        b'G' => (&text[..text.len() - 1], 30),
-        _ => (text, 0),
-    };
-    let number: u64 = digits.trim().parse().ok()?;
-    number.checked_mul(1 << shift).filter(|&limit| limit > 0)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,16 +45,5 @@ mod tests {
         assert_eq!(Mebibytes(3).bytes(), Some(3 << 20));
         assert_eq!(Mebibytes(1 << 43).bytes(), None);
         assert_eq!(Mebibytes(u64::MAX).bytes(), None);
-    }
-
-    #[test]
-    fn bandwidths_take_the_suffixes_k_m_and_g() {
-        assert_eq!(parse_bandwidth("512"), Some(512));
-        assert_eq!(parse_bandwidth("10k"), Some(10 << 10));
-        assert_eq!(parse_bandwidth("2 M"), Some(2 << 20));
-        assert_eq!(parse_bandwidth("1G"), Some(1 << 30));
-        for wrong in ["", "0", "M", "-1", "1T", "99999999999999G"] {
-            assert_eq!(parse_bandwidth(wrong), None, "{wrong}");
-        }
     }
 }

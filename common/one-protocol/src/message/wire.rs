@@ -26,6 +26,7 @@ pub(super) struct Image {
     pub(super) from_app: String,
     pub(super) target_snapshot: String,
     pub(super) template: ImageTemplate,
+    pub(super) snapshots: Vec<Snapshots>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -40,28 +41,30 @@ pub(super) struct ImageTemplate {
     #[serde(rename = "SHA512")]
     pub(super) sha512: String,
     #[serde(rename = "FROM_APP")]
-<<<<<<< HEAD
-    pub from_app: String,
+    pub(super) from_app: String,
     #[serde(rename = "FORMAT")]
-    pub format: String,
+    pub(super) format: String,
 }
 
+/// What is in these is read by few actions: nothing that they may hold is an error here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE", default)]
 pub(super) struct Snapshots {
-    pub snapshot: Vec<Snapshot>,
+    pub(super) snapshot: Vec<Snapshot>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE", default)]
 pub(super) struct Snapshot {
-    pub id: String,
-    pub parent: String,
-    pub active: String,
-    pub children: String,
-=======
-    pub(super) from_app: String,
->>>>>>> 05d1af7 (message: fields that no action reads are gone; LOCK_WAIT with a bad value is reported)
+    pub(super) id: Vec<Text>,
+}
+
+/// The text of an element, whatever else is in that.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Text {
+    #[serde(rename = "$text")]
+    pub(super) text: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -69,6 +72,7 @@ pub(super) struct Snapshot {
 pub(super) struct Datastore {
     pub(super) id: String,
     pub(super) ds_mad: String,
+    pub(super) tm_mad: String,
     pub(super) base_path: String,
     pub(super) r#type: String,
     pub(super) template: DatastoreTemplate,
@@ -77,31 +81,6 @@ pub(super) struct Datastore {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE", default)]
 pub(super) struct DatastoreTemplate {
-<<<<<<< HEAD
-    pub restricted_dirs: String,
-    pub safe_dirs: String,
-    pub driver: String,
-    pub convert: String,
-    pub no_decompress: String,
-    pub limit_transfer_bw: String,
-    pub sparse: String,
-    pub tls_verify: String,
-    pub datastore_capacity_check: String,
-    pub bridge_list: String,
-    pub staging_dir: String,
-    pub download_on_bridge: String,
-    pub pool_name: String,
-    pub ec_pool_name: String,
-    pub ceph_user: String,
-    pub ceph_key: String,
-    pub ceph_conf: String,
-    pub ceph_trash: String,
-    pub rbd_format: String,
-    pub nfs_auto_enable: String,
-    pub nfs_auto_host: String,
-    pub nfs_auto_path: String,
-    pub nfs_auto_opts: String,
-=======
     pub(super) restricted_dirs: String,
     pub(super) safe_dirs: String,
     pub(super) driver: String,
@@ -114,9 +93,15 @@ pub(super) struct DatastoreTemplate {
     pub(super) bridge_list: String,
     pub(super) staging_dir: String,
     pub(super) download_on_bridge: String,
+    pub(super) pool_name: String,
+    pub(super) ec_pool_name: String,
+    pub(super) ceph_user: String,
+    pub(super) ceph_key: String,
+    pub(super) ceph_conf: String,
+    pub(super) ceph_trash: String,
+    pub(super) rbd_format: String,
     pub(super) nfs_auto_enable: String,
     pub(super) nfs_auto_host: String,
     pub(super) nfs_auto_path: String,
     pub(super) nfs_auto_opts: String,
->>>>>>> 05d1af7 (message: fields that no action reads are gone; LOCK_WAIT with a bad value is reported)
 }

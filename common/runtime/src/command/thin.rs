@@ -2,14 +2,11 @@
 //! sudo, where it is allowed) has the pool take a picture of its metadata, `thin_dump` reads that.
 
 use super::{CommandError, find, lvm::privileged, run};
-use crate::block_device::block_device_directory;
+use crate::block_device::{SECTOR, block_device_directory};
 use crate::sys::ChildLimits;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-
-/// Unit of `data_block_size`, bytes.
-const SECTOR: u64 = 512;
 
 /// Where a thin volume, active and open as `device`, has any data, as offset and length in bytes in
 /// ascending order; everything else reads as zero. `None` where it is no thin volume, or the pool can't

@@ -1,6 +1,6 @@
 //! The first bytes of an image, and any others, wherever they come from.
 
-use disk_image::qcow2::read_up_to;
+use disk_image::qcow2::read_bytes;
 use disk_image::{ImageError, probe, stream};
 use runtime::sys;
 use std::fs::File;
@@ -18,10 +18,7 @@ pub(in crate::kinds) fn check_writeback(file: &File) -> Result<(), ImageError> {
 
 /// What a file is probed by.
 pub(in crate::kinds) fn head_of(file: &File) -> Result<Vec<u8>, ImageError> {
-    let mut head = vec![0; probe::HEAD];
-    let length = read_up_to(file, &mut head, 0).map_err(reading)?;
-    head.truncate(length);
-    Ok(head)
+    read_bytes(file, 0, probe::HEAD).map_err(reading)
 }
 
 /// What a stream is probed by, taken off it.
@@ -34,12 +31,7 @@ pub(super) fn stream_head(stream: &mut impl Read) -> Result<Vec<u8>, ImageError>
 
 /// Reads pieces of a file.
 pub(in crate::kinds) fn reader_of(file: &File) -> impl Fn(u64, usize) -> io::Result<Vec<u8>> {
-    move |offset, length| {
-        let mut bytes = vec![0; length];
-        let read = read_up_to(file, &mut bytes, offset)?;
-        bytes.truncate(read);
-        Ok(bytes)
-    }
+    move |offset, length| read_bytes(file, offset, length)
 }
 
 /// Reads pieces of what is in memory.
