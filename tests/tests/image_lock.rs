@@ -3,6 +3,7 @@
 use ferrostore_tests::layouts::Copies;
 use ferrostore_tests::{Call, Cloud, Disk, MIB};
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::thread;
@@ -84,6 +85,53 @@ fn an_action_waits_for_another_one_on_the_same_image_but_not_for_ever() {
     assert!(output.status.success(), "{output:?}");
     copies.check_content(copies.source(), 1);
     assert!(!cloud.work_directory().exists());
+}
+
+#[test]
+fn a_wait_that_makes_no_sense_is_named() {
+    let cloud = Cloud::new();
+    let source = cloud.stored(1, &cloud.raw("disk.img", MIB));
+    for value in ["soon", "-1", "1.5", "10s", "\"\""] {
+        cloud.datastore_conf(&format!("LOCK_WAIT={value}\n"));
+        for call in
+            [cloud.rm(&source), cloud.clone_of(&source, "raw"), cloud.export(&source, "raw")]
+        {
+            call.run().fails().naming("LOCK_WAIT").saying("datastore.conf").saying("seconds");
+        }
+    }
+    cloud.datastore_conf("LOCK_WAIT=\" 5 \"\n");
+    cloud.rm(&source).run().succeeds();
+}
+
+#[test]
+fn a_server_that_never_grants_a_lock_keeps_no_driver_from_stopping() {
+    let cloud = Cloud::new();
+    let source = cloud.stored(1, &cloud.raw("disk.img", MIB));
+    let name = source.rsplit('/').next().unwrap();
+    let slow = "inject=fcntl:delay_enter=60000000";
+    let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", slow];
+    let (mut strace, input) = cloud.rm(&source).under(strace).start();
+    let mut pipe = strace.stdin.take().unwrap();
+    std::io::Write::write_all(&mut pipe, &input.unwrap()).unwrap();
+    drop(pipe);
+    while !lock(&cloud, name).exists() {
+        assert!(strace.try_wait().unwrap().is_none(), "the driver has ended");
+        thread::sleep(Duration::from_millis(5));
+    }
+    let children = format!("/proc/{0}/task/{0}/children", strace.id());
+    let driver = fs::read_to_string(children).unwrap();
+    let start = Instant::now();
+    ferrostore_tests::run("kill", ["-s", "TERM", driver.trim()]);
+    let mut said = String::new();
+    BufReader::new(strace.stderr.take().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.contains("stopped by SIGTERM"), "{said}");
+    assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
+    // It has ended, but for the thread that strace keeps.
+    strace.kill().unwrap();
+    strace.wait().unwrap();
+    // What it has left, the next driver removes.
+    cloud.rm(&source).run().succeeds();
+    assert!(!cloud.datastore().join(".ferrostore-work").exists());
 }
 
 #[test]
