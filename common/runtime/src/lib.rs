@@ -5,7 +5,7 @@
 
 pub mod block_device;
 pub mod command;
-mod file_lock;
+pub mod file_lock;
 pub mod found;
 pub mod lock_provider;
 pub mod mount;

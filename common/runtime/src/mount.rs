@@ -2,11 +2,11 @@
 //! anything in it is touched.
 
 use crate::command::{self, CommandError};
-
+use crate::file_lock::{FileLock, LockMode, LockScope};
 use crate::text::shown;
 use nix::sys::statvfs::statvfs;
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -25,9 +25,6 @@ pub struct NfsExport {
 
 /// How long all of it may take, the server's answer included.
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How often a lock that another driver holds is tried.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// A file in the export that tells OpenNebula that it was mounted for a datastore and not by hand.
 pub const MARKER: &str = ".automounted";
@@ -186,20 +183,18 @@ impl Place<'_> {
 
     /// Keeps other drivers from mounting the same. The lock is on the directory above, which is never covered by the
     /// mount; where that can't be locked, two drivers mount at worst twice.
-    fn lock(&self, until: Instant) -> Result<Option<File>, MountError> {
+    fn lock(&self, until: Instant) -> Result<Option<FileLock>, MountError> {
         let parent = self.base_path.parent().unwrap_or(Path::new("/"));
         let parent = File::open(parent).map_err(|source| self.directory_error(source))?;
-        loop {
-            match parent.try_lock() {
-                Ok(()) => return Ok(Some(parent)),
-                Err(TryLockError::WouldBlock) if Instant::now() < until => {
-                    std::thread::sleep(PAUSE);
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(MountError::Waited { export: self.export.source.clone() });
-                }
-                Err(TryLockError::Error(_)) => return Ok(None),
-            }
+        let lock = FileLock::on(parent, LockScope::File);
+        let timeout = until.saturating_duration_since(Instant::now());
+        let export = &self.export.source;
+        match lock
+            .lock(LockMode::Exclusive, timeout, || format!("another driver to mount {export}"))
+        {
+            Ok(true) => Ok(Some(lock)),
+            Ok(false) => Err(MountError::Waited { export: export.clone() }),
+            Err(_) => Ok(None),
         }
     }
 

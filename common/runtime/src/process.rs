@@ -6,8 +6,9 @@
 //! finishes within moments and reports what it did, so that oned never records a failure for an
 //! image that exists.
 
+use crate::file_lock::FileLock;
 use crate::sys::write_error_line;
-use crate::{file_lock, work_directory};
+use crate::work_directory;
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, pthread_sigmask};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -31,7 +32,7 @@ struct State {
     /// A signal is being handled: nothing may begin any more.
     stopping: bool,
     staged: Vec<PathBuf>,
-    locks: Vec<(PathBuf, Arc<File>)>,
+    locks: Vec<(PathBuf, Arc<FileLock>)>,
     children: Vec<i32>,
     undo: Vec<(u64, Undo)>,
     committed: bool,
@@ -214,8 +215,8 @@ fn remove_files(state: &State) {
             let _ = std::fs::remove_dir_all(path);
         }
     }
-    for (path, file) in &state.locks {
-        file_lock::release(file, path);
+    for (path, lock) in &state.locks {
+        lock.release(path);
     }
     let paths = state.staged.iter().chain(state.locks.iter().map(|(path, _)| path));
     let mut left: Vec<&Path> = Vec::new();
@@ -267,12 +268,12 @@ pub(crate) fn forget(path: &Path) {
 /// Runs `acquire`, which takes a lock, and remembers the lock's file for removal. Whatever else `acquire` returns is
 /// passed on.
 pub(crate) fn register_lock<T>(
-    acquire: impl FnOnce() -> io::Result<Option<(PathBuf, File, T)>>,
-) -> io::Result<Option<(PathBuf, Arc<File>, T)>> {
-    let acquire = || Ok(acquire()?.map(|(path, file, rest)| (path, Arc::new(file), rest)));
+    acquire: impl FnOnce() -> io::Result<Option<(PathBuf, FileLock, T)>>,
+) -> io::Result<Option<(PathBuf, Arc<FileLock>, T)>> {
+    let acquire = || Ok(acquire()?.map(|(path, lock, rest)| (path, Arc::new(lock), rest)));
     step(state(), acquire, |state, taken: &io::Result<_>| {
-        if let Ok(Some((path, file, _))) = taken {
-            state.locks.push((PathBuf::clone(path), Arc::clone(file)));
+        if let Ok(Some((path, lock, _))) = taken {
+            state.locks.push((PathBuf::clone(path), Arc::clone(lock)));
         }
     })
 }
@@ -281,8 +282,8 @@ pub(crate) fn register_lock<T>(
 pub(crate) fn unlock(path: &Path) {
     let mut state = state();
     let Some(at) = state.locks.iter().position(|(locked, _)| locked == path) else { return };
-    let (_, file) = state.locks.swap_remove(at);
-    step(state, || file_lock::release(&file, path), |_, ()| {});
+    let (_, lock) = state.locks.swap_remove(at);
+    step(state, || lock.release(path), |_, ()| {});
 }
 
 /// Remembers a new image that oned has not heard of yet.
@@ -476,7 +477,7 @@ mod tests {
         let (sender, receiver) = mpsc::channel::<()>();
         let (begun, waits) = mpsc::channel();
         let slow = std::thread::spawn(move || {
-            register_lock(|| -> io::Result<Option<(PathBuf, File, ())>> {
+            register_lock(|| -> io::Result<Option<(PathBuf, FileLock, ())>> {
                 begun.send(()).unwrap();
                 // As on a server that does not answer.
                 let _ = receiver.recv();

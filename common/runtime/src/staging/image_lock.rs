@@ -2,7 +2,7 @@
 
 use super::error::{StagingError, at};
 use super::recovery;
-use crate::file_lock::{LockMode, is_named, lockable, try_lock};
+use crate::file_lock::{FileLock, LockMode, LockScope, lockable, wait_for_lock};
 use crate::text::one_line;
 use crate::{process, work_directory};
 use std::ffi::{OsStr, OsString};
@@ -11,14 +11,9 @@ use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(super) const PREFIX: &str = "lock.";
-
-/// Between two attempts at a lock that another holds: at first, and at most.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
-/// After this time of waiting, the log says so.
-const LOG_WAIT_AFTER: Duration = Duration::from_secs(2);
 
 /// How an image can't be locked.
 #[derive(Debug, thiserror::Error)]
@@ -45,11 +40,6 @@ pub struct ImageLock {
     held: Option<PathBuf>,
 }
 
-enum Attempt {
-    Held(PathBuf),
-    Busy(String),
-}
-
 impl ImageLock {
     /// Holds the image named `image` in the directory `datastore` exclusive, once all others let it go: they
     /// are waited for no longer than `wait`. What a killed action on it left half-done is recovered first.
@@ -74,32 +64,20 @@ impl ImageLock {
         mode: LockMode,
         wait: Duration,
     ) -> Result<Self, LockError> {
-        let start = Instant::now();
-        let mut pause = PAUSES.0;
-        let mut told = false;
         let lock = |held| Self { datastore: datastore.to_owned(), image: image.to_owned(), held };
-        loop {
-            let holder = match attempt(datastore, image, mode) {
-                Ok(Attempt::Held(path)) => return Ok(lock(Some(path))),
-                Ok(Attempt::Busy(holder)) => holder,
-                // A driver that can't even write here disturbs no other. And on a full disk, where an image must still
-                // be removable, a lock that can't be made is held by no other: its file would be there.
-                Err(error) if is_needless(&error, mode) => return Ok(lock(None)),
-                Err(error) => {
-                    let step = "locked (DATASTORE/BASE_PATH must be writable)";
-                    return Err(at(step, &datastore.join(image))(error).into());
-                }
-            };
-            if start.elapsed() >= wait {
-                return Err(LockError::InUse { holder, waited: wait });
+        let attempt = || match attempt(datastore, image, mode) {
+            Ok(attempt) => Ok(attempt.map(|path| lock(Some(path)))),
+            // A driver that can't even write here disturbs no other. And on a full disk, where an image must still
+            // be removable, a lock that can't be made is held by no other: its file would be there.
+            Err(error) if is_needless(&error, mode) => Ok(Ok(lock(None))),
+            Err(error) => {
+                let step = "locked (DATASTORE/BASE_PATH must be writable)";
+                Err(at(step, &datastore.join(image))(error))
             }
-            if !told && start.elapsed() >= LOG_WAIT_AFTER {
-                log::info!("waiting for the lock of {holder} on {}", image.display());
-                told = true;
-            }
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(PAUSES.1);
-        }
+        };
+        let describe = |holder: &String| format!("the lock of {holder} on {}", image.display());
+        wait_for_lock(wait, attempt, describe)?
+            .map_err(|holder| LockError::InUse { holder, waited: wait })
     }
 
     /// The directory of the image's datastore.
@@ -140,7 +118,8 @@ fn name_of(image: &OsStr) -> OsString {
     name
 }
 
-fn attempt(datastore: &Path, image: &OsStr, mode: LockMode) -> io::Result<Attempt> {
+/// The path of the lock, or who holds it.
+fn attempt(datastore: &Path, image: &OsStr, mode: LockMode) -> io::Result<Result<PathBuf, String>> {
     let name = name_of(image);
     let mut holder = String::new();
     let taken = process::register_lock(|| {
@@ -150,33 +129,35 @@ fn attempt(datastore: &Path, image: &OsStr, mode: LockMode) -> io::Result<Attemp
                 // Not truncated: another holder's name may stand in it.
                 Ok((lockable().create(true).truncate(false).mode(0o660).open(&path)?, path))
             })?;
+            let lock = FileLock::on(file, LockScope::Byte);
             // For a moment exclusive, even if it is to be shared: what was left half-done must be recovered.
-            let exclusive = try_lock(&file, LockMode::Exclusive)?;
+            let exclusive = lock.try_lock(LockMode::Exclusive)?;
             let enough =
-                exclusive || (mode == LockMode::Shared && try_lock(&file, LockMode::Shared)?);
+                exclusive || (mode == LockMode::Shared && lock.try_lock(LockMode::Shared)?);
             if !enough {
-                holder = holder_of(&file);
+                holder = holder_of(lock.file());
                 return Ok(None);
             }
             // Its last holder, or recovery, may have removed it before it was ours.
-            if is_named(&file, &path) {
-                return Ok(Some((path, file, exclusive)));
+            if lock.is_at(&path) {
+                return Ok(Some((path, lock, exclusive)));
             }
         }
     })?;
-    let Some((path, file, exclusive)) = taken else { return Ok(Attempt::Busy(holder)) };
+    let Some((path, lock, exclusive)) = taken else { return Ok(Err(holder)) };
     work_directory::chown_to_datastore_owner(&path, datastore)?;
     // On a full disk the holder's name is missing.
-    let _ = file.write_all_at(format!("{:<200}\n", process::describe_process()).as_bytes(), 0);
+    let _ =
+        lock.file().write_all_at(format!("{:<200}\n", process::describe_process()).as_bytes(), 0);
     // NFS brings to the server what was written, for other machines to see, before it locks.
-    try_lock(&file, if exclusive { LockMode::Exclusive } else { LockMode::Shared })?;
+    lock.try_lock(if exclusive { LockMode::Exclusive } else { LockMode::Shared })?;
     if exclusive {
         recovery::recover(datastore, image);
         if mode == LockMode::Shared {
-            try_lock(&file, LockMode::Shared)?;
+            lock.try_lock(LockMode::Shared)?;
         }
     }
-    Ok(Attempt::Held(path))
+    Ok(Ok(path))
 }
 
 /// Who holds a lock, as it has written down.
@@ -205,7 +186,7 @@ pub(super) fn remove_stale(datastore: &Path, name: &OsStr) {
     let image = name.strip_prefix(PREFIX.as_bytes()).or_else(|| recovery::image_of(name));
     if let Some(image) = image {
         let image = OsStr::from_bytes(image);
-        if let Ok(Attempt::Held(path)) = attempt(datastore, image, LockMode::Exclusive) {
+        if let Ok(Ok(path)) = attempt(datastore, image, LockMode::Exclusive) {
             process::unlock(&path);
         }
     }

@@ -3,7 +3,7 @@
 use super::error::{StagingError, at};
 use super::sync_directory_of;
 use super::transaction::Transaction;
-use crate::file_lock::{LockMode, is_named, lockable, try_lock};
+use crate::file_lock::{FileLock, LockMode, LockScope, lockable};
 use crate::sys;
 use crate::{process, work_directory};
 use std::ffi::OsStr;
@@ -21,8 +21,8 @@ const IMAGE_MODE: u32 = 0o660;
 #[derive(Debug)]
 pub struct Staged {
     // Fields drop in this order: NFS keeps a removed file in its directory for as long as it is open.
-    /// Held for as long as it is open: closing it is what lets it go.
-    file: File,
+    /// Locked for as long as it is open.
+    lock: FileLock,
     entry: Entry,
     /// The name that a new image gets.
     name: String,
@@ -69,13 +69,13 @@ impl Staged {
         };
         let (file, path) = process::stage(create, |(_, path)| path).map_err(at(step, directory))?;
         let staged = Self {
-            file,
+            lock: FileLock::on(file, LockScope::Byte),
             entry: Entry { datastore: directory.to_owned(), path, published: false },
             name,
             recallable: session.is_some(),
         };
-        match try_lock(&staged.file, LockMode::Exclusive) {
-            Ok(true) if is_named(&staged.file, staged.path()) => {
+        match staged.lock.try_lock(LockMode::Exclusive) {
+            Ok(true) if staged.lock.is_at(staged.path()) => {
                 work_directory::chown_to_datastore_owner(staged.path(), directory)
                     .map_err(at("given to the datastore's owner", staged.path()))?;
                 Ok(Some(staged))
@@ -88,7 +88,7 @@ impl Staged {
     /// The open file.
     #[must_use]
     pub fn file(&self) -> &File {
-        &self.file
+        self.lock.file()
     }
 
     /// Where it lies for now, for programs that need a path.
@@ -102,7 +102,7 @@ impl Staged {
     /// # Errors
     /// As `fsync(2)`.
     pub fn make_durable(&self) -> Result<(), StagingError> {
-        self.file.sync_all().map_err(at("written to disk", self.path()))
+        self.file().sync_all().map_err(at("written to disk", self.path()))
     }
 
     /// Makes the file a new image of its datastore, once it is on disk; the image's name there, which is one
@@ -116,7 +116,7 @@ impl Staged {
     pub fn publish(mut self) -> Result<String, StagingError> {
         self.make_durable()?;
         let destination = self.entry.datastore.join(&self.name);
-        let hold = self.file.try_clone().map_err(at("held", self.path()))?;
+        let hold = self.file().try_clone().map_err(at("held", self.path()))?;
         process::mark_committed();
         let recallable = self.recallable && link(self.path(), &destination)?;
         if !recallable {
@@ -161,7 +161,7 @@ impl Staged {
     /// As `fchmod(2)`.
     pub fn set_mode(&self, mode: u32) -> Result<(), StagingError> {
         let mode = fs::Permissions::from_mode(mode);
-        self.file.set_permissions(mode).map_err(at("given its mode", self.path()))
+        self.file().set_permissions(mode).map_err(at("given its mode", self.path()))
     }
 
     /// Gives the staged file owner, group and mode of `model`.
@@ -170,9 +170,9 @@ impl Staged {
     /// Where they can't be changed.
     pub fn look_like(&self, model: &fs::Metadata) -> Result<(), StagingError> {
         use nix::libc::EPERM;
-        let own = self.file.metadata().map_err(at("examined", self.path()))?;
+        let own = self.file().metadata().map_err(at("examined", self.path()))?;
         if (own.uid(), own.gid()) != (model.uid(), model.gid()) {
-            match std::os::unix::fs::fchown(&self.file, Some(model.uid()), Some(model.gid())) {
+            match std::os::unix::fs::fchown(self.file(), Some(model.uid()), Some(model.gid())) {
                 // Only root may give files away; the driver's user can read what it makes.
                 Err(error) if error.raw_os_error() == Some(EPERM) => {
                     log::warn!("the new file belongs to the driver's user: {error}");
@@ -180,7 +180,7 @@ impl Staged {
                 result => result.map_err(at("given its owner", self.path()))?,
             }
         }
-        self.file.set_permissions(model.permissions()).map_err(at("given its mode", self.path()))
+        self.file().set_permissions(model.permissions()).map_err(at("given its mode", self.path()))
     }
 }
 
@@ -200,13 +200,14 @@ pub(super) fn remove_stale(datastore: &Path, name: &OsStr) {
     let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { return };
     let path = work_directory::of(datastore).join(name);
     let Ok(file) = lockable().open(&path) else { return };
-    if !try_lock(&file, LockMode::Exclusive).unwrap_or(false) || !is_named(&file, &path) {
+    let lock = FileLock::on(file, LockScope::Byte);
+    if !lock.try_lock(LockMode::Exclusive).unwrap_or(false) || !lock.is_at(&path) {
         return;
     }
     if let Some((image, session)) = rest.split_once('.') {
         let image = datastore.join(image);
         // After a restart the disk may still know of a staged file whose image was reported long ago.
-        if is_named(&file, &image) && Some(session) == session_of(datastore).as_deref() {
+        if lock.is_at(&image) && Some(session) == session_of(datastore).as_deref() {
             if fs::remove_file(&image).is_err() {
                 return;
             }
@@ -214,7 +215,7 @@ pub(super) fn remove_stale(datastore: &Path, name: &OsStr) {
         }
     }
     // An empty one was most likely on its way into a live driver's hands, which will make another.
-    let empty = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
+    let empty = lock.file().metadata().is_ok_and(|metadata| metadata.len() == 0);
     if fs::remove_file(&path).is_ok() && !empty {
         log::info!("removed {}, left by a killed driver", path.display());
     }

@@ -5,9 +5,10 @@
 
 use super::names::ImageName;
 use crate::kinds::lvm::LvmError;
-use crate::kinds::lvm::lock::{DIRECTORY, open, same, wait_for};
+use crate::kinds::lvm::lock::{DIRECTORY, existing, is_free, open, wait_for};
+use runtime::file_lock::{LockMode, is_named};
 use runtime::process::{self, CleanupGuard};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -38,10 +39,10 @@ impl NameLock {
         let path = Path::new(DIRECTORY).join(format!("{}{}.lock", prefix(pool), image.main()));
         // Its last holder removes the file: then another has to be made.
         loop {
-            let file = open(&path, 0o660)?;
-            wait_for(&file, &path, timeout, || file.try_lock())?;
-            if same(&file, &path) {
-                return Ok(Self::of(file, path));
+            let lock = open(&path, 0o660)?;
+            wait_for(&lock, &path, timeout, LockMode::Exclusive)?;
+            if lock.is_at(&path) {
+                return Ok(Self::of(lock.into_file(), path));
             }
         }
     }
@@ -54,9 +55,9 @@ impl NameLock {
             let name = entry.file_name().into_string().ok()?;
             let image = ImageName::parse(name.strip_prefix(&prefix)?.strip_suffix(".lock")?)?;
             let path = entry.path();
-            let file = OpenOptions::new().read(true).write(true).open(&path).ok()?;
-            let free = file.try_lock().is_ok() && same(&file, &path);
-            free.then(|| (image, Self::of(file, path)))
+            let lock = existing(&path).ok()?;
+            let is_stale = is_free(&lock) && lock.is_at(&path);
+            is_stale.then(|| (image, Self::of(lock.into_file(), path)))
         };
         entries.flatten().filter_map(stale).collect()
     }
@@ -96,7 +97,7 @@ impl NameLock {
 
 impl Drop for NameLock {
     fn drop(&mut self) {
-        if !self.stays && same(&self.file, &self.path) {
+        if !self.stays && is_named(&self.file, &self.path) {
             let _ = fs::remove_file(&self.path);
         }
         let _ = self.file.unlock();

@@ -3,20 +3,18 @@
 
 use super::LvmError;
 use nix::unistd::User;
+use runtime::file_lock::{FileLock, LockMode, LockScope};
 use runtime::lock_provider::{self, Held};
 use runtime::text::shown;
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(in crate::kinds) const DIRECTORY: &str = "/var/lock/one";
 /// OpenNebula's transfer drivers wait as long.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(120);
-/// A wait that is longer than this is worth a line in the log.
-const LOG_WAIT_AFTER: Duration = Duration::from_secs(2);
-const POLL: Duration = Duration::from_millis(50);
 
 /// What a reader that has activated a volume records in its lock file: the last driver to read it
 /// deactivates it again.
@@ -45,9 +43,9 @@ impl GroupLock {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
         let name: String = group.chars().map(|c| if plain(c) { c } else { '_' }).collect();
         let path = Path::new(DIRECTORY).join(format!("tm-onelvm-{name}.lock"));
-        let file = open(&path, 0o640)?;
-        wait_for(&file, &path, timeout, || file.try_lock())?;
-        Ok(Self(Box::new(file)))
+        let lock = open(&path, 0o640)?;
+        wait_for(&lock, &path, timeout, LockMode::Exclusive)?;
+        Ok(Self(Box::new(lock)))
     }
 
     /// The lock, for another machine.
@@ -59,7 +57,7 @@ impl GroupLock {
 /// The right to work on one volume, of all drivers on this machine.
 #[derive(Debug)]
 pub(super) struct VolumeLock {
-    file: File,
+    lock: FileLock,
     path: PathBuf,
 }
 
@@ -74,26 +72,22 @@ fn path_of(group: &str, volume: &str) -> PathBuf {
 impl VolumeLock {
     /// For a driver that makes or changes the volume.
     pub(super) fn exclusive(group: &str, volume: &str) -> Result<Self, LvmError> {
-        Self::take(group, volume, File::try_lock)
+        Self::take(group, volume, LockMode::Exclusive)
     }
 
     /// For a driver that reads it, perhaps with others.
     pub(super) fn shared(group: &str, volume: &str) -> Result<Self, LvmError> {
-        Self::take(group, volume, File::try_lock_shared)
+        Self::take(group, volume, LockMode::Shared)
     }
 
-    fn take(
-        group: &str,
-        volume: &str,
-        lock: fn(&File) -> Result<(), TryLockError>,
-    ) -> Result<Self, LvmError> {
+    fn take(group: &str, volume: &str, mode: LockMode) -> Result<Self, LvmError> {
         let path = path_of(group, volume);
         // The last holder removes the file: then another has to be made.
         loop {
-            let file = open(&path, 0o660)?;
-            wait_for(&file, &path, TIMEOUT, || lock(&file))?;
-            if same(&file, &path) {
-                return Ok(Self { file, path });
+            let lock = open(&path, 0o660)?;
+            wait_for(&lock, &path, TIMEOUT, mode)?;
+            if lock.is_at(&path) {
+                return Ok(Self { lock, path });
             }
         }
     }
@@ -106,17 +100,17 @@ impl VolumeLock {
             let name = entry.file_name().into_string().ok()?;
             let volume = name.strip_prefix(&prefix)?.strip_suffix(".lock")?.to_owned();
             let path = entry.path();
-            let file = OpenOptions::new().read(true).write(true).open(&path).ok()?;
-            (file.try_lock().is_ok() && same(&file, &path)).then_some((volume, Self { file, path }))
+            let lock = existing(&path).ok()?;
+            let is_stale = is_free(&lock) && lock.is_at(&path);
+            is_stale.then_some((volume, Self { lock, path }))
         };
         entries.flatten().filter_map(dead).collect()
     }
 
     /// Whether a driver on this machine is at work on a volume.
     pub(super) fn is_locked(group: &str, volume: &str) -> bool {
-        let path = path_of(group, volume);
-        let file = OpenOptions::new().read(true).write(true).open(path);
-        file.is_ok_and(|file| matches!(file.try_lock(), Err(TryLockError::WouldBlock)))
+        let lock = existing(&path_of(group, volume));
+        lock.is_ok_and(|lock| matches!(lock.try_lock(LockMode::Exclusive), Ok(false)))
     }
 
     /// Takes away the lock file of a volume that this process holds alone and will not go on with.
@@ -127,60 +121,64 @@ impl VolumeLock {
     /// Whether a reader noted that it has activated the volume.
     pub(super) fn is_activated(&self) -> bool {
         let mut note = [0; ACTIVATED.len()];
-        self.file.read_exact_at(&mut note, 0).is_ok() && note == ACTIVATED
+        self.lock.file().read_exact_at(&mut note, 0).is_ok() && note == ACTIVATED
     }
 
     /// Notes that this reader activates the volume.
     pub(super) fn note_activation(&self) -> Result<(), LvmError> {
-        (&self.file).write_all(ACTIVATED).map_err(at(&self.path))
+        self.lock.file().write_all(ACTIVATED).map_err(at(&self.path))
     }
 
     /// Records that the new volume with this UUID has not been reported yet.
     pub(super) fn note_unreported(&self, uuid: &str) -> io::Result<()> {
-        self.file.set_len(0)?;
-        self.file.write_all_at(format!("{UNREPORTED}{uuid}").as_bytes(), 0)
+        self.lock.file().set_len(0)?;
+        self.lock.file().write_all_at(format!("{UNREPORTED}{uuid}").as_bytes(), 0)
     }
 
     /// Takes that note away.
     pub(super) fn report(&self) -> io::Result<()> {
-        fs::remove_file(&self.path).or_else(|_| self.file.set_len(0))
+        fs::remove_file(&self.path).or_else(|_| self.lock.file().set_len(0))
     }
 
     /// The UUID of the volume that a dead driver has made and not reported.
     pub(super) fn unreported(&self) -> Option<String> {
         let mut note = [0; 128];
-        let length = self.file.read_at(&mut note, 0).ok()?;
+        let length = self.lock.file().read_at(&mut note, 0).ok()?;
         let note = std::str::from_utf8(&note[..length]).ok()?;
         note.strip_prefix(UNREPORTED).map(str::to_owned)
     }
 
     /// Lets the lock go, and leaves its file and the note in it to the next driver.
     pub(super) fn leave(self) {
-        let _ = self.file.unlock();
+        let _ = self.lock.file().unlock();
         std::mem::forget(self);
     }
 
     /// Whether this is the last reader of the volume. Call it under the group's lock: where others do,
     /// the own lock may be gone.
     pub(super) fn is_last(&self) -> bool {
-        self.file.try_lock().is_ok()
+        is_free(&self.lock)
     }
 }
 
 impl Drop for VolumeLock {
     fn drop(&mut self) {
         // Only who holds it alone may take the file away.
-        if self.file.try_lock().is_ok() && same(&self.file, &self.path) {
+        if is_free(&self.lock) && self.lock.is_at(&self.path) {
             let _ = fs::remove_file(&self.path);
         }
     }
 }
 
-pub(in crate::kinds) fn same(file: &File, path: &Path) -> bool {
-    match (file.metadata(), fs::symlink_metadata(path)) {
-        (Ok(open), Ok(named)) => (open.dev(), open.ino()) == (named.dev(), named.ino()),
-        _ => false,
-    }
+/// Locks the file alone where no other has it locked.
+pub(in crate::kinds) fn is_free(lock: &FileLock) -> bool {
+    lock.try_lock(LockMode::Exclusive).unwrap_or(false)
+}
+
+/// A lock file that is there.
+pub(in crate::kinds) fn existing(path: &Path) -> io::Result<FileLock> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    Ok(FileLock::on(file, LockScope::File))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> LvmError {
@@ -189,18 +187,13 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> LvmError {
 
 /// Opens a lock file. Where root makes it, it belongs to OpenNebula's user, who must be able to use it
 /// too.
-pub(in crate::kinds) fn open(path: &Path, mode: u32) -> Result<File, LvmError> {
-    let owner = || {
-        let root = nix::unistd::geteuid().is_root();
-        root.then(|| User::from_name("oneadmin").ok().flatten()).flatten()
-    };
+pub(in crate::kinds) fn open(path: &Path, mode: u32) -> Result<FileLock, LvmError> {
     let directory = Path::new(DIRECTORY);
     if !directory.is_dir() {
-        fs::create_dir_all(directory).map_err(at(directory))?;
-        if let Some(owner) = owner() {
-            let ids = (Some(owner.uid.as_raw()), Some(owner.gid.as_raw()));
-            std::os::unix::fs::chown(directory, ids.0, ids.1).map_err(at(directory))?;
-        }
+        fs::create_dir_all(directory)
+            .and_then(|()| File::open(directory))
+            .and_then(|directory| chown_to_oneadmin(&directory))
+            .map_err(at(directory))?;
     }
     let open = |create: bool| {
         OpenOptions::new()
@@ -211,47 +204,37 @@ pub(in crate::kinds) fn open(path: &Path, mode: u32) -> Result<File, LvmError> {
             .custom_flags(nix::libc::O_NOFOLLOW)
             .open(path)
     };
-    let existing = open(false);
-    let file = match existing {
+    let file = match open(false) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let file = open(true).map_err(at(path))?;
-            if let Some(owner) = owner() {
-                let ids = (Some(owner.uid.as_raw()), Some(owner.gid.as_raw()));
-                std::os::unix::fs::fchown(&file, ids.0, ids.1).map_err(at(path))?;
-            }
-            file
+            open(true).and_then(|file| chown_to_oneadmin(&file).map(|()| file))
         }
-        result => result.map_err(at(path))?,
+        result => result,
     };
-    Ok(file)
+    Ok(FileLock::on(file.map_err(at(path))?, LockScope::File))
+}
+
+fn chown_to_oneadmin(file: &File) -> io::Result<()> {
+    if !nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    let Some(owner) = User::from_name("oneadmin").ok().flatten() else { return Ok(()) };
+    std::os::unix::fs::fchown(file, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))
 }
 
 pub(in crate::kinds) fn wait_for(
-    file: &File,
+    lock: &FileLock,
     path: &Path,
     timeout: Duration,
-    lock: impl Fn() -> Result<(), TryLockError>,
+    mode: LockMode,
 ) -> Result<(), LvmError> {
-    let start = Instant::now();
-    let mut said = false;
-    loop {
-        match lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::Error(source)) => return Err(at(path)(source)),
-            Err(TryLockError::WouldBlock) => {}
-        }
-        if start.elapsed() > timeout {
-            return Err(LvmError::Busy {
-                path: path.to_owned(),
-                seconds: timeout.as_secs(),
-                holder: holder(file),
-            });
-        }
-        if !said && start.elapsed() > LOG_WAIT_AFTER {
-            log::info!("waiting for the lock {}, held by {}", path.display(), holder(file));
-            said = true;
-        }
-        std::thread::sleep(POLL);
+    let describe = || format!("the lock {}, held by {}", path.display(), holder(lock.file()));
+    match lock.lock(mode, timeout, describe).map_err(at(path))? {
+        true => Ok(()),
+        false => Err(LvmError::Busy {
+            path: path.to_owned(),
+            seconds: timeout.as_secs(),
+            holder: holder(lock.file()),
+        }),
     }
 }
 
