@@ -399,9 +399,14 @@ pub fn spawn(command: &mut Command) -> io::Result<Child> {
 /// # Errors
 /// As `waitpid(2)`.
 pub fn wait(child: &mut Child) -> io::Result<ExitStatus> {
-    while has_ended(child, WaitPidFlag::empty()) == Err(Errno::EINTR) {}
+    wait_unreaped(child);
     forget_child(child);
     child.wait()
+}
+
+/// Waits for the end of a child without reaping it: no other process gets its id yet.
+pub fn wait_unreaped(child: &Child) {
+    while has_ended(child, WaitPidFlag::empty()) == Err(Errno::EINTR) {}
 }
 
 /// How a child of [`spawn`] has ended; `None` where it has not.
@@ -438,6 +443,7 @@ pub fn wait_with_output(mut child: Child) -> io::Result<Output> {
 
 /// Kills a child of [`spawn`] and its process group, unless it has been waited for: then its id may be another
 /// process's by now. Whether it was killed.
+#[allow(clippy::must_use_candidate)] // most callers only want it gone
 pub fn kill_child(id: u32) -> bool {
     let state = locked_state();
     let running = state.children.contains(&(id as i32));

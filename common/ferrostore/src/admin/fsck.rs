@@ -3,7 +3,9 @@
 use super::{Done, Subcommand};
 use crate::call::by_hand::{self, Finding, Request};
 use crate::fsck::{self, CheckError, Form, Known, Report};
+use crate::kinds::ceph;
 use clap::ArgMatches;
+use runtime::command::rbd::Pool;
 use std::io::{self, BufWriter};
 
 /// The subcommand.
@@ -19,6 +21,9 @@ fn run(matches: &ArgMatches) -> Done {
 /// # Errors
 /// Where nothing can be checked or the report can't be written.
 pub fn examine(request: &Request) -> Finding {
+    if let Some(pool) = &request.pool {
+        return examine_pool(request, pool);
+    }
     let directory = &request.directory;
     let known = match &request.images {
         Some(list) => Some(Known::read(list, directory, request.datastore)?),
@@ -29,6 +34,22 @@ pub fn examine(request: &Request) -> Finding {
     let mut report =
         Report::begin(output, form, &directory.to_string_lossy()).map_err(CheckError::Output)?;
     let verdict = fsck::examine(directory, known.as_ref(), &mut |entry| report.entry(entry))?;
+    report.end(&verdict).map_err(CheckError::Output)?;
+    Ok(verdict.worst)
+}
+
+/// Checks a pool of a Ceph cluster, and prints a report of it.
+fn examine_pool(request: &Request, pool: &Pool) -> Finding {
+    let known = match &request.images {
+        Some(list) => Some(Known::read(list, &request.directory, request.datastore)?),
+        None => None,
+    };
+    let volumes = ceph::survey(pool)?;
+    let form = if request.json { Form::Json } else { Form::Text };
+    let output = BufWriter::new(io::stdout().lock());
+    let mut report = Report::begin(output, form, &pool.name).map_err(CheckError::Output)?;
+    let verdict = fsck::pool::examine(&volumes, known.as_ref(), &mut |entry| report.entry(entry))
+        .map_err(CheckError::Output)?;
     report.end(&verdict).map_err(CheckError::Output)?;
     Ok(verdict.worst)
 }

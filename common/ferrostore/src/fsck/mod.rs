@@ -6,6 +6,7 @@
 
 mod image;
 mod known;
+pub mod pool;
 mod report;
 
 pub use image::Facts;
@@ -80,6 +81,8 @@ impl Problem {
 pub enum Role {
     /// An image, and what there is to know about it.
     Image(Facts),
+    /// An RBD image, and what there is to know about it.
+    Volume(pool::VolumeFacts),
     /// An image that oned knows and the disk has not.
     Missing,
     /// What a driver has written and not finished.

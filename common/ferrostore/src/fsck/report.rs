@@ -89,6 +89,7 @@ fn layout_of(facts: &Facts) -> &'static str {
 fn role_of(role: &Role) -> &'static str {
     match role {
         Role::Image(_) => "image",
+        Role::Volume(facts) => facts.kind,
         Role::Missing => "missing",
         Role::LeftOver { .. } => "left-over",
         Role::Part => "part",
@@ -119,6 +120,13 @@ fn lines(entry: &Entry) -> String {
             if !facts.ids.is_empty() {
                 let ids: Vec<String> = facts.ids.iter().map(u64::to_string).collect();
                 let _ = write!(text, ", image {}", ids.join(" "));
+            }
+        }
+        Role::Volume(facts) => {
+            let _ = write!(text, "{}, {} MiB", facts.kind, mib(facts.size));
+            match facts.snapshots[..] {
+                [] => text += ", no snapshots",
+                _ => text.extend([", snapshots ", &listed(&facts.snapshots)]),
             }
         }
         Role::LeftOver { live: true } => text += "a driver is at work on this",
@@ -161,6 +169,16 @@ fn object(entry: &Entry) -> String {
         }
         Role::LeftOver { live } => {
             let _ = write!(text, ",\"live\":{live}");
+        }
+        Role::Volume(facts) => {
+            let ids: Vec<String> = facts.ids.iter().map(u64::to_string).collect();
+            let _ = write!(
+                text,
+                ",\"ids\":[{}],\"virtual_size\":{},\"files\":[{}]",
+                ids.join(","),
+                facts.size,
+                listed(&facts.snapshots).replace(' ', ",")
+            );
         }
         Role::Missing | Role::Part | Role::Unknown => {}
     }

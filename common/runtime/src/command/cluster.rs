@@ -21,7 +21,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The package with `rbd`, `rados` and `ceph`.
@@ -310,7 +310,6 @@ impl Cluster {
         Ok(Running {
             command: one_line(&command.join(" ")),
             child,
-            registered: ending == Ending::WithDriver,
             ended: Arc::default(),
             killed: Arc::default(),
             stdout,
@@ -331,9 +330,8 @@ fn spawn(command: &mut Command, ending: Ending) -> io::Result<Child> {
 pub(super) struct Running {
     command: String,
     child: Child,
-    /// Whether the driver's signals reach it.
-    registered: bool,
-    ended: Arc<AtomicBool>,
+    /// Set before the program is reaped: from then on its number may be another one's.
+    ended: Arc<Mutex<bool>>,
     killed: Arc<AtomicBool>,
     stdout: File,
     stderr: File,
@@ -358,12 +356,17 @@ impl Running {
         let watcher = std::thread::Builder::new().stack_size(64 << 10);
         // Without the thread, librados' own time-outs remain.
         let _ = watcher.spawn(move || {
-            while !ended.load(Ordering::SeqCst) {
+            loop {
+                let ended = ended.lock().unwrap_or_else(PoisonError::into_inner);
+                if *ended {
+                    return;
+                }
                 if late() {
                     killed.store(true, Ordering::SeqCst);
                     let _ = killpg(group, Signal::SIGKILL);
                     return;
                 }
+                drop(ended);
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
@@ -371,9 +374,7 @@ impl Running {
 
     /// Waits for the end of the program; what it printed.
     pub(super) fn wait(mut self, limit: Duration) -> Result<String, ClusterError> {
-        let status = self.child.wait();
-        self.end();
-        let status = status.map_err(|source| CommandError::NotStarted {
+        let status = self.reap().map_err(|source| CommandError::NotStarted {
             program: PathBuf::from(&self.command),
             source,
         })?;
@@ -388,20 +389,18 @@ impl Running {
         Err(ClusterError::Failed { command, code: code_of(status), reason })
     }
 
-    fn end(&mut self) {
-        self.ended.store(true, Ordering::SeqCst);
-        if std::mem::take(&mut self.registered) {
-            process::reaped(self.child.id());
-        }
+    fn reap(&mut self) -> io::Result<ExitStatus> {
+        process::wait_unreaped(&self.child);
+        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        process::wait(&mut self.child)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if !self.ended.load(Ordering::SeqCst) {
-            let _ = killpg(Pid::from_raw(self.child.id() as i32), Signal::SIGKILL);
-            let _ = self.child.wait();
-            self.end();
+        if !*self.ended.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = killpg(self.id(), Signal::SIGKILL);
+            let _ = self.reap();
         }
     }
 }
@@ -469,45 +468,5 @@ pub fn is_plain_path(path: &Path) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn failed(code: i32, reason: &str) -> ClusterError {
-        ClusterError::Failed { command: "rbd ls".into(), code, reason: reason.into() }
-    }
-
-    #[test]
-    fn the_reason_of_a_failure_is_told_without_keyrings_progress_and_times() {
-        let stderr = "2026-11-28T17:14:10.150+0000 7fef9a29a380 -1 auth: unable to find a keyring on /x: (2) No such file\n\
-            2026-11-28T17:14:10.150+0000 7fef9a29a380 -1 AuthRegistry(0x55) no keyring found at /x, disabling cephx\n\
-            \rRemoving image: 0% complete...failed.\n\
-            rbd: image has snapshots - these must be deleted\n";
-        assert_eq!(reason(stderr), "rbd: image has snapshots - these must be deleted");
-        let stamped =
-            "2026-11-28T17:14:05.878+0000 7f62e9e376c0 -1 librbd: parent must be protected\n";
-        assert_eq!(reason(stamped), "librbd: parent must be protected");
-        let pool = "2026-11-28T18:15:39.266+0000 7f5a -1 librbd: 0x55 check: data pool x does not exist\n\
-            rbd: create error: (2) No such file\n";
-        assert_eq!(reason(pool), "rbd: create error: (2) No such file; data pool x does not exist");
-        assert_eq!(reason("\n"), "it printed no reason");
-        assert_eq!(reason("plain words of another kind"), "plain words of another kind");
-    }
-
-    #[test]
-    fn exit_codes_and_words_tell_what_is_in_the_way() {
-        let connect = "rbd: couldn't connect to the cluster!; rbd: listing images failed";
-        assert_eq!(failed(110, connect).obstacle(), Obstacle::Monitors);
-        assert_eq!(failed(2, connect).obstacle(), Obstacle::Credentials);
-        assert_eq!(failed(13, connect).obstacle(), Obstacle::Credentials);
-        assert_eq!(failed(2, "rbd: error opening pool 'x'").obstacle(), Obstacle::Pool);
-        assert_eq!(failed(110, "rbd: create error").obstacle(), Obstacle::Objects);
-        assert_eq!(failed(1, "rbd: create error").obstacle(), Obstacle::Permission);
-        assert_eq!(failed(122, "rbd: import failed").obstacle(), Obstacle::Space);
-        assert!(failed(2, "rbd: delete error").is_missing());
-        assert!(
-            !failed(2, connect).is_missing() && !failed(2, "error opening pool 'x'").is_missing()
-        );
-        let text = failed(39, "rbd: image has snapshots").to_string();
-        assert_eq!(text, "`rbd ls` failed (Directory not empty): rbd: image has snapshots");
-    }
-}
+#[path = "cluster_tests.rs"]
+mod tests;

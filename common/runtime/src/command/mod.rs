@@ -11,6 +11,7 @@ mod mount;
 mod output;
 mod qemu;
 pub mod rbd;
+mod rbd_import;
 mod remote;
 mod session;
 pub mod thin;

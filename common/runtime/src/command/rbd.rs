@@ -1,27 +1,13 @@
 //! `rbd`, `rados` and `ceph df` (package `ceph-common`): one typed function for each thing that they do.
 //!
 //! What is named here is a pool (`pool` or `pool/namespace`) and an image in it. Callers pass names that they have
-//! checked (`datastore::ceph::names`): letters, digits and a few signs that mean nothing to these programs.
+//! checked (the callers' module of names): letters, digits and a few signs that mean nothing to these programs.
 
-use super::CommandError;
-use super::cluster::{Cluster, ClusterError, Pace, Running};
+use super::cluster::{Cluster, ClusterError, Pace};
+pub use super::rbd_import::{Import, Stopper};
 use super::xml::Element;
-use crate::sys;
 use crate::text::shown;
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
-use std::fs::File;
-use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
-
-/// What a pipe to `rbd` holds, bytes: the most that Linux gives a user who is not root.
-const PIPE: i32 = 1 << 20;
+use std::time::Instant;
 
 /// A pool, and the images in it, as a user reaches them.
 #[derive(Debug, Clone)]
@@ -58,6 +44,17 @@ pub struct Info {
     pub has_parent: bool,
     /// Whether it is one of format 2, which lets its snapshot be deleted.
     pub is_clone_of_format_2: bool,
+}
+
+/// An image of a pool, as a list of all of them shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its name.
+    pub name: String,
+    /// Its size, bytes.
+    pub size: u64,
+    /// Names of the snapshots that users see.
+    pub snapshots: Vec<String>,
 }
 
 /// A clone of a snapshot.
@@ -132,6 +129,17 @@ impl Pool {
     pub fn images_of(&self, pool: &str) -> Result<Vec<String>, ClusterError> {
         let report = self.report(&["ls", pool], "images")?;
         Ok(report.all("name").map(|name| name.own_text().to_owned()).collect())
+    }
+
+    /// All images with their snapshots. It takes long: every image is opened.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    pub fn listing(&self) -> Result<Vec<Listed>, ClusterError> {
+        let words = ["ls", "--long", &self.name, "--format", "xml"];
+        let text = self.cluster.ask("rbd", &words, Pace::Bulk(0))?;
+        let listed = Element::parse(&text).and_then(|report| listing_of(&report));
+        listed.ok_or_else(|| unexpected("rbd ls --long", &text))
     }
 
     /// The snapshots of an image, in the order in which they were made.
@@ -364,20 +372,7 @@ impl Pool {
     }
 
     fn import(&self, words: &[&str]) -> Result<Import, ClusterError> {
-        let not_started = |source| CommandError::NotStarted { program: "rbd".into(), source };
-        let (output, input) = io::pipe().map_err(not_started)?;
-        // A hint: smaller pipes do too.
-        let _ = fcntl(&input, FcntlArg::F_SETPIPE_SZ(PIPE));
-        let running = self.cluster.feed("rbd", words, Stdio::from(output))?;
-        let pipe = Arc::new(File::from(OwnedFd::from(input)));
-        let import = Import {
-            running,
-            pipe,
-            ending: Arc::default(),
-            limit: self.cluster.limit(Pace::Quick),
-        };
-        import.watch();
-        Ok(import)
+        Import::start(&self.cluster, words)
     }
 
     /// Starts reading what is in an image of `size` bytes as a stream of differences from nothing.
@@ -418,6 +413,25 @@ fn with_data_pool<'w>(words: &[&'w str], data_pool: Option<&'w str>) -> Vec<&'w 
     all
 }
 
+/// Reads rows of images, each followed by those of its snapshots.
+fn listing_of(report: &Element) -> Option<Vec<Listed>> {
+    let mut listed: Vec<Listed> = Vec::new();
+    for row in report.children() {
+        let name = row.text("image")?.to_owned();
+        match (row.text("snapshot"), listed.last_mut()) {
+            (None, _) => {
+                let size = row.number("size").unwrap_or(0);
+                listed.push(Listed { name, size, snapshots: Vec::new() });
+            }
+            (Some(snapshot), Some(last)) if last.name == name => {
+                last.snapshots.push(snapshot.to_owned());
+            }
+            (Some(_), _) => return None,
+        }
+    }
+    Some(listed)
+}
+
 fn info_of(report: &Element) -> Option<Info> {
     let operations = report.child("op_features");
     Some(Info {
@@ -443,80 +457,4 @@ fn space_of(report: &Element, name: &str) -> Option<PoolSpace> {
         object_quota: stats.number("quota_objects").unwrap_or(0),
         objects: stats.number("objects").unwrap_or(0),
     })
-}
-
-/// `rbd import-diff`, which writes what it is sent into an image.
-///
-/// It takes the stream for whole only where that ends as its format says. So the death of the driver, which ends the
-/// stream early, is its failure; and since it ends by itself then, it leaves no client that the cluster takes for one
-/// that lives.
-#[derive(Debug)]
-pub struct Import {
-    running: Running,
-    pipe: Arc<File>,
-    /// Whether all has been written.
-    ending: Arc<AtomicBool>,
-    limit: Duration,
-}
-
-impl Import {
-    /// Ends a program that takes nothing for too long.
-    fn watch(&self) {
-        let (pipe, ending, limit) = (Arc::clone(&self.pipe), Arc::clone(&self.ending), self.limit);
-        let mut last = Instant::now();
-        self.running.watched(move || {
-            if !ending.load(Ordering::SeqCst) && takes_more(&pipe) {
-                last = Instant::now();
-            }
-            last.elapsed() > limit
-        });
-    }
-
-    /// What the stream is written to. Once the program is stopped, it leads nowhere.
-    #[must_use]
-    pub fn pipe(&self) -> Arc<File> {
-        Arc::clone(&self.pipe)
-    }
-
-    /// Waits until all that was written is in the image.
-    ///
-    /// # Errors
-    /// Why `rbd` failed; the image is incomplete then.
-    pub fn finish(self) -> Result<(), ClusterError> {
-        self.ending.store(true, Ordering::SeqCst);
-        sys::revoke(&self.pipe);
-        self.running.wait(self.limit).map(drop)
-    }
-
-    /// What ends the program from another thread.
-    #[must_use]
-    pub fn stopper(&self) -> Stopper {
-        Stopper { pipe: self.pipe(), process: self.running.id() }
-    }
-}
-
-/// Ends an [`Import`] before it is whole.
-#[derive(Debug, Clone)]
-pub struct Stopper {
-    pipe: Arc<File>,
-    process: Pid,
-}
-
-impl Stopper {
-    /// Ends the stream, and waits for the end of the program, but no longer than `timeout`.
-    pub fn stop(&self, timeout: Duration) {
-        sys::revoke(&self.pipe);
-        let until = Instant::now() + timeout;
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-        while matches!(waitid(Id::Pid(self.process), flags), Ok(WaitStatus::StillAlive))
-            && Instant::now() < until
-        {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    }
-}
-
-fn takes_more(pipe: &File) -> bool {
-    let mut ends = [PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)];
-    poll(&mut ends, PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }

@@ -61,6 +61,11 @@ impl Element {
         self.children.iter().filter(move |child| child.name == name)
     }
 
+    /// All elements in it.
+    pub(super) fn children(&self) -> &[Self] {
+        &self.children
+    }
+
     /// The first element in it with this name.
     pub(super) fn child(&self, name: &str) -> Option<&Self> {
         self.children.iter().find(|child| child.name == name)

@@ -33,10 +33,14 @@ fn prefix(pool: &str) -> String {
     format!("ferrostore-ceph-{}-", pool.replace('/', "+"))
 }
 
+fn path_of(pool: &str, image: ImageName) -> PathBuf {
+    Path::new(DIRECTORY).join(format!("{}{}.lock", prefix(pool), image.main()))
+}
+
 impl NameLock {
     /// Waits for the lock, no longer than `timeout`.
     pub(super) fn take(pool: &str, image: ImageName, timeout: Duration) -> Result<Self, LvmError> {
-        let path = Path::new(DIRECTORY).join(format!("{}{}.lock", prefix(pool), image.main()));
+        let path = path_of(pool, image);
         // Its last holder removes the file: then another has to be made.
         loop {
             let lock = open(&path, 0o660)?;
@@ -45,6 +49,11 @@ impl NameLock {
                 return Ok(Self::of(lock.into_file(), path));
             }
         }
+    }
+
+    /// Whether a driver on this machine holds the lock.
+    pub(super) fn is_held(pool: &str, image: ImageName) -> bool {
+        existing(&path_of(pool, image)).is_ok_and(|lock| !is_free(&lock))
     }
 
     /// The images of `pool` whose lock files drivers left that are dead, locked now.

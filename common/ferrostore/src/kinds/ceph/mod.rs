@@ -15,6 +15,7 @@ mod remove;
 mod restore;
 mod snapshot;
 mod stale;
+mod survey;
 mod tree;
 
 use super::intake::{DISKS, Intake, Policy};
@@ -32,6 +33,7 @@ use runtime::command::rbd::{Pool, PoolSpace};
 use std::cell::RefCell;
 use std::fmt::Display;
 use std::time::{Duration, Instant};
+pub use survey::{Part, Volume, is_pool, is_user, pool_of, survey};
 
 /// Types of images that are registered.
 const TYPES: [ImageType; 3] = [DISKS[0], ImageType::Cdrom, DISKS[1]];
