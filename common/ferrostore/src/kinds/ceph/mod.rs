@@ -175,7 +175,7 @@ impl CephDatastore {
 
     /// The lock of an image. Programs that change names keep it to their end, even if this driver is killed.
     fn lock(&self, name: ImageName) -> Result<NameLock, DatastoreError> {
-        let lock = NameLock::take(&self.pool().name, name, self.intake.settings.lock_wait())?;
+        let lock = NameLock::take(&self.pool().name, name, self.intake.settings.lock_wait()?)?;
         let _ = self.pool().cluster.lock.set(lock.file());
         Ok(lock)
     }
