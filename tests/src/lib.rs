@@ -21,6 +21,7 @@
 //! `FERROSTORE_BIN` to a directory with ready executables to test those instead.
 
 mod admin;
+pub mod archive;
 mod binaries;
 mod bridge;
 mod call;

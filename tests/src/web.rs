@@ -52,11 +52,14 @@ pub enum Fault {
 
 /// A file as the server hands it out: well, unless told otherwise.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // each is a habit of a server
 pub struct Page {
     file: Arc<File>,
     /// The file that takes the place of the first one after a request.
     later: Option<Arc<File>>,
     ranges: bool,
+    /// Whether every request for a range is answered by 416, and without a length.
+    refuses_ranges: bool,
     chunked: bool,
     told: bool,
     claimed: Option<u64>,
@@ -77,6 +80,7 @@ impl Page {
             file: open(path.as_ref()),
             later: None,
             ranges: true,
+            refuses_ranges: false,
             chunked: false,
             told: true,
             claimed: None,
@@ -99,6 +103,12 @@ impl Page {
     /// Requests for a range get the whole file.
     pub fn without_ranges(mut self) -> Self {
         self.ranges = false;
+        self
+    }
+
+    /// Requests for a range get an error, as dynamic pages and some caches answer them.
+    pub fn refusing_ranges(mut self) -> Self {
+        self.refuses_ranges = true;
         self
     }
 
@@ -310,6 +320,9 @@ impl State {
         }
         if let Some(to) = &page.redirect {
             return status(wire, 302, &[("Location", to)]);
+        }
+        if page.refuses_ranges && request.header("range").is_some() {
+            return status(wire, 416, &[]);
         }
         let file = page.later.as_ref().filter(|_| turn > 0).unwrap_or(&page.file);
         let length = file.metadata()?.len();

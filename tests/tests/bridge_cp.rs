@@ -101,7 +101,8 @@ fn digests_are_checked_and_what_fails_leaves_nothing() {
     failure(cloud.cp(&overlay)).naming("IMAGE/PATH").saying("overlay.qcow2");
     let zeros = cloud.file("zeros.img", vec![0; 40 * MIB as usize]);
     let call = cloud.cp(cloud.compressed(&zeros, "gzip")).set_escaped("IMAGE/SIZE", "10");
-    failure(call).naming("IMAGE/PATH").saying("IMAGE/SIZE");
+    cloud.datastore_conf("MAX_VIRTUAL_SIZE=10M\n");
+    failure(call).naming("IMAGE/PATH").saying("MAX_VIRTUAL_SIZE");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! `cp`: files that come compressed.
 
 use ferrostore_tests::{
-    Cloud, KIB, MIB, allocated, pattern, qemu_img_check, run, same_bytes, same_content,
-    virtual_size,
+    Cloud, KIB, MIB, Web, allocated, digest, pattern, qemu_img_check, run, same_bytes,
+    same_content, virtual_size,
 };
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -308,17 +308,67 @@ fn padding_with_zeros_is_no_data() {
     }
 }
 
+/// OpenWrt's images have metadata and a signature behind the gzip data.
 #[test]
-fn no_more_comes_out_than_stat_said() {
-    let cloud = Cloud::new();
+fn what_stands_behind_gzip_and_bzip2_data_is_left_out_with_a_warning() {
+    let (cloud, web) = (Cloud::new(), Web::new());
     let disk = cloud.raw("disk.img", 3 * MIB);
-    for program in COMPRESSORS {
+    let metadata =
+        [b"FWx0 {\"metadata_version\": \"1.1\"}\n".as_slice(), &pattern(8, 700)].concat();
+    for program in ["gzip", "bzip2"] {
         let packed = cloud.compressed(&disk, program);
-        let call = cloud.cp(&packed);
-        call.clone().set_escaped("IMAGE/SIZE", "1").run().fails().naming("IMAGE/SIZE");
-        let copy = call.set_escaped("IMAGE/SIZE", "3").run().succeeds().image("raw");
-        same_bytes(&disk, copy);
+        let whole = fs::read(&packed).unwrap();
+        for (rest, warns) in [
+            (&metadata[..], true),
+            (&metadata[..1], true),
+            (&[&[0; 700], &whole[..]].concat(), true),
+            (&[0; 700][..], false),
+        ] {
+            let path = cloud.file("disk.img.packed", [&whole, rest].concat());
+            for path in [path.to_str().unwrap().to_owned(), web.serve(&path)] {
+                println!("{program}, {} bytes behind it, {path}", rest.len());
+                cloud.stat(&path).run().succeeds().replies("3");
+                for driver in ["raw", "qcow2"] {
+                    let sum = digest("sha256sum", cloud.images().join("disk.img.packed"));
+                    let call = cloud.cp(&path).driver(driver).set("IMAGE/TEMPLATE/SHA256", sum);
+                    let outcome = call.run();
+                    let log = outcome.log_lines();
+                    assert_eq!(log.iter().any(|line| line.starts_with("WARN: ")), warns, "{log:?}");
+                    let copy = outcome.succeeds().image(driver);
+                    same_content(&disk, "raw", copy, driver);
+                }
+                let call = cloud.cp(&path).set("IMAGE/TEMPLATE/SHA1", digest("sha1sum", &disk));
+                call.run().fails().naming("IMAGE/TEMPLATE/SHA1");
+            }
+        }
+        // Another member that is cut off is damage.
+        let cut = cloud.file("cut", [&whole[..], &whole[..whole.len() / 2]].concat());
+        cloud.cp(&cut).run().fails().naming("IMAGE/PATH").saying("cut off");
     }
+}
+
+#[test]
+fn windows_are_as_large_as_the_administrator_allows() {
+    let cloud = Cloud::new();
+    let disk = cloud.raw("disk.img", 9 * MIB);
+    let name = disk.to_str().unwrap();
+    let zstd = |name: &str, options: &[&str], input: &str| {
+        let words = [&["-c", "exec zstd -q -c \"$@\" < \"$0\"", input], options].concat();
+        cloud.file(name, run("sh", words).stdout)
+    };
+    let wide = zstd("wide.zst", &["--long=27"], name);
+    let wider = zstd("wider.zst", &["--long=31"], name);
+    same_bytes(&disk, cloud.cp(&wide).run().succeeds().image("raw"));
+    cloud.cp(&wider).run().fails().naming("IMAGE/PATH").saying("DECOMPRESS_MEMORY");
+    // A file that tells its length has no larger window than that.
+    let told = output_of(&cloud, "told.zst", "zstd", &["-q", "-c", "--ultra", "-22", name]);
+    cloud.datastore_conf("DECOMPRESS_MEMORY=16M\n");
+    same_bytes(&disk, cloud.cp(&told).run().succeeds().image("raw"));
+    cloud.cp(&wide).run().fails().naming("IMAGE/PATH").saying("16 MiB that DECOMPRESS_MEMORY");
+    cloud.datastore_conf("DECOMPRESS_MEMORY=2G\n");
+    same_bytes(&disk, cloud.cp(&wider).run().succeeds().image("raw"));
+    cloud.datastore_conf("DECOMPRESS_MEMORY=lots\n");
+    cloud.cp(&wide).run().fails().naming("DECOMPRESS_MEMORY").saying("datastore.conf");
 }
 
 #[test]

@@ -220,5 +220,6 @@ fn what_grows_too_large_is_stopped() {
     let zeros = cloud.file("zeros.img", vec![0; 40 * MIB as usize]);
     let packed = url(cloud.compressed(&zeros, "gzip"));
     let call = there(&host, cloud.cp(&packed)).set_escaped("IMAGE/SIZE", "10");
-    call.run().fails().naming("IMAGE/SIZE").saying(&packed);
+    cloud.datastore_conf("MAX_VIRTUAL_SIZE=10M\n");
+    call.run().fails().naming("MAX_VIRTUAL_SIZE").saying(&packed);
 }

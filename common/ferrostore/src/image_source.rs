@@ -3,6 +3,7 @@
 //! `cp` stores the source that `IMAGE/PATH` names; `clone` stores the source that an image of a datastore is. With a
 //! bridge host, the source is opened on one machine and stored on another.
 
+use crate::transfer::archive::Choice;
 use crate::transfer::digest::{DigestError, StreamDigests, Verification};
 use disk_image::{Disk, Format};
 use std::fmt;
@@ -102,6 +103,8 @@ pub struct ImageSource {
     pub bytes: Bytes,
     /// How many bytes a stream will have, where that is known.
     pub length: Option<u64>,
+    /// The member that is wanted, of an archive of several.
+    pub member: Option<Choice>,
     /// What must hold of the bytes.
     pub digests: PendingDigests,
     /// Keeps others from changing the image while it is read.
@@ -118,7 +121,14 @@ impl ImageSource {
     /// Bytes with nothing to verify and nothing to guard.
     #[must_use]
     pub fn new(payload: Payload, bytes: Bytes) -> Self {
-        Self { payload, bytes, length: None, digests: PendingDigests::Nothing, guard: None }
+        Self {
+            payload,
+            bytes,
+            length: None,
+            member: None,
+            digests: PendingDigests::Nothing,
+            guard: None,
+        }
     }
 }
 

@@ -107,6 +107,9 @@ pub enum SettingsError {
 
 /// Largest disk that an image may have where `datastore.conf` doesn't say, bytes: 64 TiB.
 const DEFAULT_LARGEST_DISK: u64 = 64 << 40;
+/// Memory of a window or dictionary where `DECOMPRESS_MEMORY` is not set, bytes: `zstd -d` stops at half of
+/// that without options, and `xz -9` uses a quarter.
+const DEFAULT_DECOMPRESS_MEMORY: u64 = 256 << 20;
 
 /// File systems that `mkfs` makes where `datastore.conf` doesn't say.
 const DEFAULT_FILE_SYSTEMS: &str = "ext2,ext3,ext4,xfs";
@@ -313,9 +316,21 @@ impl Settings {
     /// # Errors
     /// [`SettingsError::Unreadable`], [`SettingsError::Invalid`].
     pub fn largest_disk(&self) -> Result<u64, SettingsError> {
-        const KEY: &str = "MAX_VIRTUAL_SIZE";
+        self.number_of_bytes("MAX_VIRTUAL_SIZE", DEFAULT_LARGEST_DISK)
+    }
+
+    /// How much memory the window or dictionary of a compressed stream may take, bytes (`DECOMPRESS_MEMORY`,
+    /// written as `MAX_VIRTUAL_SIZE`).
+    ///
+    /// # Errors
+    /// [`SettingsError::Unreadable`], [`SettingsError::Invalid`].
+    pub fn decompress_memory(&self) -> Result<u64, SettingsError> {
+        self.number_of_bytes("DECOMPRESS_MEMORY", DEFAULT_DECOMPRESS_MEMORY)
+    }
+
+    fn number_of_bytes(&self, key: &'static str, default: u64) -> Result<u64, SettingsError> {
         const RULE: &str = "a number of bytes, with a suffix K, M, G, T or P if wanted";
-        Ok(self.parsed(KEY, parse_bytes, RULE)?.unwrap_or(DEFAULT_LARGEST_DISK))
+        Ok(self.parsed(key, parse_bytes, RULE)?.unwrap_or(default))
     }
 
     /// The mode that every new image file gets, whatever the umask (`IMAGE_MODE`, in octal); `None` where nothing is

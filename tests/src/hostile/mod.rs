@@ -3,6 +3,7 @@
 //! None of them is taken from anywhere: each is a healthy image with one thing wrong, or a few bytes that
 //! only look like one. [`corpus`] makes all of them, and [`healthy`] the images that they were made from.
 
+mod archives;
 mod layout;
 mod others;
 mod polyglots;
@@ -10,6 +11,7 @@ mod qcow2;
 mod tables;
 mod vmdk;
 
+pub use archives::archives;
 use std::fs;
 use std::path::{Path, PathBuf};
 

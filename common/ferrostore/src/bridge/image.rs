@@ -4,6 +4,7 @@ use super::BridgeError;
 use super::frame::{self, Tag};
 use crate::image_source::{Bytes, ImageSource, Payload};
 use crate::progress;
+use crate::transfer::archive::Choice;
 use disk_image::raw::RawDisk;
 use disk_image::sequence::{Run, read_sequentially};
 use disk_image::stream::fill;
@@ -59,12 +60,17 @@ pub(super) fn send(image: ImageSource, out: &mut dyn Write) -> Result<(), Bridge
         Bytes::File(file) => Bytes::Disk(Box::new(RawDisk::open(file).map_err(reading)?)),
         bytes => bytes,
     };
-    let sent = send_bytes(bytes, image.payload, out)?;
+    let sent = send_bytes(bytes, image.payload, image.member.as_ref(), out)?;
     image.digests.verify()?;
     Ok(sent.end()?)
 }
 
-fn send_bytes(image: Bytes, payload: Payload, out: &mut dyn Write) -> Result<Sent<'_>, ImageError> {
+fn send_bytes<'o>(
+    image: Bytes,
+    payload: Payload,
+    member: Option<&Choice>,
+    out: &'o mut dyn Write,
+) -> Result<Sent<'o>, ImageError> {
     let length = match &image {
         Bytes::Disk(disk) => Some(disk.virtual_size()),
         Bytes::File(_) | Bytes::Stream(_) | Bytes::Nothing => None,
@@ -72,7 +78,10 @@ fn send_bytes(image: Bytes, payload: Payload, out: &mut dyn Write) -> Result<Sen
     progress::begin(length.unwrap_or(0));
     let mut sent = Sent { out, digest: Sha256::new(), length: 0, hole: 0 };
     let mut head = vec![byte_of(payload)];
-    head.extend(length.map_or(Vec::new(), |length| length.to_le_bytes().to_vec()));
+    if length.is_some() || member.is_some() {
+        head.extend(length.unwrap_or(UNKNOWN).to_le_bytes());
+    }
+    head.extend(member.map_or(Vec::new(), Choice::to_bytes));
     sent.frame(Tag::Image, &head)?;
     match image {
         Bytes::Disk(disk) => read_sequentially(disk.as_ref(), &mut |run| match run {
@@ -177,21 +186,27 @@ pub(super) struct Intake {
     length: u64,
 }
 
+/// Stands for a length that is not known.
+const UNKNOWN: u64 = u64::MAX;
+
 /// Begins to receive an image, whose first frame ([`Tag::Image`]) has the payload `first`.
 ///
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] where it can't be the first.
 pub(super) fn receive(first: &[u8]) -> io::Result<(ImageSource, Intake)> {
-    let (&payload, length) = first.split_first().ok_or(io::ErrorKind::InvalidData)?;
+    let (&payload, rest) = first.split_first().ok_or(io::ErrorKind::InvalidData)?;
     let payload = payload_of(payload).ok_or(io::ErrorKind::InvalidData)?;
+    let (length, member) = rest.split_at(rest.len().min(size_of::<u64>()));
     let length = if length.is_empty() { None } else { Some(frame::number(length)?) };
+    let length = length.filter(|&length| length != UNKNOWN);
+    let member = if member.is_empty() { None } else { Some(Choice::from_bytes(member)?) };
     let (sender, pieces) = sync_channel(WAITING);
     let stream = Incoming { pieces, data: Vec::new(), position: 0, hole: 0, ended: false };
     let mut digest = Sha256::new();
     digest.update([Tag::Image as u8]);
     digest.update(first);
     let bytes = Bytes::Stream(Box::new(stream));
-    let source = ImageSource { length, ..ImageSource::new(payload, bytes) };
+    let source = ImageSource { length, member, ..ImageSource::new(payload, bytes) };
     Ok((source, Intake { sender, digest, length: 0 }))
 }
 
@@ -284,7 +299,7 @@ mod tests {
     fn frames(bytes: Vec<u8>) -> Vec<u8> {
         let mut out = Vec::new();
         let stream = Bytes::Stream(Box::new(io::Cursor::new(bytes)));
-        send_bytes(stream, Payload::Unvalidated, &mut out).unwrap().end().unwrap();
+        send_bytes(stream, Payload::Unvalidated, None, &mut out).unwrap().end().unwrap();
         out
     }
 

@@ -214,6 +214,7 @@ fn pool(matches: &ArgMatches) -> Result<Option<Pool>, RequestError> {
 }
 
 /// Directory, number and perhaps pool of the datastore that the message in `file`, or on standard input, is about.
+#[allow(clippy::type_complexity)]
 fn of_message(
     file: Option<PathBuf>,
     images: Option<&Path>,

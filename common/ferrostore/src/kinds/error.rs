@@ -4,6 +4,7 @@
 use super::lvm::LvmError;
 use crate::policy::PathError;
 use crate::snapshots::SnapshotError;
+use crate::transfer::archive::ArchiveError;
 use crate::transfer::digest::DigestError;
 use crate::transfer::http::HttpError;
 use crate::transfer::location::without_password;
@@ -73,6 +74,9 @@ pub enum DatastoreError {
     /// An image is refused.
     #[error(transparent)]
     Refused(#[from] ImageRefusal),
+    /// Nothing can be taken out of an archive.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// A path is refused.
     #[error(transparent)]
     Path(#[from] PathError),
@@ -114,10 +118,11 @@ impl DatastoreError {
             Self::Image(ImageError::Read { source, .. })
                 if source
                     .get_ref()
-                    .is_some_and(<dyn std::error::Error + Send + Sync>::is::<HttpError>) =>
+                    .is_some_and(|e| e.is::<HttpError>() || e.is::<ArchiveError>()) =>
             {
                 Self::value(attribute, value, source)
             }
+            Self::Archive(error) => Self::value(attribute, value, error),
             Self::Image(
                 error @ (ImageError::Read { .. }
                 | ImageError::Corrupt { .. }

@@ -52,7 +52,7 @@ struct Wanted {
 /// Digests to verify.
 pub struct Digests(Vec<Wanted>);
 
-fn hasher(name: &str) -> Box<dyn DynDigest + Send> {
+pub(super) fn hasher(name: &str) -> Box<dyn DynDigest + Send> {
     match name {
         "MD5" => Box::new(md5::Md5::new()),
         "SHA1" => Box::new(sha1::Sha1::new()),

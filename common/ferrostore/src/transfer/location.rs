@@ -1,5 +1,6 @@
 //! What `IMAGE/PATH` points to.
 
+use super::http::Url;
 use runtime::text;
 use std::path::PathBuf;
 
@@ -30,7 +31,7 @@ pub enum Location {
     /// A path on this machine.
     Local(PathBuf),
     /// `http://` or `https://`.
-    Http,
+    Http(Url),
     /// `ssh://[user@]host:path`.
     Ssh {
         /// `[user@]host`.
@@ -48,10 +49,11 @@ pub enum Location {
 }
 
 impl Location {
-    /// Reads a PATH: with `scheme://` in front it is remote, whether the scheme is known or not.
+    /// Reads a PATH: with `scheme://` in front it is remote, whether the scheme is known or not. Blanks before
+    /// that don't count.
     #[must_use]
     pub fn parse(path: &str) -> Self {
-        let Some((scheme, rest)) = path.split_once("://") else {
+        let Some((scheme, rest)) = path.trim_start().split_once("://") else {
             return Self::Local(text::path(path));
         };
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.');
@@ -59,7 +61,7 @@ impl Location {
             return Self::Local(text::path(path));
         }
         match scheme.to_ascii_lowercase().as_str() {
-            "http" | "https" => Self::Http,
+            "http" | "https" => Url::parse(path).map_or_else(Self::Unknown, Self::Http),
             "ssh" => ssh(rest),
             scheme if HELPER_SCHEMES.contains(&scheme) && rest.contains(SHELL_WORDS) => {
                 Self::Unknown(format!(
@@ -173,7 +175,9 @@ mod tests {
 
     #[test]
     fn a_scheme_makes_a_location_remote_and_nothing_else_does() {
-        assert_eq!(Location::parse("HTTPS://x/y"), Location::Http);
+        for url in ["HTTPS://x/y", " http://x/y "] {
+            assert!(matches!(Location::parse(url), Location::Http(_)), "{url}");
+        }
         let helper = Location::Helper { scheme: "restic+rbd".into() };
         assert_eq!(Location::parse("RESTIC+rbd://1"), helper);
         assert!(matches!(Location::parse("gopher://x"), Location::Unknown(_)));

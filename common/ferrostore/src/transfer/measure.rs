@@ -5,19 +5,23 @@ use disk_image::probe::Compression;
 use disk_image::qcow2::{read_bytes, read_up_to};
 use std::fs::File;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// Decoding for the sake of the length alone may take so long: a caller waits for the answer.
-const TIME_TO_DECODE: Duration = Duration::from_secs(60);
-
-/// Length in bytes of what `file` decompresses to.
+/// Length in bytes of what `file` decompresses to, counted no further than beyond `largest` and no longer than
+/// `until`. A window or dictionary may take `memory` bytes.
 ///
 /// An xz file says so at its end and a zstd file in front of each frame; gzip (whose trailer counts
 /// modulo 4 GiB, for the last member only), bzip2, and zstd from a pipe have to be decoded.
 ///
 /// # Errors
 /// Where the file can't be read or decoded.
-pub fn decompressed_length(compression: Compression, file: &File) -> io::Result<u64> {
+pub fn decompressed_length(
+    compression: Compression,
+    file: &File,
+    memory: u64,
+    largest: u64,
+    until: Instant,
+) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let stated = match compression {
         Compression::Xz => {
@@ -33,14 +37,18 @@ pub fn decompressed_length(compression: Compression, file: &File) -> io::Result<
         let whole = super::decompress::decompress(
             compression,
             Whole { file: file.try_clone()?, offset: 0 },
+            memory,
         )?;
         let mut ahead = super::ReadAhead::of(whole)?;
-        count(&mut ahead, Instant::now() + TIME_TO_DECODE)
+        count(&mut ahead, until, largest)
     }
 }
 
-/// How many bytes a stream holds, if it ends in time.
-fn count(stream: &mut dyn io::Read, until: Instant) -> io::Result<u64> {
+/// How many bytes `stream` holds, if it ends before `until`; counting stops beyond `largest`.
+///
+/// # Errors
+/// As the stream; [`io::ErrorKind::TimedOut`].
+pub fn count(stream: &mut dyn io::Read, until: Instant, largest: u64) -> io::Result<u64> {
     let mut buffer = vec![0; super::PIECE];
     let mut length = 0;
     loop {
@@ -48,14 +56,11 @@ fn count(stream: &mut dyn io::Read, until: Instant) -> io::Result<u64> {
             0 => return Ok(length),
             count => length += count as u64,
         }
+        if length > largest {
+            return Ok(length);
+        }
         if Instant::now() > until {
-            let seconds = TIME_TO_DECODE.as_secs();
-            return Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                format!(
-                    "it would take longer than {seconds} s to decompress; give it a SIZE (MiB)"
-                ),
-            ));
+            return Err(io::ErrorKind::TimedOut.into());
         }
     }
 }
@@ -151,14 +156,6 @@ fn xz_index(index: &[u8]) -> Option<(u64, u64)> {
         uncompressed = uncompressed.checked_add(number()?)?;
     }
     Some((padded, uncompressed))
-}
-
-/// The content size that the frame says that `head`, the start of a zstd file, begins with; `None` where
-/// it doesn't, or where a compressor wrote many frames.
-#[must_use]
-pub fn zstd_content_size(head: &[u8]) -> Option<u64> {
-    let head = head.first_chunk::<18>()?;
-    zstd_frame(head).and_then(|(size, _)| size)
 }
 
 /// Content size and length of the frame header in `head`.

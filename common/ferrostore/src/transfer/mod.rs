@@ -1,13 +1,16 @@
 //! Where the bytes of an image come from, and what happens to them on their way: digests,
 //! decompression, reading ahead.
 
+pub mod archive;
 pub mod decompress;
 pub mod digest;
 pub mod http;
 pub mod limit;
 pub mod location;
 pub mod measure;
+mod members;
 pub mod tail;
+mod xz;
 
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, sync_channel};

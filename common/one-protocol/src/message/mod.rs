@@ -101,6 +101,8 @@ pub struct Image {
     pub size: Option<Mebibytes>,
     /// Whether it comes out of a marketplace (`FROM_APP`).
     pub from_app: bool,
+    /// Whether there is a `SIZE`, empty or not: for `stat`, whether the user can give the image one.
+    pub has_size: bool,
     /// `FS`, the file system that `mkfs` shall make; empty: none.
     pub fs: String,
     /// `FORMAT`; empty for `cp`.

@@ -89,7 +89,8 @@ impl Image {
                 .map(|code: u8| image_type(code, &wire.r#type))
                 .transpose()?,
             persistent: yes_no("IMAGE/PERSISTENT", &wire.persistent, false)?,
-            size: number("IMAGE/SIZE", &wire.size)?.map(Mebibytes),
+            has_size: wire.size.is_some(),
+            size: number("IMAGE/SIZE", wire.size.as_deref().unwrap_or_default())?.map(Mebibytes),
             fs: wire.fs.trim().to_owned(),
             // Images that were registered long ago have it in capitals.
             format: wire.format.trim().to_ascii_lowercase(),

@@ -22,7 +22,7 @@ pub(super) struct Image {
     pub(super) path: String,
     pub(super) format: String,
     pub(super) fs: String,
-    pub(super) size: String,
+    pub(super) size: Option<String>,
     pub(super) from_app: String,
     pub(super) target_snapshot: String,
     pub(super) template: ImageTemplate,

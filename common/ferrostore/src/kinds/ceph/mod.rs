@@ -137,13 +137,14 @@ impl CephDatastore {
             return self.copy(image, &original, new);
         }
         if restore::is_backup(image) {
-            return new.restore(source);
+            return new.restore(source, self.intake.settings.decompress_memory()?);
         }
         let policy = Policy {
             driver: Some(Format::Raw),
             decompress: !self.intake.attributes.no_decompress,
             plain_file: false,
             largest_disk: self.intake.settings.largest_disk()?,
+            memory: self.intake.settings.decompress_memory()?,
         };
         self.intake.import(image, source, policy, new).map(drop)
     }

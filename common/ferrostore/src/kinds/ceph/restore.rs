@@ -95,17 +95,25 @@ fn invalid(what: impl Into<String>) -> io::Error {
 
 impl NewImage<'_> {
     /// Makes the image of the backup that `source` brings.
-    pub(super) fn restore(&mut self, source: ImageSource) -> Result<(), DatastoreError> {
+    pub(super) fn restore(
+        &mut self,
+        source: ImageSource,
+        memory: u64,
+    ) -> Result<(), DatastoreError> {
         let stream: Box<dyn Read + Send> = match source.bytes {
             Bytes::Stream(stream) => stream,
             Bytes::File(file) => Box::new(file),
             Bytes::Disk(_) | Bytes::Nothing => return Err(ImageRefusal::Empty.into()),
         };
-        self.restore_stream(stream)?;
+        self.restore_stream(stream, memory)?;
         Ok(source.digests.verify()?)
     }
 
-    fn restore_stream(&mut self, stream: Box<dyn Read + Send>) -> Result<(), DatastoreError> {
+    fn restore_stream(
+        &mut self,
+        stream: Box<dyn Read + Send>,
+        memory: u64,
+    ) -> Result<(), DatastoreError> {
         let mut stream = ReadAhead::of(stream).map_err(reading)?;
         let mut head = vec![0; probe::HEAD];
         let length = stream::fill(&mut stream, &mut head).map_err(reading)?;
@@ -117,7 +125,9 @@ impl NewImage<'_> {
         let whole = io::Cursor::new(head).chain(stream);
         match compression {
             None => self.take_parts(whole),
-            Some(compression) => self.take_parts(decompress(compression, whole).map_err(reading)?),
+            Some(compression) => {
+                self.take_parts(decompress(compression, whole, memory).map_err(reading)?)
+            }
         }
     }
 

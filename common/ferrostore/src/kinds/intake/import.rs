@@ -6,12 +6,13 @@ use super::{check_writeback, head_of, reader_of, reading};
 use crate::image_source::{Bytes, ImageSource, Payload};
 use crate::kinds::DatastoreError;
 use crate::transfer::ReadAhead;
+use crate::transfer::archive::Choice;
 use crate::transfer::decompress::decompress;
 use crate::transfer::measure::Whole;
 use crate::transfer::tail::Tail;
 use disk_image::admission::{Admission, ImageRefusal, admit, admit_whole, check_trailer, readable};
 use disk_image::foreign::ReadAt;
-use disk_image::probe::{self, Content};
+use disk_image::probe::{self, Compression, Content};
 use disk_image::qcow2::{Chain, Layer};
 use disk_image::raw::RawDisk;
 use disk_image::stream::{self, Limit};
@@ -37,6 +38,7 @@ impl Intake {
             size: image.measured_size(),
             sparse: self.attributes.sparse,
             length: source.length,
+            member: source.member,
             destination,
         };
         let format = match (source.payload, source.bytes) {
@@ -75,12 +77,14 @@ fn warn_of_size(image: &Image, real: Option<u64>) {
 
 /// An image on its way into a destination. What is returned is the format that it is kept in.
 pub(super) struct Import<'d> {
-    policy: Policy,
+    pub(super) policy: Policy,
     /// `IMAGE/SIZE`.
     size: Option<Mebibytes>,
     pub(super) sparse: bool,
     /// How many bytes a stream will have, where that is known.
-    length: Option<u64>,
+    pub(super) length: Option<u64>,
+    /// The member that is wanted, where it comes in an archive.
+    pub(super) member: Option<Choice>,
     pub(super) destination: &'d mut dyn Destination,
 }
 
@@ -91,12 +95,13 @@ impl Import<'_> {
         if head.is_empty() {
             return Err(ImageRefusal::Empty.into());
         }
+        if let Some(kind) = self.policy.archive(&head)? {
+            return self.archive_file(kind, &file);
+        }
+        self.check_choice(&head)?;
         match Content::of(&head) {
             Content::Compressed(compression) if self.policy.decompress => {
-                let whole = Whole { file, offset: 0 };
-                let stream =
-                    decompress(compression, whole).and_then(ReadAhead::of).map_err(reading)?;
-                self.plain_stream(stream)
+                self.decompressed(compression, Whole { file, offset: 0 })
             }
             Content::Compressed(_) => self.copy(file, Format::Raw),
             _ if self.policy.plain_file => self.copy(file, Format::Raw),
@@ -278,20 +283,40 @@ impl Import<'_> {
         let mut stream = ReadAhead::of(stream).map_err(reading)?;
         let head = stream_head(&mut stream)?;
         let mut whole = io::Cursor::new(head.clone()).chain(stream);
+        if let Some(kind) = self.policy.archive(&head)? {
+            return self.archive_stream(kind, Box::new(whole));
+        }
+        self.check_choice(&head)?;
         match Content::of(&head) {
             Content::Compressed(compression) if self.policy.decompress => {
-                self.length = None;
-                let stream =
-                    decompress(compression, whole).and_then(ReadAhead::of).map_err(reading)?;
-                self.plain_stream(stream)
+                self.decompressed(compression, whole)
             }
             Content::Compressed(_) => self.write_stream(&mut whole, Format::Raw, None),
             _ => self.plain_stream(whole),
         }
     }
 
+    /// A compressed stream, of an image or of an archive with one.
+    fn decompressed(
+        &mut self,
+        compression: Compression,
+        stream: impl Read + Send + 'static,
+    ) -> Result<Format, DatastoreError> {
+        self.length = None;
+        let mut stream = decompress(compression, stream, self.policy.memory)
+            .and_then(ReadAhead::of)
+            .map_err(reading)?;
+        let head = stream_head(&mut stream)?;
+        let whole = io::Cursor::new(head.clone()).chain(stream);
+        if let Some(kind) = self.policy.archive(&head)? {
+            return self.archive_stream(kind, Box::new(whole));
+        }
+        self.check_choice(&head)?;
+        self.plain_stream(whole)
+    }
+
     /// A stream whose own bytes are the image.
-    fn plain_stream(&mut self, mut stream: impl Read) -> Result<Format, DatastoreError> {
+    pub(super) fn plain_stream(&mut self, mut stream: impl Read) -> Result<Format, DatastoreError> {
         let head = stream_head(&mut stream)?;
         if head.is_empty() {
             return Err(ImageRefusal::Empty.into());
@@ -334,19 +359,14 @@ impl Import<'_> {
     }
 
     /// How long the stream of an image may be whose file holds `around` bytes, and a sixteenth of its disk,
-    /// besides the disk: as long as `stat` said, and the MiB that this was rounded up by.
+    /// besides the disk. `IMAGE/SIZE` alone is no reason to refuse an image: it may be a user's guess.
     fn limit(&self, around: u64) -> Limit {
-        let stated = self.size.filter(|size| size.0 > 0).and_then(Mebibytes::bytes);
-        let table = |disk: u64| if around > 0 { disk / 16 } else { 0 };
-        match stated {
-            Some(disk) => Limit {
-                bytes: disk.saturating_add(table(disk) + around).saturating_add(1 << 20),
-                why: "which is more than IMAGE/SIZE says; register it with its real SIZE",
-            },
-            None => Limit {
-                bytes: self.policy.largest_disk.saturating_add(around),
-                why: "which is more than MAX_VIRTUAL_SIZE in datastore.conf allows; make it smaller, or have the administrator raise that",
-            },
+        let stated = self.size.and_then(Mebibytes::bytes).unwrap_or(0);
+        let disk = self.policy.largest_disk.max(stated);
+        let tables = if around > 0 { disk / 16 } else { 0 };
+        Limit {
+            bytes: disk.saturating_add(tables).saturating_add(around),
+            why: "which is more than MAX_VIRTUAL_SIZE in datastore.conf allows; make it smaller, or have the administrator raise that",
         }
     }
 

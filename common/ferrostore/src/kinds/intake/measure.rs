@@ -1,10 +1,12 @@
 //! Measuring an image before it is registered: `stat`.
 
+use super::archive::{Located, measure_archive, measure_passing, open_member};
 use super::bytes::within;
 use super::import::fixed_vhd_size;
-use super::{Intake, Policy, head_of, reader_of, reading};
+use super::{Intake, Policy, head_of, path_error, reader_of, reading};
 use crate::kinds::DatastoreError;
 use crate::policy::Kind;
+use crate::transfer::archive::{ArchiveError, Choice, Found};
 use crate::transfer::decompress::decompress;
 use crate::transfer::location::Location;
 use crate::transfer::measure::{Whole, decompressed_length};
@@ -16,6 +18,7 @@ use one_protocol::message::{Image, Mebibytes};
 use runtime::found::disk_usage;
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::time::{Duration, Instant};
 
 /// How much of a compressed image is decompressed to find its size in its header, bytes: the metadata
 /// of vhdx, which lie furthest from the start, are within.
@@ -25,22 +28,50 @@ impl Intake {
     /// The size that the image at `IMAGE/PATH` will have: `stat`.
     pub(in crate::kinds) fn measure(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
         let policy = self.policy(None)?;
-        let bytes = match Location::parse(image.path()?) {
+        let Located { location, member } = self.locate(image)?;
+        let bytes = match &location {
             Location::Local(path) => {
-                let admitted = self.admit_path(image, &path, &[Kind::File, Kind::Directory])?;
+                let admitted = self.admit_path(image, path, &[Kind::File, Kind::Directory])?;
                 match admitted.kind {
                     Kind::Directory => {
                         disk_usage(&admitted.file).map_err(|error| reading(error).into())
                     }
-                    _ => match (measure_file(&admitted.file, policy), stated_size(image)) {
-                        (Err(error), Some(stated)) if took_too_long(&error) => Ok(stated),
-                        (measured, _) => measured,
-                    },
+                    _ => measure_local(image, &admitted.file, member.as_ref(), policy),
                 }
             }
-            remote => self.measure_remote(image, &remote, policy),
+            remote => self.measure_remote(image, remote, member.as_ref(), policy),
         };
         bytes.map(Mebibytes::holding).map_err(|error| error.about_path(image))
+    }
+}
+
+/// Decoding for the sake of the length alone may take so long: a user waits for the answer.
+const TIME_TO_DECODE: Duration = Duration::from_secs(60);
+/// As [`TIME_TO_DECODE`], for images that oned asks no SIZE for (CDROM).
+const TIME_WITHOUT_A_SIZE: Duration = Duration::from_secs(300);
+
+/// Size of the disk in `file`, or what the message says where reading it takes too long.
+fn measure_local(
+    image: &Image,
+    file: &File,
+    choice: Option<&Choice>,
+    policy: Policy,
+) -> Result<u64, DatastoreError> {
+    let time = if image.has_size { TIME_TO_DECODE } else { TIME_WITHOUT_A_SIZE };
+    match (measure_file(file, choice, policy, Instant::now() + time), stated_size(image)) {
+        (Err(error), Some(stated)) if took_too_long(&error) => {
+            Ok(check_size(stated, policy.largest_disk).map(|()| stated)?)
+        }
+        (Err(error), None) if took_too_long(&error) => {
+            let remedy = if image.has_size {
+                "give the image a SIZE (MiB)"
+            } else {
+                "decompress it before registering it"
+            };
+            let reason = format_args!("takes too long to decompress for its size; {remedy}");
+            Err(path_error(image, reason))
+        }
+        (measured, _) => measured,
     }
 }
 
@@ -50,33 +81,56 @@ pub(super) fn stated_size(image: &Image) -> Option<u64> {
 }
 
 fn took_too_long(error: &DatastoreError) -> bool {
-    matches!(error, DatastoreError::Image(ImageError::Read { source, .. })
+    matches!(error,
+        DatastoreError::Image(ImageError::Read { source, .. })
+        | DatastoreError::Archive(ArchiveError::Read(source))
         if source.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Size of the disk in `file`, bytes.
-fn measure_file(file: &File, policy: Policy) -> Result<u64, DatastoreError> {
+fn measure_file(
+    file: &File,
+    choice: Option<&Choice>,
+    policy: Policy,
+    until: Instant,
+) -> Result<u64, DatastoreError> {
     let length = file.metadata().map_err(reading)?.len();
     let head = head_of(file)?;
+    if let Some(kind) = policy.archive(&head)? {
+        let whole = |found: &Found| open_member(file, found);
+        return measure_archive(kind, &reader_of(file), length, choice, policy, &whole, until);
+    }
     match Content::of(&head) {
         Content::Compressed(compression) if policy.decompress => {
             let whole = Whole { file: file.try_clone().map_err(reading)?, offset: 0 };
             let mut inner = Vec::new();
-            decompress(compression, whole)
+            decompress(compression, whole, policy.memory)
                 .map_err(reading)?
                 .take(LARGEST_HEADER as u64)
                 .read_to_end(&mut inner)
                 .map_err(reading)?;
-            let all = || decompressed_length(compression, file).map_err(|e| reading(e).into());
+            let all = || {
+                decompressed_length(compression, file, policy.memory, policy.largest_disk, until)
+                    .map_err(|error| reading(error).into())
+            };
             if policy.plain_file {
                 return all();
             }
             let head = &inner[..inner.len().min(probe::HEAD)];
+            if let Some(kind) = policy.archive(head)? {
+                let whole = Whole { file: file.try_clone().map_err(reading)?, offset: 0 };
+                let stream = decompress(compression, whole, policy.memory).map_err(reading)?;
+                return measure_passing(kind, stream, choice, policy, until);
+            }
+            choice.map_or(Ok(()), Choice::without_archive)?;
             measure_image(head, &within(&inner), all, policy.largest_disk)
         }
         Content::Compressed(_) => Ok(length),
         _ if policy.plain_file && length > 0 => Ok(length),
-        _ => measure_image(&head, &reader_of(file), || Ok(length), policy.largest_disk),
+        _ => {
+            choice.map_or(Ok(()), Choice::without_archive)?;
+            measure_image(&head, &reader_of(file), || Ok(length), policy.largest_disk)
+        }
     }
 }
 

@@ -2,12 +2,14 @@
 //! gates), where their bytes come from ([`Intake::open`]), how large they are ([`Intake::measure`]), and how
 //! they are written into a [`Destination`] ([`Import`]).
 
+mod archive;
 mod bytes;
 mod destination;
 mod fetch;
 mod foreign;
 mod import;
 mod measure;
+mod remote;
 
 use super::DatastoreError;
 use crate::policy::{Admitted, Kind, PathRules};
@@ -38,6 +40,8 @@ pub(super) struct Policy {
     pub(super) plain_file: bool,
     /// Largest disk that an image may have, bytes.
     pub(super) largest_disk: u64,
+    /// Memory that the window or dictionary of a compressed stream may take, bytes.
+    pub(super) memory: u64,
 }
 
 /// Types of images that a virtual machine writes to.
@@ -77,6 +81,7 @@ impl Intake {
             decompress: !attributes.no_decompress,
             plain_file,
             largest_disk: self.settings.largest_disk()?,
+            memory: self.settings.decompress_memory()?,
         })
     }
 

@@ -228,14 +228,14 @@ pub(in crate::kinds) fn wait_for(
     mode: LockMode,
 ) -> Result<(), LvmError> {
     let describe = || format!("the lock {}, held by {}", path.display(), holder(lock.file()));
-    match lock.lock(mode, timeout, describe).map_err(at(path))? {
-        true => Ok(()),
-        false => Err(LvmError::Busy {
-            path: path.to_owned(),
-            seconds: timeout.as_secs(),
-            holder: holder(lock.file()),
-        }),
+    if lock.lock(mode, timeout, describe).map_err(at(path))? {
+        return Ok(());
     }
+    Err(LvmError::Busy {
+        path: path.to_owned(),
+        seconds: timeout.as_secs(),
+        holder: holder(lock.file()),
+    })
 }
 
 /// Who holds a lock on `file`, as far as the kernel tells (`proc_locks(5)`).

@@ -141,6 +141,7 @@ impl Datastore for LvmDatastore {
             decompress: !self.intake.attributes.no_decompress,
             plain_file: false,
             largest_disk: self.intake.settings.largest_disk()?,
+            memory: self.intake.settings.decompress_memory()?,
         };
         let mut new = self.new_volume(&name, image);
         if matches!(source.bytes, Bytes::Disk(_)) {

@@ -1,13 +1,16 @@
 //! Pieces of a file on a web server.
 
 use super::{BACK_OFF, HttpError, WebFile, content_length, content_range, encoding, reader, text};
-use std::io::{self, Read as _};
+use std::io::{self, Read};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use ureq::http::{Response, header};
 
 /// So much is fetched at once at least, bytes.
 const PIECE: u64 = 64 << 10;
+/// What lies further from the start is not fetched from a server without Range requests, bytes.
+const NEAR: u64 = 8 << 20;
+const TOO_SLOW: &str = "the server is too slow";
 
 /// Pieces of a file, fetched as they are asked for.
 #[derive(Debug)]
@@ -64,17 +67,12 @@ impl Pieces {
     }
 
     fn fetch_once(&self, state: &mut State, start: u64, end: u64) -> Result<Vec<u8>, HttpError> {
-        const NO_RANGES: HttpError = HttpError::Unmeasurable("the server has no Range requests");
-        let time = self.until.saturating_duration_since(Instant::now());
-        if time.is_zero() {
-            return Err(HttpError::Unmeasurable("the server is too slow"));
-        }
-        if state.whole_only && start > 0 {
-            return Err(NO_RANGES);
-        }
         let end = end.max(start.saturating_add(PIECE));
+        if state.whole_only {
+            return self.skip_to(state, start, end);
+        }
         let range = format!("bytes={start}-{}", end - 1);
-        let response = self.file.get(&[(header::RANGE, &range)], Some(time))?;
+        let response = self.file.get(&[(header::RANGE, &range)], Some(self.time_left()?))?;
         state.asked = true;
         match response.status().as_u16() {
             206 => {
@@ -91,25 +89,74 @@ impl Pieces {
                 state.whole_only = true;
                 state.length = content_length(&response);
                 if start > 0 {
-                    return Err(NO_RANGES);
+                    drop(response);
+                    return self.skip_to(state, start, end);
                 }
             }
-            // Nothing there: the file is empty, or ends before.
             416 => {
-                state.length = length_of_nothing(&response).or(state.length);
-                return Ok(Vec::new());
+                let length = length_of_nothing(&response).or(state.length);
+                if length.is_some_and(|length| length <= start) {
+                    // The file is empty, or ends before.
+                    state.length = length;
+                    return Ok(Vec::new());
+                }
+                // Some servers refuse every range.
+                state.whole_only = true;
+                return self.skip_to(state, start, end);
             }
             _ => return Err(HttpError::Status { status: response.status() }),
         }
+        self.taken(response, start, end - start)
+    }
+
+    /// As [`Self::fetch_once`], where the server has no Range requests: all that comes before is passed over.
+    fn skip_to(&self, state: &mut State, start: u64, end: u64) -> Result<Vec<u8>, HttpError> {
+        if start > NEAR {
+            return Err(HttpError::Unmeasurable("the server has no Range requests"));
+        }
+        let response = self.get_whole()?;
+        state.asked = true;
+        state.length = content_length(&response).or(state.length);
+        let mut bytes = self.taken(response, 0, end)?;
+        bytes.drain(..bytes.len().min(start as usize));
+        Ok(bytes)
+    }
+
+    fn get_whole(&self) -> Result<Response<ureq::Body>, HttpError> {
+        let response = self.file.get(&[], Some(self.time_left()?))?;
+        if response.status().as_u16() == 200 {
+            return Ok(response);
+        }
+        Err(HttpError::Status { status: response.status() })
+    }
+
+    fn time_left(&self) -> Result<Duration, HttpError> {
+        let time = self.until.saturating_duration_since(Instant::now());
+        if time.is_zero() { Err(HttpError::Unmeasurable(TOO_SLOW)) } else { Ok(time) }
+    }
+
+    /// Up to `count` bytes of an answer that begins at byte `start` of the file.
+    fn taken(
+        &self,
+        response: Response<ureq::Body>,
+        start: u64,
+        count: u64,
+    ) -> Result<Vec<u8>, HttpError> {
         let magic = encoding::expected(&response)?.filter(|_| start == 0);
         let mut bytes = Vec::new();
-        match reader(response).take(end - start).read_to_end(&mut bytes) {
-            Ok(_) => encoding::check_start(&bytes, magic).map(|()| bytes),
-            Err(_) if Instant::now() >= self.until => {
-                Err(HttpError::Unmeasurable("the server is too slow"))
-            }
-            Err(_) => Err(HttpError::HungUp),
-        }
+        let taken = reader(response).take(count).read_to_end(&mut bytes);
+        taken.map_err(|_| broken_before(self.until))?;
+        encoding::check_start(&bytes, magic).map(|()| bytes)
+    }
+
+    /// The whole file, from its first byte on, as far as it comes in time.
+    ///
+    /// # Errors
+    /// [`HttpError`], as an I/O error.
+    pub fn whole(&self) -> io::Result<impl Read + Send + use<>> {
+        let response = self.get_whole()?;
+        encoding::expected(&response)?;
+        Ok(InTime { body: reader(response), until: self.until })
     }
 
     /// Up to `length` bytes at `offset`; fewer only where the file ends.
@@ -150,6 +197,27 @@ impl Pieces {
         self.read_at(0, 1)?;
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(state.length.ok_or(HttpError::Unmeasurable("the server doesn't tell its length"))?)
+    }
+}
+
+fn broken_before(until: Instant) -> HttpError {
+    if Instant::now() >= until { HttpError::Unmeasurable(TOO_SLOW) } else { HttpError::HungUp }
+}
+
+/// A body that counts only as far as it comes in time.
+struct InTime<R> {
+    body: R,
+    until: Instant,
+}
+
+impl<R: Read> Read for InTime<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self.body.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),
+            Err(_) => Err(broken_before(self.until).into()),
+            Ok(count) if Instant::now() < self.until => Ok(count),
+            Ok(_) => Err(HttpError::Unmeasurable(TOO_SLOW).into()),
+        }
     }
 }
 

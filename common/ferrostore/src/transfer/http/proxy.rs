@@ -4,6 +4,7 @@
 use super::tls::TrustedTls;
 use base64::Engine as _;
 use std::fmt;
+use std::net::IpAddr;
 use ureq::http::Uri;
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, TcpConnector, Transport,
@@ -28,21 +29,46 @@ pub(super) fn proxy_for(url: &str) -> Option<Proxy> {
         None => authority.split(':').next().unwrap_or_default(),
     };
     let exempt = variable(&["no_proxy", "NO_PROXY"]).unwrap_or_default();
-    let spared = exempt.split([',', ' ']).map(str::trim).any(|name| {
-        let name = name.trim_start_matches("*.").trim_start_matches('.');
-        name == "*"
-            || !name.is_empty()
-                && (host.eq_ignore_ascii_case(name)
-                    || host
-                        .to_ascii_lowercase()
-                        .ends_with(&format!(".{}", name.to_ascii_lowercase())))
-    });
+    let spared = exempt.split([',', ' ']).map(str::trim).any(|entry| is_spared(host, entry));
     if spared {
         return None;
     }
     Proxy::new(&value)
         .inspect_err(|error| log::warn!("the proxy of the environment can't be used: {error}"))
         .ok()
+}
+
+/// Whether `entry` of `no_proxy` is about `host`: a name with all that ends in it, an address, a network
+/// (`10.0.0.0/8`, `[fd00::]/8`), or `*`.
+fn is_spared(host: &str, entry: &str) -> bool {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return entry == "*" || is_in_network(address, entry);
+    }
+    let name = entry.trim_start_matches("*.").trim_matches('.').to_ascii_lowercase();
+    let host = host.trim_end_matches('.').to_ascii_lowercase();
+    !name.is_empty() && (name == "*" || host == name || host.ends_with(&format!(".{name}")))
+}
+
+fn is_in_network(address: IpAddr, network: &str) -> bool {
+    let (network, length) = match network.split_once('/') {
+        Some((network, length)) => (network, Some(length)),
+        None => (network, None),
+    };
+    let network = network.trim_start_matches('[').trim_end_matches(']');
+    let Ok(network) = network.parse::<IpAddr>() else { return false };
+    let (one, other, width) = match (address, network) {
+        (IpAddr::V4(one), IpAddr::V4(other)) => {
+            (u128::from(one.to_bits()), u128::from(other.to_bits()), 32)
+        }
+        (IpAddr::V6(one), IpAddr::V6(other)) => (one.to_bits(), other.to_bits(), 128),
+        _ => return false,
+    };
+    let length = match length.map(str::parse::<u32>) {
+        None => width,
+        Some(Ok(length)) if length <= width => length,
+        Some(_) => return false,
+    };
+    length == 0 || (one ^ other) >> (width - length) == 0
 }
 
 /// Connects to servers, or to the proxy in front of them.
@@ -159,5 +185,45 @@ impl<T: Transport> Transport for Proxied<T> {
 
     fn is_open(&mut self) -> bool {
         self.connection.is_open()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_spared_by_name_address_and_network() {
+        for (host, entry) in [
+            ("host.example", "example"),
+            ("Host.Example", ".example"),
+            ("host.example", "*.EXAMPLE"),
+            ("host.example.", "host.example"),
+            ("host", "*"),
+            ("10.9.8.7", "10.9.8.7"),
+            ("10.9.8.7", "10.0.0.0/8"),
+            ("10.9.8.7", "10.9.8.6/31"),
+            ("10.9.8.7", "0.0.0.0/0"),
+            ("fd12::1", "[fd00::]/8"),
+            ("fd12::1", "fd00::/8"),
+            ("::1", "[::1]"),
+        ] {
+            assert!(is_spared(host, entry), "{host} {entry}");
+        }
+        for (host, entry) in [
+            ("host.example", "xample"),
+            ("host", ""),
+            ("host", "."),
+            ("10.9.8.7", "11.0.0.0/8"),
+            ("10.9.8.7", "10.9.8.4/31"),
+            ("10.9.8.7", "10.9.8.7/33"),
+            ("10.9.8.7", "10.9.8.7/x"),
+            ("10.9.8.7", "8.7"),
+            ("fd12::1", "[fe00::]/8"),
+            ("10.9.8.7", "::/0"),
+            ("10.0.0.1.example", "10.0.0.0/8"),
+        ] {
+            assert!(!is_spared(host, entry), "{host} {entry}");
+        }
     }
 }
