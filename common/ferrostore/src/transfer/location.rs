@@ -1,6 +1,6 @@
 //! What `IMAGE/PATH` points to.
 
-use super::http::Url;
+use super::url::Url;
 use runtime::text;
 use std::path::PathBuf;
 

@@ -10,6 +10,7 @@ pub mod location;
 pub mod measure;
 mod members;
 pub mod tail;
+mod url;
 mod xz;
 
 use std::io::{self, Read};

@@ -1,8 +1,8 @@
 //! Archives with a disk in them, on their way into a datastore.
 
 use super::bytes::{stream_head, within};
+use super::image_size::{LARGEST_HEADER, measure_image};
 use super::import::Import;
-use super::measure::{LARGEST_HEADER, measure_image};
 use super::{Intake, Policy, reader_of, reading};
 use crate::kinds::DatastoreError;
 use crate::policy::{self, PathRules};

@@ -2,7 +2,7 @@
 
 use super::archive::{Located, measure_archive, measure_passing, open_member};
 use super::bytes::within;
-use super::import::fixed_vhd_size;
+use super::image_size::{LARGEST_HEADER, measure_image};
 use super::{Intake, Policy, head_of, path_error, reader_of, reading};
 use crate::kinds::DatastoreError;
 use crate::policy::Kind;
@@ -11,18 +11,13 @@ use crate::transfer::decompress::decompress;
 use crate::transfer::location::Location;
 use crate::transfer::measure::{Whole, decompressed_length};
 use disk_image::ImageError;
-use disk_image::admission::{Admission, admit, check_size};
-use disk_image::foreign::{self, luks_disk};
+use disk_image::admission::check_size;
 use disk_image::probe::{self, Content};
 use one_protocol::message::{Image, Mebibytes};
 use runtime::found::disk_usage;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::time::{Duration, Instant};
-
-/// How much of a compressed image is decompressed to find its size in its header, bytes: the metadata
-/// of vhdx, which lie furthest from the start, are within.
-pub(super) const LARGEST_HEADER: usize = 4 << 20;
 
 impl Intake {
     /// The size that the image at `IMAGE/PATH` will have: `stat`.
@@ -130,28 +125,6 @@ fn measure_file(
         _ => {
             choice.map_or(Ok(()), Choice::without_archive)?;
             measure_image(&head, &reader_of(file), || Ok(length), policy.largest_disk)
-        }
-    }
-}
-
-/// Size of the disk whose file begins with `head` and has `length` bytes in all; at most `largest` bytes.
-pub(super) fn measure_image(
-    head: &[u8],
-    read_at: foreign::ReadAt,
-    length: impl Fn() -> Result<u64, DatastoreError>,
-    largest: u64,
-) -> Result<u64, DatastoreError> {
-    match admit(head, read_at, largest)? {
-        (_, Some(size)) => Ok(size),
-        (Admission::Luks, None) => Ok(luks_disk(length()?, read_at)?),
-        (Admission::Disk(_), None) => {
-            let mut size = length()?;
-            // Only then does a footer make a difference in MiB.
-            if size % (1 << 20) == probe::TAIL as u64 {
-                size = fixed_vhd_size(size, read_at).map_err(reading)?;
-            }
-            check_size(size, largest)?;
-            Ok(size)
         }
     }
 }

@@ -7,6 +7,7 @@ mod bytes;
 mod destination;
 mod fetch;
 mod foreign;
+mod image_size;
 mod import;
 mod measure;
 mod remote;

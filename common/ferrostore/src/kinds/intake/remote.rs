@@ -2,7 +2,8 @@
 
 use super::archive::{measure_archive, measure_passing};
 use super::bytes::within;
-use super::measure::{LARGEST_HEADER, measure_image, stated_size};
+use super::image_size::{LARGEST_HEADER, measure_image};
+use super::measure::stated_size;
 use super::{Intake, Policy, path_error, reading};
 use crate::kinds::DatastoreError;
 use crate::transfer::archive::{ArchiveError, Choice, Found, Kind};

@@ -5,9 +5,10 @@ mod encoding;
 mod pieces;
 mod proxy;
 mod tls;
-mod url;
 
 use super::location::without_password;
+pub use super::url::Url;
+use super::url::{origin, redirected};
 use base64::Engine as _;
 use httpdate::parse_http_date;
 pub use pieces::Pieces;
@@ -18,8 +19,6 @@ use ureq::http::{Response, StatusCode, header};
 use ureq::tls::TlsConfig;
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body};
-pub use url::Url;
-use url::{origin, redirected};
 
 /// Time to reach a server.
 const CONNECT: Duration = Duration::from_secs(15);
