@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The files of an appliance, and the digests of all of them in a manifest.
 pub(super) struct Appliance<'c> {
     cloud: &'c Cloud,
-    members: Vec<(String, PathBuf)>,
+    pub(super) members: Vec<(String, PathBuf)>,
 }
 
 impl<'c> Appliance<'c> {
