@@ -141,7 +141,11 @@ impl<'a> Reader<'a> {
             self.submit(write)?;
         }
         while self.under_way > 0 {
-            self.write_one(write)?;
+            let batch = self.receive()?;
+            for piece in &batch.pieces {
+                write(piece.place, &batch.buffer[piece.bytes.clone()])?;
+            }
+            self.recycle(batch);
         }
         Ok(())
     }
@@ -153,7 +157,11 @@ impl<'a> Reader<'a> {
         self.planned.push_back(std::mem::take(&mut self.next));
         self.hand_out();
         while self.planned.len() * self.size > PLANNED {
-            self.write_one(write)?;
+            let batch = self.receive()?;
+            for piece in &batch.pieces {
+                write(piece.place, &batch.buffer[piece.bytes.clone()])?;
+            }
+            self.recycle(batch);
         }
         Ok(())
     }
@@ -170,19 +178,18 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn write_one(
-        &mut self,
-        write: &mut impl FnMut(Place, &[u8]) -> Result<(), ImageError>,
-    ) -> Result<(), ImageError> {
+    /// The next buffer that has been filled.
+    fn receive(&mut self) -> Result<Batch<'a>, ImageError> {
         let ended = |_| ImageError::reading(0)(io::Error::other("the reading thread broke off"));
         let batch = self.results.recv().map_err(ended)??;
         self.under_way -= 1;
-        for piece in batch.pieces {
-            write(piece.place, &batch.buffer[piece.bytes])?;
-        }
+        Ok(batch)
+    }
+
+    /// Takes back a buffer that has been written.
+    fn recycle(&mut self, batch: Batch) {
         self.free.push(batch.buffer);
         self.hand_out();
-        Ok(())
     }
 }
 

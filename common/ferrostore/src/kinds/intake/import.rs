@@ -170,17 +170,8 @@ impl Import<'_> {
 
     /// A file as it is, holes included, whose bytes are an image of `format`.
     fn copy(&mut self, file: File, format: Format) -> Result<Format, DatastoreError> {
-        self.copied(file)?;
+        self.write(&RawDisk::open(file).map_err(reading)?, Format::Raw)?;
         Ok(format)
-    }
-
-    /// A file as it is, and how it lies in the destination.
-    fn copied(&mut self, file: File) -> Result<&File, DatastoreError> {
-        let disk = RawDisk::open(file).map_err(reading)?;
-        let target = self.destination.begin(Format::Raw, Some(disk.virtual_size()))?;
-        let copy = target.file();
-        convert(&disk, target)?;
-        Ok(copy)
     }
 
     /// A disk in another format.
@@ -269,7 +260,10 @@ impl Import<'_> {
             admit_whole(&file, format, largest)?;
             return self.copy(file, format);
         }
-        let copy = self.copied(file)?;
+        let disk = RawDisk::open(file).map_err(reading)?;
+        let target = self.destination.begin(Format::Raw, Some(disk.virtual_size()))?;
+        let copy = target.file();
+        convert(&disk, target)?;
         admit_whole(copy, format, largest)?;
         if format == Format::Qcow2 {
             warn_of_wrong_counts(&Layer::open(copy.try_clone().map_err(reading)?)?)?;
