@@ -70,7 +70,7 @@ impl Foreign<'_> {
             target,
             size.saturating_add(SLACK),
         )
-        .map_err(lack_of_space)
+        .map_err(|error| explained(error, self.format))
         .and_then(|()| self.check(target, is_file));
         // The ruleset around the program holds the file for a moment longer: its space shall be free now.
         delivered.inspect_err(|_| drop(target.set_len(0)))
@@ -86,7 +86,8 @@ impl Foreign<'_> {
             if is_file && matches!(missing, Ok(None)) {
                 missing = first_missing(&raw, start, end.min(raw.length()));
             }
-        })?;
+        })
+        .map_err(|error| explained(error, self.format))?;
         // Disks consist of whole sectors.
         let length = if is_file { raw.length() } else { found };
         if found.abs_diff(size) >= SECTOR || length != size.next_multiple_of(SECTOR) {
@@ -94,8 +95,12 @@ impl Foreign<'_> {
                 "{length} bytes of a disk of {found}, which has {size} by the header of the {format} image"
             )));
         }
+        let is_same = || {
+            command::qemu_img_is_same(file, format, target)
+                .map_err(|error| explained(error, self.format))
+        };
         match missing? {
-            Some(at) if !command::qemu_img_is_same(file, format, target)? => {
+            Some(at) if !is_same()? => {
                 Err(incomplete(format!("a disk without the data that it has from byte {at} on")))
             }
             _ => Ok(()),
@@ -126,9 +131,49 @@ fn writing(source: io::Error) -> ImageError {
     ImageError::Write { offset: 0, source }
 }
 
-fn lack_of_space(error: CommandError) -> DatastoreError {
+/// An error of qemu-img as one of the image: what it was asked, and the names of what it opened, mean nothing to a user.
+fn explained(error: CommandError, format: Format) -> DatastoreError {
     if error.is_out_of_space() {
         return writing(io::ErrorKind::StorageFull.into()).into();
     }
-    error.into()
+    let CommandError::Failed { status, stderr, .. } = &error else { return error.into() };
+    let reason = match stderr.trim() {
+        "" => format!("it ended with {status}"),
+        said => reason_in(said),
+    };
+    let what = format!(
+        "qemu-img can't read ({reason}); repair it, or convert it where it was made, to qcow2 or raw"
+    );
+    ImageError::Unsupported { format, what }.into()
+}
+
+/// The reason in what qemu-img says: the end of its last line, behind the names of files.
+fn reason_in(said: &str) -> String {
+    let last = said.lines().last().unwrap_or_default();
+    let last = last.strip_prefix("qemu-img: ").unwrap_or(last);
+    let reason = last.rfind("': ").map_or(last, |at| &last[at + 3..]);
+    let internal = ["/proc/", "driver="].iter().any(|word| reason.contains(word));
+    runtime::text::one_line(if internal { "it is damaged" } else { reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_told_without_what_qemu_img_was_asked() {
+        for (said, reason) in [
+            (
+                "qemu-img: Could not open 'driver=vhdx,file.filename=/proc/self/fd/5': Could not open '/proc/self/fd/5': Operation not supported\n",
+                "Operation not supported",
+            ),
+            (
+                "a warning\nqemu-img: error while reading at byte 7: Invalid argument",
+                "error while reading at byte 7: Invalid argument",
+            ),
+            ("qemu-img: Block node /proc/self/fd/7 is broken", "it is damaged"),
+        ] {
+            assert_eq!(reason_in(said), reason);
+        }
+    }
 }
