@@ -1,11 +1,11 @@
 //! A progress bar for a person at a terminal, and only for what takes over half a second.
 //!
-//! Code that moves bytes reports them with [`advance`]; oned, which reads standard error, sees nothing.
+//! Code that moves bytes, or works through images one by one, reports them with [`advance`]; oned, which reads standard error, sees nothing.
 
 use disk_image::observer::{self, Advice, Observer};
 use indicatif::{ProgressBar, ProgressStyle};
 use runtime::staging::no_space_hint;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 
 static DONE: AtomicU64 = AtomicU64::new(0);
 static TOTAL: AtomicU64 = AtomicU64::new(0);
+/// Whether images are counted, and not bytes.
+static COUNTING: AtomicBool = AtomicBool::new(false);
+/// Whether the bar is on the screen: whoever writes there holds this.
+static SCREEN: Mutex<bool> = Mutex::new(false);
 static ENDED: AtomicBool = AtomicBool::new(false);
 /// The thread that draws. The bar is its own, so that a driver that has none holds no code for it.
 static DRAWING: Mutex<Option<JoinHandle<()>>> = Mutex::new(None);
@@ -58,9 +62,28 @@ pub fn begin(total: u64) {
     }
 }
 
-/// Says that `bytes` more are done.
-pub fn advance(bytes: u64) {
-    DONE.fetch_add(bytes, Ordering::Relaxed);
+/// Says that work on `total` images begins.
+pub fn begin_counting(total: u64) {
+    COUNTING.store(true, Ordering::Relaxed);
+    begin(total);
+}
+
+/// Has `write` write to a terminal, where the bar may be, as if there were none.
+///
+/// # Errors
+/// As `write`.
+pub fn beside_bar<T>(write: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+    const CLEAR_LINE: &[u8] = b"\r\x1b[2K";
+    let mut on_screen = SCREEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if std::mem::take(&mut *on_screen) {
+        std::io::stderr().write_all(CLEAR_LINE)?;
+    }
+    write()
+}
+
+/// Says that so much more is done: bytes, or images.
+pub fn advance(amount: u64) {
+    DONE.fetch_add(amount, Ordering::Relaxed);
 }
 
 /// Takes the bar away, so that what is printed next has a line of its own.
@@ -86,6 +109,7 @@ fn wait(time: Duration) -> bool {
 
 fn draw() {
     const BAR_OF_ALL: &str = "{bytes:>11} of {total_bytes} {wide_bar} {bytes_per_sec}, {eta} left";
+    const BAR_OF_IMAGES: &str = "{human_pos:>11} of {human_len} {wide_bar} {per_sec}, {eta} left";
     const SPINNER: &str = "{spinner} {bytes} at {bytes_per_sec}, {elapsed}";
     let styled = |bar: ProgressBar, template| match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
@@ -96,11 +120,15 @@ fn draw() {
     }
     let bar = match TOTAL.load(Ordering::Relaxed) {
         0 => styled(ProgressBar::new_spinner(), SPINNER),
+        total if COUNTING.load(Ordering::Relaxed) => styled(ProgressBar::new(total), BAR_OF_IMAGES),
         total => styled(ProgressBar::new(total), BAR_OF_ALL),
     };
     loop {
+        let mut on_screen = SCREEN.lock().unwrap_or_else(PoisonError::into_inner);
         bar.set_position(DONE.load(Ordering::Relaxed));
         bar.tick();
+        *on_screen = true;
+        drop(on_screen);
         if !wait(Duration::from_millis(100)) {
             break;
         }

@@ -4,9 +4,10 @@ use super::{Done, Subcommand};
 use crate::call::by_hand::{self, Finding, Request};
 use crate::fsck::{self, CheckError, Form, Known, Report};
 use crate::kinds::ceph;
+use crate::progress;
 use clap::ArgMatches;
 use runtime::command::rbd::Pool;
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 
 /// The subcommand.
 pub const FSCK: Subcommand = Subcommand { command: || by_hand::command("ferrostore fsck"), run };
@@ -14,6 +15,19 @@ pub const FSCK: Subcommand = Subcommand { command: || by_hand::command("ferrosto
 fn run(matches: &ArgMatches) -> Done {
     let finding = by_hand::request(matches).and_then(|request| examine(&request));
     Ok(by_hand::exit_code(finding?))
+}
+
+/// Standard output, on a screen with a progress bar perhaps.
+struct BesideBar<W>(W);
+
+impl<W: Write> Write for BesideBar<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        progress::beside_bar(|| self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        progress::beside_bar(|| self.0.flush())
+    }
 }
 
 /// Checks a datastore, and prints a report of it.
@@ -30,10 +44,12 @@ pub fn examine(request: &Request) -> Finding {
         None => None,
     };
     let form = if request.json { Form::Json } else { Form::Text };
-    let output = BufWriter::new(io::stdout().lock());
+    let output = BufWriter::new(BesideBar(io::stdout().lock()));
     let mut report =
         Report::begin(output, form, &directory.to_string_lossy()).map_err(CheckError::Output)?;
-    let verdict = fsck::examine(directory, known.as_ref(), &mut |entry| report.entry(entry))?;
+    let verdict = fsck::examine(directory, known.as_ref(), &mut |entry| report.entry(entry));
+    progress::end();
+    let verdict = verdict?;
     report.end(&verdict).map_err(CheckError::Output)?;
     Ok(verdict.worst)
 }

@@ -13,6 +13,7 @@ pub use image::Facts;
 pub use known::{Known, KnownImage};
 pub use report::{Form, Report};
 
+use crate::progress;
 use crate::snapshots::with_suffix;
 use runtime::staging;
 use std::collections::BTreeSet;
@@ -141,6 +142,7 @@ pub fn examine(
         visit(entry)
     };
     let names = names_in(directory)?;
+    progress::begin_counting(names.len() as u64);
     for path in staging::unfinished(directory) {
         let name = path.strip_prefix(directory).unwrap_or(&path).as_os_str().to_owned();
         if let Some((role, problems)) = left_over(&path) {
@@ -151,6 +153,7 @@ pub fn examine(
         if let Some(entry) = look_at(directory, name, &names, known) {
             tell(&entry)?;
         }
+        progress::advance(1);
     }
     for (name, image) in known.into_iter().flat_map(Known::images) {
         if !names.contains(name) && !image.may_be_absent {
