@@ -102,6 +102,11 @@ impl Ceph {
         &self.conf
     }
 
+    /// A configuration that reaches the cluster from bridge hosts too, which have another `/var/tmp`.
+    pub fn conf_everywhere(&self) -> PathBuf {
+        directory().join("ceph.conf")
+    }
+
     /// Writes the driver's configuration file.
     pub fn configure(&self, text: &str) {
         let folder = self.cloud.one_location().join("var/remotes/etc/datastore/ceph");

@@ -1,5 +1,8 @@
 //! Ceph datastores, on a cluster of one machine that all tests here share, each in a pool of its own.
 
+mod backups;
+mod bridge;
+mod checks;
 mod crash;
 mod deletion;
 mod images;
