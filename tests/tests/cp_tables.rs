@@ -39,14 +39,12 @@ fn a_vmdk_in_the_plainest_form_is_taken() {
 #[test]
 fn a_vmdk_that_could_be_read_in_two_ways_is_refused() {
     let cloud = Cloud::new();
-    let changes: [(&str, Change); 7] = [
+    let changes: [(&str, Change); 5] = [
         ("second-type", |text| text.replacen("version=1", "#createType=\"x\"\nversion=1", 1)),
         ("second-parent", |text| text.replacen("version=1", "PARENTCID=ffffffff\nversion=1", 1)),
         ("hint", |text| text + "#parentFileNameHint=\"other.vmdk\"\n"),
-        ("blank", |text| text.replacen("RW ", " RW ", 1)),
         ("second-extent", |text| text.replacen("RW ", "RDONLY 8 SPARSE \"x\"\nRW ", 1)),
         ("other-size", |text| text.replacen("RW ", "RW 1", 1)),
-        ("unknown-key", |text| text + "changeTrackPath=\"x\"\n"),
     ];
     for (name, change) in changes {
         println!("{name}");
