@@ -4,14 +4,14 @@
 //! put them, and calls a driver the way oned does:
 //!
 //! ```no_run
-//! use ferrostore_tests::{Cloud, MIB, same_content};
+//! use ferrostore_tests::{Cloud, MIB, Rule, same_content};
 //!
 //! let cloud = Cloud::new();
 //! let disk = cloud.raw("disk.img", 4 * MIB);
 //! let image = cloud.cp(&disk).driver("qcow2").run().succeeds().image("qcow2");
 //! same_content(&disk, "raw", &image, "qcow2");
 //!
-//! cloud.cp("/etc/passwd").run().fails().naming("IMAGE/PATH").saying("/etc/passwd");
+//! cloud.cp("/etc/passwd").run().refused(Rule::Restricted).naming("IMAGE/PATH").saying("/etc/passwd");
 //! ```
 //!
 //! Every failing call is checked for what the contract asks of all of them: exit code 1, an empty
@@ -52,6 +52,7 @@ mod pause;
 mod program_faults;
 pub mod random;
 mod referee;
+mod rules;
 mod ssh;
 mod vm;
 pub mod vmdk;
@@ -84,6 +85,7 @@ pub use program_faults::ProgramFaults;
 pub use referee::{
     allocated, digest, info, qemu_img_check, same_bytes, same_content, virtual_size,
 };
+pub use rules::Rule;
 pub use ssh::SshHost;
 pub use vm::{ignored_tests_in_a_virtual_machine, is_virtual_machine};
 pub use vmdk::Vmdk;

@@ -1,6 +1,7 @@
 //! What a call gave: its answer and its traces.
 
-use crate::Listing;
+use crate::{Listing, Rule};
+use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
@@ -78,6 +79,9 @@ impl Outcome {
 
     /// Checks that the call failed as the contract asks: exit code 1, nothing on standard output,
     /// one line for the user, input read to its end, datastore untouched.
+    ///
+    /// What failed must be asked for its reason: [`Failure::because`], or [`Failure::saying`] words of it. Where the reason
+    /// is a rule of [`Rule`], [`Self::refused`] is shorter.
     #[track_caller]
     pub fn fails(self) -> Failure {
         let stdout = String::from_utf8_lossy(&self.stdout);
@@ -104,7 +108,20 @@ impl Outcome {
             lines[0]
         );
         assert_eq!(self.before, self.after, "a failure leaves the datastore as it was");
-        Failure { text: lines[0].clone(), outcome: self }
+        let reason = Reason { given: false, line: lines[0].clone(), caller: Location::caller() };
+        Failure { text: lines[0].clone(), outcome: self, reason }
+    }
+
+    /// As [`Self::fails`], because this rule was broken.
+    #[track_caller]
+    pub fn refused(self, rule: Rule) -> Failure {
+        self.fails().because(rule)
+    }
+
+    /// As [`Self::refused`], by one of these rules.
+    #[track_caller]
+    pub fn refused_by_any(self, rules: &[Rule]) -> Failure {
+        self.fails().because_any(rules)
     }
 }
 
@@ -198,15 +215,59 @@ impl Reply {
 }
 
 /// The one line that the user sees of a call that failed.
+///
+/// A test that only asks whether a call fails would also pass where it fails for another reason, such as a wrong path.
+/// So one that never asks for the reason panics.
 #[derive(Debug)]
 pub struct Failure {
     /// The line.
     pub text: String,
     /// All that there is to know about the call.
     pub outcome: Outcome,
+    reason: Reason,
+}
+
+/// Whether a test has asked for the reason of a failure.
+#[derive(Debug)]
+struct Reason {
+    given: bool,
+    line: String,
+    caller: &'static Location<'static>,
+}
+
+impl Drop for Reason {
+    fn drop(&mut self) {
+        let asked = self.given || std::thread::panicking();
+        assert!(asked, "{}: no rule is asserted of this line: {}", self.caller, self.line);
+    }
+}
+
+/// Whether these are words of a rule: neither an attribute nor a path nor a number.
+fn are_words(text: &str) -> bool {
+    text.contains(|c: char| c.is_ascii_lowercase()) && !text.contains('/')
 }
 
 impl Failure {
+    /// Checks that the line says that this rule was broken.
+    #[track_caller]
+    pub fn because(self, rule: Rule) -> Self {
+        self.because_any(&[rule])
+    }
+
+    /// Checks that the line says that one of these rules was broken.
+    #[track_caller]
+    pub fn because_any(mut self, rules: &[Rule]) -> Self {
+        self.reason.given = true;
+        let words: Vec<_> = rules.iter().map(|rule| rule.words()).collect();
+        self.saying_any(&words)
+    }
+
+    /// Accepts any reason: for calls of which the reason depends on chance.
+    pub fn for_any_reason(mut self) -> Self {
+        self.reason.given = true;
+        self
+    }
+
     /// Checks that the line names an attribute, by its path as in `IMAGE/PATH`.
     #[track_caller]
     pub fn naming(self, attribute: &str) -> Self {
@@ -215,7 +276,8 @@ impl Failure {
 
     /// Checks that the line contains a text (in either case).
     #[track_caller]
-    pub fn saying(self, text: &str) -> Self {
+    pub fn saying(mut self, text: &str) -> Self {
+        self.reason.given |= are_words(text);
         let found = self.text.to_lowercase().contains(&text.to_lowercase());
         assert!(found, "{:?} should be in: {}", text, self.text);
         self
@@ -230,7 +292,8 @@ impl Failure {
 
     /// Checks that the line contains at least one of the texts (in either case).
     #[track_caller]
-    pub fn saying_any(self, texts: &[&str]) -> Self {
+    pub fn saying_any(mut self, texts: &[&str]) -> Self {
+        self.reason.given |= texts.iter().all(|text| are_words(text));
         let line = self.text.to_lowercase();
         let found = texts.iter().any(|text| line.contains(&text.to_lowercase()));
         assert!(found, "one of {texts:?} should be in: {}", self.text);

@@ -7,7 +7,7 @@ use ferrostore_tests::{Call, Cloud, Page, Web};
 fn complaint(hostile: &Hostile, call: Call, path: &str) -> Option<String> {
     let call = call.under(["prlimit", "--cpu=10", "--data=536870912", "--core=0"]);
     let check = || {
-        call.run().fails().naming("IMAGE/PATH").saying(path);
+        call.run().fails().for_any_reason().naming("IMAGE/PATH").saying(path);
     };
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).err()?;
     let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();

@@ -2,8 +2,8 @@
 
 use ferrostore_tests::layouts::{Chain, Layout};
 use ferrostore_tests::{
-    Bridges, Call, Cloud, MIB, Reply, allocated, digest, pattern, qemu_img_check, run, same_bytes,
-    same_content,
+    Bridges, Call, Cloud, MIB, Reply, Rule, allocated, digest, pattern, qemu_img_check, run,
+    same_bytes, same_content,
 };
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -143,7 +143,7 @@ fn an_image_comes_from_a_host_to_the_front_end() {
     }
     let missing = neighbour(&cloud).join("f".repeat(32));
     let call = cloud.clone_of(&missing, "raw").as_released().under(bridges.neighbour());
-    let failure = call.set("SOURCE_BRIDGE_LIST", "host1").run().fails();
+    let failure = call.set("SOURCE_BRIDGE_LIST", "host1").run().refused(Rule::CantBeOpened);
     failure.naming("IMAGE/PATH").saying("host1: ").saying_path(&missing);
 }
 
@@ -211,7 +211,7 @@ fn what_the_source_host_says_reaches_the_user_and_nothing_is_left() {
         call.set("SOURCE_BRIDGE_LIST", "host2")
     };
     let missing = neighbour(&cloud).join("f".repeat(32));
-    let failure = between(&missing, "raw").run().fails();
+    let failure = between(&missing, "raw").run().refused(Rule::CantBeOpened);
     failure.naming("IMAGE/PATH").saying("host2: ").saying_path(&missing);
     let disk = cloud.raw("disk.img", MIB);
     let broken = given_to(&bridges, 2, &cloud, &disk, 1);

@@ -1,8 +1,8 @@
 //! `cp` and `stat` where a bridge host has the storage: whose files, and whose network.
 
 use ferrostore_tests::{
-    Bridges, Call, Cloud, MIB, Web, allocated, digest, pattern, qemu_img_check, run, same_bytes,
-    same_content, virtual_size, write_script,
+    Bridges, Call, Cloud, MIB, Rule, Web, allocated, digest, pattern, qemu_img_check, run,
+    same_bytes, same_content, virtual_size, write_script,
 };
 use std::fs;
 use std::path::Path;
@@ -66,7 +66,9 @@ fn the_front_end_decides_what_may_be_registered() {
     std::os::unix::fs::symlink(&outside, &link).unwrap();
     for path in [outside.as_path(), &link, Path::new("/etc/hostname"), Path::new("relative")] {
         for call in [cloud.cp(path), cloud.stat(path)] {
-            bridges.bridged(call).run().fails().naming("IMAGE/PATH").saying_path(path);
+            let refusal =
+                bridges.bridged(call).run().refused_by_any(&[Rule::Restricted, Rule::NotAbsolute]);
+            refusal.naming("IMAGE/PATH").saying_path(path);
         }
     }
     // What is there on the bridge host only is not there.
@@ -87,7 +89,8 @@ fn digests_are_checked_and_what_fails_leaves_nothing() {
     let wrong = digest("md5sum", cloud.file("other", "other"));
     for (name, value) in [("MD5", wrong.clone()), ("SHA1", "abc".to_owned())] {
         let call = bridges.bridged(cloud.cp(&disk)).set(&format!("IMAGE/TEMPLATE/{name}"), &value);
-        call.run().fails().naming(&format!("IMAGE/TEMPLATE/{name}")).saying(&value);
+        let refusal = call.run().refused_by_any(&[Rule::DigestMismatch, Rule::NotValid]);
+        refusal.naming(&format!("IMAGE/TEMPLATE/{name}")).saying(&value);
     }
     let failure = |call: Call| bridges.bridged(call).run().fails().saying("host1: ");
     failure(cloud.cp(cloud.file("empty", ""))).naming("IMAGE/PATH").saying("empty");
@@ -140,11 +143,14 @@ fn what_the_front_end_downloads_arrives_too() {
         let call = bridges.bridged(cloud.cp(web.serve(&packed)));
         let call = call.set("DATASTORE/TEMPLATE/DOWNLOAD_ON_BRIDGE", download_on_bridge);
         let wrong = "0".repeat(32);
-        call.set("IMAGE/TEMPLATE/MD5", &wrong).run().fails().naming("IMAGE/TEMPLATE/MD5");
+        call.set("IMAGE/TEMPLATE/MD5", &wrong)
+            .run()
+            .refused(Rule::DigestMismatch)
+            .naming("IMAGE/TEMPLATE/MD5");
         let missing = web.url("missing.img");
         let call = bridges.bridged(cloud.cp(&missing));
         let call = call.set("DATASTORE/TEMPLATE/DOWNLOAD_ON_BRIDGE", download_on_bridge);
-        call.run().fails().naming("IMAGE/PATH").saying("404").saying(&missing);
+        call.run().refused(Rule::HttpStatus).naming("IMAGE/PATH").saying("404").saying(&missing);
     }
 }
 

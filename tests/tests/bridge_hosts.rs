@@ -1,6 +1,6 @@
 //! Which of the bridge hosts does an action.
 
-use ferrostore_tests::{Answer, Bridges, Call, Cloud, Oned};
+use ferrostore_tests::{Answer, Bridges, Call, Cloud, Oned, Rule};
 use std::time::{Duration, Instant};
 
 /// Makes a small image with this image id; the number of the host that has it then.
@@ -142,10 +142,13 @@ fn no_name_of_a_host_is_an_option_or_a_command() {
         for list in [name.to_owned(), format!("host1 {name}")] {
             let call = bridges.bridged(cloud.mkfs("raw", "1"));
             let call = call.set("DATASTORE/TEMPLATE/BRIDGE_LIST", &list);
-            call.run().fails().naming("DATASTORE/TEMPLATE/BRIDGE_LIST").saying(name);
+            call.run()
+                .refused(Rule::HostName)
+                .naming("DATASTORE/TEMPLATE/BRIDGE_LIST")
+                .saying(name);
             let call = bridges.reachable(cloud.clone_of(cloud.source(1), "raw"));
             let call = call.set("SOURCE_BRIDGE_LIST", &list);
-            call.run().fails().naming("SOURCE_BRIDGE_LIST").saying(name);
+            call.run().refused(Rule::HostName).naming("SOURCE_BRIDGE_LIST").saying(name);
         }
     }
     assert!(!trace.exists());

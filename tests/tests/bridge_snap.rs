@@ -1,7 +1,7 @@
 //! Snapshots of images that are on a bridge host.
 
 use ferrostore_tests::layouts::{Chain, Copies, Layout};
-use ferrostore_tests::{Bridges, Cloud};
+use ferrostore_tests::{Bridges, Cloud, Rule};
 
 #[test]
 fn snapshots_are_reverted_to_deleted_and_flattened_there() {
@@ -17,7 +17,7 @@ fn snapshots_are_reverted_to_deleted_and_flattened_there() {
     chain.check_content(there(chain.entry(3)), 1);
     bridges.bridged(chain.call("snap_delete", 2)).run().succeeds().silently();
     assert!(!there(chain.entry(2)).exists(), "snapshot 2 is gone");
-    let failure = bridges.bridged(chain.call("snap_delete", 9)).run().fails();
+    let failure = bridges.bridged(chain.call("snap_delete", 9)).run().refused(Rule::NoSuchSnapshot);
     failure.naming("IMAGE/TARGET_SNAPSHOT").saying("snap_delete: host1: ");
     bridges.bridged(chain.call("snap_flatten", 0)).run().succeeds().silently();
     chain.check_content(there(chain.name().to_owned()), 0);

@@ -1,6 +1,6 @@
 //! How a driver is called and how it answers, whatever the action.
 
-use ferrostore_tests::{ACTIONS, Cloud, Convention, MIB};
+use ferrostore_tests::{ACTIONS, Cloud, Convention, MIB, Rule};
 
 /// Elements that no driver knows, so many that no pipe holds them.
 fn ten_megabytes() -> String {
@@ -22,7 +22,12 @@ fn every_convention_carries_a_failure() {
     let cloud = Cloud::new();
     for convention in Convention::ALL {
         println!("{convention:?}");
-        cloud.stat("/etc/passwd").by(convention).run().fails().naming("IMAGE/PATH");
+        cloud
+            .stat("/etc/passwd")
+            .by(convention)
+            .run()
+            .refused(Rule::Restricted)
+            .naming("IMAGE/PATH");
     }
 }
 
@@ -63,7 +68,7 @@ fn a_large_message_is_read_to_its_end_before_a_call_fails() {
             .set(attribute, "/nonsense")
             .set_xml("IMAGE/NOTES", ten_megabytes())
             .run()
-            .fails()
+            .refused_by_any(&[Rule::Restricted, Rule::CantBeMade, Rule::NotInTheDatastore])
             .naming(attribute);
     }
 }
@@ -73,7 +78,7 @@ fn ten_megabytes_of_garbage_are_read_before_they_are_refused() {
     let cloud = Cloud::new();
     for action in ACTIONS {
         let garbage = vec![b'!'; 10 * MIB as usize];
-        cloud.call(action).input(garbage).run().fails();
+        cloud.call(action).input(garbage).run().refused(Rule::NotBase64);
     }
 }
 
@@ -96,7 +101,7 @@ fn base64_that_is_cut_short_is_refused() {
     for length in [101, 400, 1001] {
         let call = cloud.stat(&disk);
         let line = call.message().base64();
-        call.input(&line[..length]).run().fails();
+        call.input(&line[..length]).run().refused_by_any(&[Rule::NotBase64, Rule::NotXml]);
     }
 }
 
@@ -114,7 +119,7 @@ fn an_empty_message_is_refused() {
 fn an_empty_message_of_the_old_convention_is_refused() {
     let cloud = Cloud::new();
     for action in ACTIONS {
-        cloud.call(action).arguments(["", "7"]).input("").run().fails();
+        cloud.call(action).arguments(["", "7"]).input("").run().refused(Rule::EmptyMessage);
     }
 }
 
@@ -132,9 +137,14 @@ fn broken_xml_is_named() {
     ] {
         for action in ACTIONS {
             println!("{action}: {xml}");
-            cloud.call(action).input_encoded(&xml).run().fails();
+            cloud.call(action).input_encoded(&xml).run().refused(Rule::NotXml);
         }
-        cloud.call("stat").input_encoded(&xml).run().fails().saying_any(&["XML", "message"]);
+        cloud
+            .call("stat")
+            .input_encoded(&xml)
+            .run()
+            .refused(Rule::NotXml)
+            .saying_any(&["XML", "message"]);
     }
 }
 
@@ -145,7 +155,7 @@ fn entities_of_a_document_type_are_not_expanded() {
     let name = secret.to_str().unwrap();
     let xml = String::from_utf8(cloud.stat("@").message().xml()).unwrap();
     let external = format!("<!DOCTYPE m [<!ENTITY x \"{name}\">]>{}", xml.replace('@', "&x;"));
-    cloud.call("stat").input_encoded(external).run().fails();
+    cloud.call("stat").input_encoded(external).run().refused(Rule::NotXml);
 }
 
 #[test]
@@ -172,8 +182,8 @@ fn a_missing_attribute_is_named() {
         (cloud.snap("snap_delete", cloud.source(1), "raw", 1), "IMAGE/TARGET_SNAPSHOT"),
     ] {
         println!("{attribute}: missing, then empty");
-        call.clone().without(attribute).run().fails().naming(attribute);
-        call.set_escaped(attribute, "").run().fails().naming(attribute);
+        call.clone().without(attribute).run().refused(Rule::MissingAttribute).naming(attribute);
+        call.set_escaped(attribute, "").run().refused(Rule::MissingAttribute).naming(attribute);
     }
 }
 
@@ -181,10 +191,15 @@ fn a_missing_attribute_is_named() {
 fn a_missing_half_of_the_message_is_named() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
-    cloud.cp(&disk).without("IMAGE").run().fails().saying("IMAGE");
-    cloud.cp(&disk).without("DATASTORE").run().fails().saying("DATASTORE");
-    cloud.monitor().without("DATASTORE").run().fails().saying("DATASTORE");
-    cloud.rm(cloud.source(1)).without("IMAGE").run().fails().saying("IMAGE");
+    cloud.cp(&disk).without("IMAGE").run().refused(Rule::MissingAttribute).saying("IMAGE");
+    cloud.cp(&disk).without("DATASTORE").run().refused(Rule::MissingAttribute).saying("DATASTORE");
+    cloud.monitor().without("DATASTORE").run().refused(Rule::MissingAttribute).saying("DATASTORE");
+    cloud
+        .rm(cloud.source(1))
+        .without("IMAGE")
+        .run()
+        .refused(Rule::MissingAttribute)
+        .saying("IMAGE");
 }
 
 #[test]
@@ -259,7 +274,7 @@ fn a_message_file_that_is_not_there_is_named() {
             .arguments(["--message", "/var/tmp/no/such/message.xml"])
             .input("")
             .run()
-            .fails()
+            .refused(Rule::CantBeRead)
             .saying("/var/tmp/no/such/message.xml");
     }
 }
@@ -267,18 +282,22 @@ fn a_message_file_that_is_not_there_is_named() {
 #[test]
 fn a_value_with_line_breaks_still_gives_one_error_line() {
     let cloud = Cloud::new();
-    cloud.stat("/nowhere/a\nINFO: b\r\n\u{1b}[31mred").run().fails().naming("IMAGE/PATH");
-    cloud.mkfs("raw\nINFO: fine", "4").run().fails().naming("IMAGE/FORMAT");
-    cloud.rm("/nowhere/a\nERROR: b").run().fails().naming("IMAGE/SOURCE");
+    cloud
+        .stat("/nowhere/a\nINFO: b\r\n\u{1b}[31mred")
+        .run()
+        .refused(Rule::Restricted)
+        .naming("IMAGE/PATH");
+    cloud.mkfs("raw\nINFO: fine", "4").run().refused(Rule::CantBeMade).naming("IMAGE/FORMAT");
+    cloud.rm("/nowhere/a\nERROR: b").run().refused(Rule::NotInTheDatastore).naming("IMAGE/SOURCE");
 }
 
 #[test]
 fn a_very_long_value_is_an_error_like_others() {
     let cloud = Cloud::new();
     let long = format!("{}/{}", cloud.images().display(), "x".repeat(300));
-    cloud.stat(&long).run().fails().naming("IMAGE/PATH");
+    cloud.stat(&long).run().refused(Rule::CantBeOpened).naming("IMAGE/PATH");
     let longer = format!("{}{}", cloud.images().display(), "/x".repeat(5000));
-    cloud.stat(&longer).run().fails().naming("IMAGE/PATH");
+    cloud.stat(&longer).run().refused(Rule::CantBeOpened).naming("IMAGE/PATH");
 }
 
 #[test]

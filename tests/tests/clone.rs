@@ -1,7 +1,7 @@
 //! `clone`: a copy of an image that is in a datastore already.
 
 use ferrostore_tests::{
-    Cloud, Disk, MIB, allocated, pattern, qemu_img_check, run, same_bytes, same_content,
+    Cloud, Disk, MIB, Rule, allocated, pattern, qemu_img_check, run, same_bytes, same_content,
 };
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, symlink};
@@ -189,7 +189,12 @@ fn clones_share_blocks_where_the_file_system_can() {
 fn a_missing_image_is_named() {
     let cloud = Cloud::new();
     let missing = cloud.source(1);
-    cloud.clone_of(&missing, "raw").run().fails().naming("IMAGE/PATH").saying(&missing);
+    cloud
+        .clone_of(&missing, "raw")
+        .run()
+        .refused(Rule::CantBeOpened)
+        .naming("IMAGE/PATH")
+        .saying(&missing);
 }
 
 #[test]
@@ -198,10 +203,15 @@ fn what_is_in_no_datastore_is_no_image() {
     let secret = cloud.outside().join("secret.img");
     fs::write(&secret, pattern(1, 5000)).unwrap();
     for path in [secret.to_str().unwrap(), "/etc/passwd", "disk.img", "-rf"] {
-        cloud.clone_of(path, "raw").run().fails().naming("IMAGE/PATH").saying(path);
+        cloud
+            .clone_of(path, "raw")
+            .run()
+            .refused(Rule::Restricted)
+            .naming("IMAGE/PATH")
+            .saying(path);
     }
     let dotted = format!("{}/../../../../outside/secret.img", cloud.base_path());
-    cloud.clone_of(dotted, "raw").run().fails().naming("IMAGE/PATH");
+    cloud.clone_of(dotted, "raw").run().refused(Rule::Restricted).naming("IMAGE/PATH");
 }
 
 #[test]
@@ -211,7 +221,7 @@ fn a_link_in_the_datastore_that_leads_out_of_it_is_refused() {
     fs::write(&secret, pattern(1, 5000)).unwrap();
     let source = cloud.source(1);
     symlink(&secret, &source).unwrap();
-    cloud.clone_of(&source, "raw").run().fails().naming("IMAGE/PATH");
+    cloud.clone_of(&source, "raw").run().refused(Rule::CantBeOpened).naming("IMAGE/PATH");
 }
 
 #[test]
@@ -219,10 +229,10 @@ fn what_is_no_file_is_refused_at_once() {
     let cloud = Cloud::new();
     let fifo = cloud.source(1);
     run("mkfifo", [&fifo]);
-    cloud.clone_of(&fifo, "raw").run().fails().naming("IMAGE/PATH");
+    cloud.clone_of(&fifo, "raw").run().refused(Rule::CantBeOpened).naming("IMAGE/PATH");
     let folder = cloud.source(2);
     fs::create_dir(&folder).unwrap();
-    cloud.clone_of(&folder, "raw").run().fails().naming("IMAGE/PATH");
+    cloud.clone_of(&folder, "raw").run().refused(Rule::CantBeOpened).naming("IMAGE/PATH");
 }
 
 #[test]
@@ -232,7 +242,12 @@ fn a_broken_image_is_refused() {
     let image = cloud.qcow2(&disk, "disk.qcow2", "");
     let whole = fs::read(&image).unwrap();
     let stored = cloud.stored(1, &cloud.file("half.qcow2", &whole[..whole.len() / 2]));
-    cloud.clone_of(&stored, "qcow2").driver("raw").run().fails().naming("IMAGE/PATH");
+    cloud
+        .clone_of(&stored, "qcow2")
+        .driver("raw")
+        .run()
+        .refused(Rule::Corrupt)
+        .naming("IMAGE/PATH");
     let stored = cloud.stored(1, &disk);
     cloud
         .clone_of(&stored, "qcow2")
@@ -294,7 +309,7 @@ fn a_datastore_of_another_type_is_refused() {
             .clone_of(&stored, "raw")
             .set_escaped("DATASTORE/TYPE", kind)
             .run()
-            .fails()
+            .refused(Rule::WrongDatastoreType)
             .naming("DATASTORE/TYPE");
     }
 }

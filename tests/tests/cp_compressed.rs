@@ -1,7 +1,7 @@
 //! `cp`: files that come compressed.
 
 use ferrostore_tests::{
-    Cloud, KIB, MIB, Web, allocated, digest, pattern, qemu_img_check, run, same_bytes,
+    Cloud, KIB, MIB, Rule, Web, allocated, digest, pattern, qemu_img_check, run, same_bytes,
     same_content, virtual_size,
 };
 use std::fs::{self, File};
@@ -211,7 +211,7 @@ fn a_truncated_file_is_refused() {
                     .cp(&packed)
                     .driver(driver)
                     .run()
-                    .fails()
+                    .refused(Rule::Unreadable)
                     .naming("IMAGE/PATH")
                     .saying_path(&packed);
             }
@@ -235,7 +235,7 @@ fn a_damaged_file_is_refused() {
         bytes[middle] ^= 0x10;
         fs::write(&packed, bytes).unwrap();
         println!("{program}");
-        cloud.cp(&packed).run().fails().naming("IMAGE/PATH");
+        cloud.cp(&packed).run().refused(Rule::Unreadable).naming("IMAGE/PATH");
     }
 }
 
@@ -250,7 +250,7 @@ fn a_wrong_length_or_checksum_at_the_end_of_gzip_is_noticed() {
         let at = bytes.len() - from_end;
         bytes[at] ^= 1;
         fs::write(&packed, bytes).unwrap();
-        cloud.cp(&packed).run().fails().naming("IMAGE/PATH");
+        cloud.cp(&packed).run().refused(Rule::Unreadable).naming("IMAGE/PATH");
     }
 }
 
@@ -259,7 +259,7 @@ fn a_magic_number_and_nothing_else_is_refused() {
     let cloud = Cloud::new();
     for magic in [&b"\x1f\x8b\x08"[..], b"BZh91AY&SY", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"] {
         let stub = cloud.file("stub", magic);
-        cloud.cp(&stub).run().fails().naming("IMAGE/PATH");
+        cloud.cp(&stub).run().refused(Rule::Unreadable).naming("IMAGE/PATH");
     }
 }
 
@@ -338,7 +338,7 @@ fn what_stands_behind_gzip_and_bzip2_data_is_left_out_with_a_warning() {
                     same_content(&disk, "raw", copy, driver);
                 }
                 let call = cloud.cp(&path).set("IMAGE/TEMPLATE/SHA1", digest("sha1sum", &disk));
-                call.run().fails().naming("IMAGE/TEMPLATE/SHA1");
+                call.run().refused(Rule::DigestMismatch).naming("IMAGE/TEMPLATE/SHA1");
             }
         }
         // Another member that is cut off is damage.
@@ -359,7 +359,13 @@ fn windows_are_as_large_as_the_administrator_allows() {
     let wide = zstd("wide.zst", &["--long=27"], name);
     let wider = zstd("wider.zst", &["--long=31"], name);
     same_bytes(&disk, cloud.cp(&wide).run().succeeds().image("raw"));
-    cloud.cp(&wider).run().fails().naming("IMAGE/PATH").saying("DECOMPRESS_MEMORY");
+    cloud
+        .cp(&wider)
+        .run()
+        .fails()
+        .for_any_reason()
+        .naming("IMAGE/PATH")
+        .saying("DECOMPRESS_MEMORY");
     // A file that tells its length has no larger window than that.
     let told = output_of(&cloud, "told.zst", "zstd", &["-q", "-c", "--ultra", "-22", name]);
     cloud.datastore_conf("DECOMPRESS_MEMORY=16M\n");
@@ -400,7 +406,7 @@ fn a_qcow2_file_that_is_broken_inside_is_refused() {
     for program in COMPRESSORS {
         let packed = cloud.compressed(&half, program);
         for driver in ["", "raw", "qcow2"] {
-            cloud.cp(&packed).driver(driver).run().fails().naming("IMAGE/PATH");
+            cloud.cp(&packed).driver(driver).run().refused(Rule::Corrupt).naming("IMAGE/PATH");
         }
     }
 }

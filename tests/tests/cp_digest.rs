@@ -1,6 +1,6 @@
 //! `cp`: the digests that a user gives with an image.
 
-use ferrostore_tests::{Cloud, DIGESTS, MIB, digest, same_bytes, same_content, wrong_digest};
+use ferrostore_tests::{Cloud, DIGESTS, MIB, Rule, digest, same_bytes, same_content, wrong_digest};
 
 fn attribute(name: &str) -> String {
     format!("IMAGE/TEMPLATE/{name}")
@@ -35,7 +35,7 @@ fn a_wrong_digest_is_named_with_both_values() {
             .cp(&disk)
             .set(&attribute(name), &wrong)
             .run()
-            .fails()
+            .refused(Rule::DigestMismatch)
             .naming(&attribute(name))
             .saying(&wrong)
             .saying(&right);
@@ -55,7 +55,7 @@ fn all_digests_together_are_all_checked() {
         all.clone()
             .set(&attribute(name), wrong_digest(&digest(program, &disk)))
             .run()
-            .fails()
+            .refused(Rule::DigestMismatch)
             .naming(&attribute(name));
     }
 }
@@ -81,7 +81,7 @@ fn a_digest_is_of_the_bytes_as_they_come() {
                 .driver(driver)
                 .set("IMAGE/TEMPLATE/SHA256", digest("sha256sum", &disk))
                 .run()
-                .fails()
+                .refused(Rule::DigestMismatch)
                 .naming("IMAGE/TEMPLATE/SHA256");
         }
     }
@@ -104,7 +104,10 @@ fn a_digest_covers_what_follows_the_compressed_data() {
         let after = digest("md5sum", &packed);
         let copy = call.clone().set("IMAGE/TEMPLATE/MD5", after).run().succeeds().image("raw");
         same_bytes(&disk, copy);
-        call.set("IMAGE/TEMPLATE/MD5", before).run().fails().naming("IMAGE/TEMPLATE/MD5");
+        call.set("IMAGE/TEMPLATE/MD5", before)
+            .run()
+            .refused(Rule::DigestMismatch)
+            .naming("IMAGE/TEMPLATE/MD5");
     }
 }
 
@@ -127,7 +130,7 @@ fn a_digest_holds_for_images_that_are_converted() {
             same_content(&disk, "raw", copy, driver);
             call.set("IMAGE/TEMPLATE/SHA1", wrong_digest(&right))
                 .run()
-                .fails()
+                .refused(Rule::DigestMismatch)
                 .naming("IMAGE/TEMPLATE/SHA1");
         }
     }
@@ -145,7 +148,7 @@ fn a_digest_holds_in_files_datastores_and_for_discs() {
         same_bytes(&iso, copy);
         call.set("IMAGE/TEMPLATE/MD5", wrong_digest(&right))
             .run()
-            .fails()
+            .refused(Rule::DigestMismatch)
             .naming("IMAGE/TEMPLATE/MD5");
     }
 }
@@ -164,7 +167,12 @@ fn what_can_t_be_a_digest_is_refused() {
             &right.replace(char::is_numeric, "g"),
         ] {
             println!("{name}={value}");
-            cloud.cp(&disk).set(&attribute(name), value).run().fails().naming(&attribute(name));
+            cloud
+                .cp(&disk)
+                .set(&attribute(name), value)
+                .run()
+                .refused(Rule::NotValid)
+                .naming(&attribute(name));
         }
     }
 }

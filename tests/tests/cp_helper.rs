@@ -2,7 +2,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ferrostore_tests::{Cloud, MIB, digest, pattern, same_bytes, same_content, write_script};
+use ferrostore_tests::{Cloud, MIB, Rule, digest, pattern, same_bytes, same_content, write_script};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -107,7 +107,7 @@ fn what_the_downloader_delivers_is_treated_like_any_stream() {
         }
         let wrong = digest("md5sum", recorded(&cloud));
         let call = cloud.cp("rsync://host/module/disk").set("IMAGE/TEMPLATE/MD5", &wrong);
-        call.run().fails().naming("IMAGE/TEMPLATE/MD5").saying(&wrong);
+        call.run().refused(Rule::DigestMismatch).naming("IMAGE/TEMPLATE/MD5").saying(&wrong);
     }
 }
 
@@ -131,7 +131,12 @@ fn what_the_downloader_complains_of_reaches_the_user() {
             let failure = cloud.cp(path).driver(driver).run().fails();
             failure.naming("IMAGE/PATH").saying(path).saying(words);
         }
-        cloud.stat(path).run().fails().naming("IMAGE/PATH").saying(path);
+        cloud
+            .stat(path)
+            .run()
+            .refused_by_any(&[Rule::Unreadable, Rule::Empty])
+            .naming("IMAGE/PATH")
+            .saying(path);
     }
 }
 
@@ -144,7 +149,7 @@ fn a_password_in_the_path_is_not_shown() {
         let outcome = cloud.call(action).path(path).run();
         let stderr = outcome.stderr_text();
         assert!(!stderr.contains("hunter2"), "{stderr}");
-        outcome.fails().naming("IMAGE/PATH");
+        outcome.refused(Rule::PasswordShown).naming("IMAGE/PATH");
     }
 }
 
@@ -189,7 +194,12 @@ fn nothing_that_a_shell_would_run_is_handed_to_the_downloader() {
             let path = format!("{scheme}://host/{name}");
             println!("{path:?}");
             for action in ["cp", "stat"] {
-                cloud.call(action).path(&path).run().fails().naming("IMAGE/PATH");
+                cloud
+                    .call(action)
+                    .path(&path)
+                    .run()
+                    .refused(Rule::UnsafeCharacters)
+                    .naming("IMAGE/PATH");
             }
         }
     }
@@ -229,7 +239,10 @@ fn a_downloader_that_takes_for_ever_is_not_waited_for_by_stat() {
                 let start = Instant::now();
                 let outcome = cloud.stat("s3://bucket/disk").run();
                 assert!(start.elapsed().as_secs() < 35, "{script}: {:?}", start.elapsed());
-                outcome.fails().naming("IMAGE/PATH").saying("s3://bucket/disk");
+                outcome
+                    .refused(Rule::CantBeMeasured)
+                    .naming("IMAGE/PATH")
+                    .saying("s3://bucket/disk");
             });
         }
     });

@@ -1,6 +1,6 @@
 //! `cp`: images that are refused, because they lead elsewhere or because they are broken.
 
-use ferrostore_tests::{Cloud, MIB, run, same_bytes, same_content};
+use ferrostore_tests::{Cloud, MIB, Rule, run, same_bytes, same_content};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -13,12 +13,12 @@ fn refused(cloud: &Cloud, image: &Path, reasons: &[&str]) {
             .cp(image)
             .driver(driver)
             .run()
-            .fails()
+            .refused(Rule::Encrypted)
             .naming("IMAGE/PATH")
             .saying_path(image)
             .saying_any(reasons);
     }
-    cloud.cp(image).cdrom().run().fails().naming("IMAGE/PATH").saying_any(reasons);
+    cloud.cp(image).cdrom().run().refused(Rule::Encrypted).naming("IMAGE/PATH").saying_any(reasons);
 }
 
 fn qemu_img(arguments: &[&str]) {
@@ -119,7 +119,7 @@ fn encryption_inside_a_qcow2_file_can_t_be_converted() {
         .cp(&image)
         .driver("raw")
         .run()
-        .fails()
+        .refused(Rule::Encrypted)
         .naming("IMAGE/PATH")
         .saying_any(&["LUKS", "encrypt"]);
     // Registered as it is, it does no harm: only who has the passphrase reads it.
@@ -170,7 +170,7 @@ fn a_vmdk_whose_descriptor_was_tampered_with_is_refused() {
     bytes[at..at + extent.len()].copy_from_slice(extent);
     fs::write(&image, bytes).unwrap();
     for driver in ["", "raw", "qcow2"] {
-        cloud.cp(&image).driver(driver).run().fails().naming("IMAGE/PATH");
+        cloud.cp(&image).driver(driver).run().refused(Rule::DescriptorLine).naming("IMAGE/PATH");
     }
 }
 
@@ -199,7 +199,7 @@ fn overlays_of_other_formats_are_refused() {
         ],
     );
     for driver in ["", "raw", "qcow2"] {
-        cloud.cp(&image).driver(driver).run().fails().naming("IMAGE/PATH");
+        cloud.cp(&image).driver(driver).run().refused(Rule::HasParent).naming("IMAGE/PATH");
     }
 }
 
@@ -211,7 +211,13 @@ fn formats_that_nobody_converts_are_refused_where_a_conversion_is_asked() {
         println!("{format}");
         let image = cloud.converted(&disk, &format!("disk.{format}"), format, "");
         for driver in ["raw", "qcow2"] {
-            cloud.cp(&image).driver(driver).run().fails().naming("IMAGE/PATH").saying_path(&image);
+            cloud
+                .cp(&image)
+                .driver(driver)
+                .run()
+                .refused(Rule::FormatNotAccepted)
+                .naming("IMAGE/PATH")
+                .saying_path(&image);
         }
     }
 }
@@ -225,7 +231,7 @@ fn a_datastore_that_wants_another_format_is_told() {
             .cp(&disk)
             .driver(driver)
             .run()
-            .fails()
+            .refused(Rule::UnknownFormat)
             .naming("DATASTORE/TEMPLATE/DRIVER")
             .saying(driver);
     }
@@ -240,7 +246,7 @@ fn a_file_that_is_two_formats_at_once_is_refused() {
     let file = File::options().write(true).open(&image).unwrap();
     file.write_all_at(b"\x01CD001\x01", 0x8000).unwrap();
     for driver in ["", "raw", "qcow2"] {
-        cloud.cp(&image).driver(driver).run().fails().naming("IMAGE/PATH");
+        cloud.cp(&image).driver(driver).run().refused(Rule::Ambiguous).naming("IMAGE/PATH");
     }
 }
 

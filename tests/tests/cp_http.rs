@@ -1,8 +1,8 @@
 //! `cp` from a web server that does what it should, and from one that does so in its own way.
 
 use ferrostore_tests::{
-    Call, Cloud, DIGESTS, Fault, MIB, Page, Web, allocated, digest, pattern, qemu_img_check, run,
-    same_bytes, same_content, wrong_digest,
+    Call, Cloud, DIGESTS, Fault, MIB, Page, Rule, Web, allocated, digest, pattern, qemu_img_check,
+    run, same_bytes, same_content, wrong_digest,
 };
 use std::fs;
 use std::net::{TcpListener, TcpStream};
@@ -115,7 +115,11 @@ fn a_wrong_digest_is_named_and_leaves_nothing() {
                     if file == disk { wrong_digest(&right) } else { digest(program, &disk) };
                 let attribute = format!("IMAGE/TEMPLATE/{name}");
                 let call = cloud.cp(&url).driver(driver).set(&attribute, &wrong);
-                call.run().fails().naming(&attribute).saying(&wrong).saying(&right);
+                call.run()
+                    .refused(Rule::DigestMismatch)
+                    .naming(&attribute)
+                    .saying(&wrong)
+                    .saying(&right);
             }
         }
     }
@@ -193,7 +197,7 @@ fn redirects_without_end_or_to_elsewhere_are_refused() {
         [format!("file://{}", secret.display()), format!("ssh://localhost:{}", secret.display())]
     {
         let url = web.page("trap", Page::redirect(&to));
-        cloud.cp(&url).run().fails().naming("IMAGE/PATH").saying(&url);
+        cloud.cp(&url).run().refused(Rule::CantBeFetched).naming("IMAGE/PATH").saying(&url);
     }
 }
 
@@ -203,11 +207,16 @@ fn a_refusal_is_told_with_the_url_and_the_status() {
     let disk = cloud.raw("disk.img", MIB);
     for code in [403, 404, 410] {
         let url = web.page("disk.img", Page::of(&disk).always(Fault::Status(code)));
-        let failure = cloud.cp(&url).run().fails();
+        let failure = cloud.cp(&url).run().refused(Rule::HttpStatus);
         failure.naming("IMAGE/PATH").saying(&url).saying(&code.to_string());
         assert_eq!(web.requests().len(), 1, "{code} won't go away by asking again");
     }
-    cloud.cp(web.url("missing")).run().fails().saying(&web.url("missing")).saying("404");
+    cloud
+        .cp(web.url("missing"))
+        .run()
+        .refused(Rule::HttpStatus)
+        .saying(&web.url("missing"))
+        .saying("404");
 }
 
 #[test]
@@ -226,7 +235,13 @@ fn a_server_in_trouble_is_asked_again_some_times() {
     web.requests();
     for code in [500, 503] {
         let url = web.page("disk.img", page.clone().always(Fault::Status(code)));
-        cloud.cp(&url).run().fails().naming("IMAGE/PATH").saying(&url).saying(&code.to_string());
+        cloud
+            .cp(&url)
+            .run()
+            .refused(Rule::HttpStatus)
+            .naming("IMAGE/PATH")
+            .saying(&url)
+            .saying(&code.to_string());
         assert_eq!(web.requests().len(), 4, "three retries");
     }
 }
@@ -248,7 +263,7 @@ fn no_server_is_told_with_the_url() {
         "http://127.0.0.1:99999/disk.img",
     ] {
         println!("{url}");
-        cloud.cp(url).run().fails().naming("IMAGE/PATH").saying(url);
+        cloud.cp(url).run().refused(Rule::CantBeFetched).naming("IMAGE/PATH").saying(url);
     }
 }
 
@@ -278,7 +293,7 @@ fn a_line_break_in_a_url_starts_no_second_request() {
     let outcome = cloud.cp(&url).run();
     let requests = web.requests();
     assert!(requests.iter().all(|request| request.header("x-forged").is_none()), "{requests:?}");
-    outcome.fails().naming("IMAGE/PATH");
+    outcome.refused(Rule::CantBeFetched).naming("IMAGE/PATH");
 }
 
 #[test]
@@ -365,6 +380,6 @@ fn the_bandwidth_limit_is_kept() {
     }
     for wrong in ["fast", "-1", "4X"] {
         let call = cloud.cp(web.serve(&disk)).set("DATASTORE/TEMPLATE/LIMIT_TRANSFER_BW", wrong);
-        call.run().fails().naming("LIMIT_TRANSFER_BW").saying(wrong);
+        call.run().refused(Rule::NotValid).naming("LIMIT_TRANSFER_BW").saying(wrong);
     }
 }

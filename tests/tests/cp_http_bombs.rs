@@ -1,6 +1,6 @@
 //! `cp` of remote files that turn out larger than they may.
 
-use ferrostore_tests::{Cloud, Disk, MIB, Page, Web, pattern};
+use ferrostore_tests::{Cloud, Disk, MIB, Page, Rule, Web, pattern};
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -23,7 +23,7 @@ fn a_bomb_is_stopped_long_before_it_is_through() {
             let call = cloud.cp(&url).driver(driver).set_escaped("IMAGE/SIZE", "10");
             // A second of processor time is not enough to unpack all of it.
             let call = call.under(["prlimit", "--cpu=1"]);
-            call.run().fails().naming("MAX_VIRTUAL_SIZE").saying(&url);
+            call.run().refused(Rule::LargerThanAllowed).naming("MAX_VIRTUAL_SIZE").saying(&url);
         }
     }
 }
@@ -36,7 +36,7 @@ fn a_raw_file_larger_than_it_may_be_is_not_fetched_to_its_end() {
     for page in [Page::of(&disk), Page::of(&disk).without_length(), Page::of(&disk).chunked()] {
         let url = web.page("disk.img", page);
         let call = cloud.cp(&url).set_escaped("IMAGE/SIZE", "10");
-        call.run().fails().naming("MAX_VIRTUAL_SIZE").saying(&url);
+        call.run().refused(Rule::LargerThanAllowed).naming("MAX_VIRTUAL_SIZE").saying(&url);
         let sent = web.requests().pop().unwrap().sent;
         assert!(sent < 100 * MIB, "{sent} bytes were sent");
     }

@@ -1,7 +1,7 @@
 //! `cp` over connections that break, stall or lie.
 
 use ferrostore_tests::{
-    Cloud, Fault, MIB, Page, Request, Web, digest, pattern, same_bytes, same_content,
+    Cloud, Fault, MIB, Page, Request, Rule, Web, digest, pattern, same_bytes, same_content,
 };
 use std::time::{Duration, Instant};
 
@@ -64,7 +64,7 @@ fn a_connection_that_breaks_before_the_answer_is_tried_again() {
     same_bytes(&disk, cloud.cp(url).run().succeeds().image("raw"));
     let url = web.page("disk", Page::of(&disk).always(Fault::HangUp));
     web.requests();
-    cloud.cp(&url).run().fails().naming("IMAGE/PATH").saying(&url);
+    cloud.cp(&url).run().refused(Rule::NoResponse).naming("IMAGE/PATH").saying(&url);
     assert_eq!(web.requests().len(), 4, "three retries");
 }
 
@@ -136,7 +136,7 @@ fn a_file_that_is_gone_in_a_retry_is_told_with_the_status() {
     let disk = cloud.raw("disk.img", 3 * MIB);
     let page = Page::of(&disk).first(Fault::CutAfter(MIB)).always(Fault::Status(404));
     let url = web.page("disk", page);
-    cloud.cp(&url).run().fails().naming("IMAGE/PATH").saying(&url).saying("404");
+    cloud.cp(&url).run().refused(Rule::HttpStatus).naming("IMAGE/PATH").saying(&url).saying("404");
 }
 
 #[test]
@@ -145,7 +145,13 @@ fn a_connection_that_always_breaks_is_given_up() {
     let disk = cloud.raw("disk.img", 3 * MIB);
     for driver in ["", "qcow2"] {
         let url = web.page("disk", Page::of(&disk).always(Fault::CutAfter(1000)));
-        cloud.cp(&url).driver(driver).run().fails().naming("IMAGE/PATH").saying(&url);
+        cloud
+            .cp(&url)
+            .driver(driver)
+            .run()
+            .refused(Rule::ConnectionBroke)
+            .naming("IMAGE/PATH")
+            .saying(&url);
         assert_eq!(web.requests().len(), 4, "three retries");
     }
 }
@@ -168,7 +174,13 @@ fn a_length_that_is_never_reached_is_refused() {
         for driver in ["", "qcow2"] {
             let page = Page::of(file).claiming(5 * MIB);
             let url = web.page("disk", page);
-            cloud.cp(&url).driver(driver).run().fails().naming("IMAGE/PATH").saying(&url);
+            cloud
+                .cp(&url)
+                .driver(driver)
+                .run()
+                .refused(Rule::ConnectionBroke)
+                .naming("IMAGE/PATH")
+                .saying(&url);
         }
     }
 }
@@ -186,7 +198,13 @@ fn a_compressed_file_that_ends_too_early_is_refused() {
         let url = web.page("short", Page::of(short).without_length());
         for driver in ["", "qcow2"] {
             println!("{program} to {driver:?}");
-            cloud.cp(&url).driver(driver).run().fails().naming("IMAGE/PATH").saying(&url);
+            cloud
+                .cp(&url)
+                .driver(driver)
+                .run()
+                .refused(Rule::Unreadable)
+                .naming("IMAGE/PATH")
+                .saying(&url);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `cp` and `stat` by https: whom a server must be known to.
 
-use ferrostore_tests::{Authority, Call, Cloud, Fault, MIB, Page, Web, same_bytes};
+use ferrostore_tests::{Authority, Call, Cloud, Fault, MIB, Page, Rule, Web, same_bytes};
 use std::fs;
 
 const TEMPLATE: &str = "DATASTORE/TEMPLATE/TLS_VERIFY";
@@ -116,7 +116,12 @@ fn the_check_is_off_where_the_datastore_says_so() {
             cloud.stat(&url).set(TEMPLATE, word).run().succeeds().replies("1");
         }
         for word in ["yes", "YES", ""] {
-            cloud.cp(&url).set(TEMPLATE, word).run().fails().saying("TLS_VERIFY");
+            cloud
+                .cp(&url)
+                .set(TEMPLATE, word)
+                .run()
+                .refused(Rule::CantBeFetched)
+                .saying("TLS_VERIFY");
         }
     }
 }
@@ -133,7 +138,7 @@ fn the_check_is_off_where_the_driver_s_configuration_says_so() {
     }
     for text in ["TLS_VERIFY=yes\n", "#TLS_VERIFY=no\n", ""] {
         driver_conf(&cloud, text);
-        cloud.cp(&url).run().fails().saying("TLS_VERIFY");
+        cloud.cp(&url).run().refused(Rule::CantBeFetched).saying("TLS_VERIFY");
     }
 }
 
@@ -143,7 +148,7 @@ fn the_datastore_has_the_last_word_on_the_check() {
     let web = Web::secure(authority.self_signed());
     let url = web.serve(cloud.raw("disk.img", MIB));
     driver_conf(&cloud, "TLS_VERIFY=no\n");
-    cloud.cp(&url).set(TEMPLATE, "yes").run().fails().saying("TLS_VERIFY");
+    cloud.cp(&url).set(TEMPLATE, "yes").run().refused(Rule::CantBeFetched).saying("TLS_VERIFY");
     driver_conf(&cloud, "TLS_VERIFY=yes\n");
     cloud.cp(&url).set(TEMPLATE, "no").run().succeeds().image("raw");
 }
@@ -159,7 +164,7 @@ fn another_driver_s_configuration_does_not_count() {
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join("mine.conf"), "KIND=fs\n").unwrap();
     let mine = || cloud.cp(&url).set("DATASTORE/DS_MAD", "mine");
-    mine().run().fails().saying("TLS_VERIFY");
+    mine().run().refused(Rule::CantBeFetched).saying("TLS_VERIFY");
     fs::write(folder.join("mine.conf"), "KIND=fs\nTLS_VERIFY=no\n").unwrap();
     mine().run().succeeds().image("raw");
 }
@@ -170,7 +175,7 @@ fn a_redirect_leads_to_a_server_that_must_be_known_too() {
     let (web, secure) = (Web::new(), Web::secure(authority.good()));
     let disk = cloud.raw("disk.img", MIB);
     let url = web.page("latest", Page::redirect(secure.serve(&disk)));
-    cloud.cp(&url).run().fails().saying(&url).saying("TLS_VERIFY");
+    cloud.cp(&url).run().refused(Rule::CantBeFetched).saying(&url).saying("TLS_VERIFY");
     let call = cloud.cp(&url).environment("SSL_CERT_FILE", authority.file());
     same_bytes(&disk, call.run().succeeds().image("raw"));
     let url = secure.page("back", Page::redirect(web.serve(&disk)));
@@ -181,5 +186,5 @@ fn a_redirect_leads_to_a_server_that_must_be_known_too() {
 fn a_server_that_speaks_no_tls_is_told_as_such() {
     let (cloud, web) = (Cloud::new(), Web::new());
     let url = web.serve(cloud.raw("disk.img", MIB)).replace("http:", "https:");
-    cloud.cp(&url).run().fails().naming("IMAGE/PATH").saying(&url);
+    cloud.cp(&url).run().refused(Rule::CantBeFetched).naming("IMAGE/PATH").saying(&url);
 }

@@ -1,6 +1,6 @@
 //! `cp`: paths that lead to nothing that could be an image, and paths with odd names.
 
-use ferrostore_tests::{Cloud, MIB, pattern, run, same_bytes};
+use ferrostore_tests::{Cloud, MIB, Rule, pattern, run, same_bytes};
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -33,23 +33,23 @@ fn what_is_no_file_is_refused_at_once() {
     let cloud = Cloud::new();
     let fifo = cloud.images().join("fifo");
     run("mkfifo", [&fifo]);
-    cloud.cp(&fifo).run().fails().naming("IMAGE/PATH").saying_path(&fifo);
+    cloud.cp(&fifo).run().refused(Rule::WrongFileType).naming("IMAGE/PATH").saying_path(&fifo);
 
     let socket = cloud.images().join("socket");
     let _listener = UnixListener::bind(&socket).unwrap();
-    cloud.cp(&socket).run().fails().naming("IMAGE/PATH");
+    cloud.cp(&socket).run().refused(Rule::WrongFileType).naming("IMAGE/PATH");
 
     let folder = cloud.images().join("folder");
     fs::create_dir(&folder).unwrap();
     cloud.cp(&folder).run().fails().naming("IMAGE/PATH").saying("director");
-    cloud.cp(cloud.images()).run().fails().naming("IMAGE/PATH");
+    cloud.cp(cloud.images()).run().refused(Rule::WrongFileType).naming("IMAGE/PATH");
 
     for device in ["/dev/zero", "/dev/null", "/dev/full", "/dev/tty"] {
         cloud
             .cp(device)
             .set("DATASTORE/TEMPLATE/SAFE_DIRS", "/dev")
             .run()
-            .fails()
+            .refused(Rule::WrongFileType)
             .naming("IMAGE/PATH")
             .saying(device);
     }
@@ -58,7 +58,7 @@ fn what_is_no_file_is_refused_at_once() {
             .cp(process)
             .set("DATASTORE/TEMPLATE/SAFE_DIRS", "/dev /proc")
             .run()
-            .fails()
+            .refused(Rule::CantBeOpened)
             .naming("IMAGE/PATH");
     }
 }
@@ -67,15 +67,15 @@ fn what_is_no_file_is_refused_at_once() {
 fn a_missing_file_is_named() {
     let cloud = Cloud::new();
     let missing = cloud.images().join("nothing here.img");
-    cloud.cp(&missing).run().fails().naming("IMAGE/PATH").saying_path(&missing);
+    cloud.cp(&missing).run().refused(Rule::CantBeOpened).naming("IMAGE/PATH").saying_path(&missing);
     let dangling = cloud.images().join("dangling");
     symlink(&missing, &dangling).unwrap();
-    cloud.cp(&dangling).run().fails().naming("IMAGE/PATH");
+    cloud.cp(&dangling).run().refused(Rule::CantBeOpened).naming("IMAGE/PATH");
     let circle = cloud.images().join("circle");
     symlink(&circle, &circle).unwrap();
-    cloud.cp(&circle).run().fails().naming("IMAGE/PATH");
+    cloud.cp(&circle).run().refused(Rule::CantBeOpened).naming("IMAGE/PATH");
     let below_a_file = cloud.raw("disk.img", MIB).join("more");
-    cloud.cp(&below_a_file).run().fails().naming("IMAGE/PATH");
+    cloud.cp(&below_a_file).run().refused(Rule::CantBeOpened).naming("IMAGE/PATH");
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn a_relative_path_is_refused() {
     fs::copy(&disk, cloud.one_location().join("var/disk.img")).unwrap();
     for path in ["disk.img", "./disk.img", "../../images/disk.img", "-rf", "--help", "~/disk.img"] {
         println!("{path}");
-        cloud.cp(path).run().fails().naming("IMAGE/PATH").saying(path);
+        cloud.cp(path).run().refused(Rule::NotAbsolute).naming("IMAGE/PATH").saying(path);
     }
 }
 
@@ -198,6 +198,6 @@ fn names_that_are_no_utf8_work_or_are_refused() {
     if outcome.status.success() {
         same_bytes(&disk, outcome.succeeds().image("raw"));
     } else {
-        outcome.fails().naming("IMAGE/PATH");
+        outcome.fails().for_any_reason().naming("IMAGE/PATH");
     }
 }

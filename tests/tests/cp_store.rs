@@ -1,6 +1,6 @@
 //! `cp`: the datastore that the image goes to.
 
-use ferrostore_tests::{Cloud, Disk, MIB, pattern, run, same_bytes};
+use ferrostore_tests::{Cloud, Disk, MIB, Rule, pattern, run, same_bytes};
 use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -61,7 +61,7 @@ fn a_base_path_that_can_t_be_is_named() {
             .cp(&disk)
             .set("DATASTORE/BASE_PATH", path)
             .run()
-            .fails()
+            .refused(Rule::CantBeCreated)
             .naming("DATASTORE/BASE_PATH")
             .saying(path);
     }
@@ -76,7 +76,7 @@ fn a_relative_base_path_is_refused() {
             .cp(&disk)
             .set("DATASTORE/BASE_PATH", path)
             .run()
-            .fails()
+            .refused(Rule::NotValid)
             .naming("DATASTORE/BASE_PATH");
         assert!(!cloud.one_location().join("var").join(path).join("-p").exists());
     }
@@ -155,7 +155,12 @@ fn an_action_on_a_datastore_of_another_type_is_refused() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
     for kind in ["1", "3", "9"] {
-        cloud.cp(&disk).set_escaped("DATASTORE/TYPE", kind).run().fails().naming("DATASTORE/TYPE");
+        cloud
+            .cp(&disk)
+            .set_escaped("DATASTORE/TYPE", kind)
+            .run()
+            .refused_by_any(&[Rule::WrongDatastoreType, Rule::NotValid])
+            .naming("DATASTORE/TYPE");
     }
 }
 
@@ -168,16 +173,17 @@ fn an_image_goes_into_a_datastore_of_its_kind() {
     let (disks, files, backup) = (["0", "1", "2"], ["3", "4", "5"], "6");
     for kind in disks {
         same_bytes(&disk, cp(kind).run().succeeds().image("raw"));
-        let refusal = cp(kind).files_datastore().run().fails();
+        let refusal = cp(kind).files_datastore().run().refused(Rule::WrongDatastoreType);
         refusal.naming("DATASTORE/TYPE").saying("holds files");
     }
     for kind in files {
         same_bytes(&disk, cp(kind).files_datastore().run().succeeds().image("raw"));
-        let refusal = cp(kind).run().fails();
+        let refusal = cp(kind).run().refused(Rule::WrongDatastoreType);
         refusal.naming("DATASTORE/TYPE").saying("holds disk images");
     }
-    cp(backup).run().fails().naming("IMAGE/TYPE").saying("BACKUP");
-    cp(backup).files_datastore().run().fails().naming("IMAGE/TYPE").saying("BACKUP");
+    cp(backup).run().refused(Rule::WrongImageType).naming("IMAGE/TYPE").saying("BACKUP");
+    let refusal = cp(backup).files_datastore().run().refused(Rule::WrongImageType);
+    refusal.naming("IMAGE/TYPE").saying("BACKUP");
 }
 
 #[test]
@@ -192,7 +198,7 @@ fn other_storage_is_never_served_from_here() {
         if action == "stat" {
             call.run().succeeds().replies("1");
         } else {
-            call.run().fails().naming(attribute);
+            call.run().refused(Rule::NoUsableHost).naming(attribute);
         }
     }
     cloud
@@ -224,7 +230,12 @@ fn the_name_of_a_driver_leads_to_no_other_file() {
     let disk = cloud.raw("disk.img", MIB);
     fs::write(cloud.images().join("images.conf"), "KIND=fs\n").unwrap();
     for name in ["../../../../../../images", "/etc", "..", "", "a b", "$(id)"] {
-        cloud.cp(&disk).set("DATASTORE/DS_MAD", name).run().fails().naming("DATASTORE/DS_MAD");
+        cloud
+            .cp(&disk)
+            .set("DATASTORE/DS_MAD", name)
+            .run()
+            .refused_by_any(&[Rule::NotValid, Rule::MissingAttribute])
+            .naming("DATASTORE/DS_MAD");
     }
 }
 

@@ -1,6 +1,6 @@
 //! `export`: where a marketplace can fetch an image from.
 
-use ferrostore_tests::{Cloud, MIB, digest};
+use ferrostore_tests::{Cloud, MIB, Rule, digest};
 
 /// The text of one element of the reply, as a reader of XML has it.
 fn element(reply: &str, name: &str) -> String {
@@ -74,7 +74,12 @@ fn odd_characters_of_the_path_don_t_break_the_reply() {
 fn a_missing_image_is_named() {
     let cloud = Cloud::new();
     let missing = cloud.source(1);
-    cloud.export(&missing, "raw").run().fails().naming("IMAGE/SOURCE").saying(&missing);
+    cloud
+        .export(&missing, "raw")
+        .run()
+        .refused(Rule::CantBeRead)
+        .naming("IMAGE/SOURCE")
+        .saying(&missing);
 }
 
 #[test]
@@ -82,10 +87,15 @@ fn what_is_not_in_the_datastore_is_not_exported() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
     for source in [disk.to_str().unwrap(), "/etc/passwd", "relative"] {
-        cloud.export(source, "raw").run().fails().naming("IMAGE/SOURCE").saying(source);
+        cloud
+            .export(source, "raw")
+            .run()
+            .refused(Rule::NotInTheDatastore)
+            .naming("IMAGE/SOURCE")
+            .saying(source);
     }
     let dotted = format!("{}/../../../../images/disk.img", cloud.base_path());
-    cloud.export(dotted, "raw").run().fails().naming("IMAGE/SOURCE");
+    cloud.export(dotted, "raw").run().refused(Rule::NotInTheDatastore).naming("IMAGE/SOURCE");
 }
 
 #[test]
@@ -96,6 +106,6 @@ fn an_image_behind_a_bridge_is_refused_in_words() {
         .export(&source, "raw")
         .set("DATASTORE/TEMPLATE/BRIDGE_LIST", "host1")
         .run()
-        .fails()
+        .refused(Rule::NoUsableHost)
         .naming("DATASTORE/TEMPLATE/BRIDGE_LIST");
 }

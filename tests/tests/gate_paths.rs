@@ -1,6 +1,6 @@
 //! The path policy against a program that changes what a name leads to while a driver looks at it.
 
-use ferrostore_tests::{Call, Cloud, KIB, MIB, WORK_DIRECTORY, pattern, run, same_bytes};
+use ferrostore_tests::{Call, Cloud, KIB, MIB, Rule, WORK_DIRECTORY, pattern, run, same_bytes};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -64,7 +64,7 @@ fn only_the_good_file_is_read(cloud: &Cloud, path: &Path) {
     for turn in 0..TRIES {
         let outcome = if turn % 2 == 0 { cloud.cp(path).run() } else { cloud.stat(path).run() };
         if !outcome.status.success() {
-            outcome.fails().naming("IMAGE/PATH").saying("restricted");
+            outcome.refused(Rule::Restricted).naming("IMAGE/PATH");
             refused += 1;
             continue;
         }
@@ -112,7 +112,7 @@ fn a_clone_never_leads_outside_either() {
                 assert_eq!(fs::read(&copy).unwrap(), good(), "the forbidden file was read");
                 fs::remove_file(copy).unwrap();
             } else {
-                outcome.fails().naming("IMAGE/PATH").saying("restricted");
+                outcome.refused(Rule::Restricted).naming("IMAGE/PATH");
             }
         }
     });
@@ -130,7 +130,7 @@ fn what_was_found_is_what_is_read() {
     let outcome = cloud.cp(&name).paused_at("openat2", swap);
     assert_eq!(fs::read(outcome.succeeds().image("raw")).unwrap(), good());
     // The change has taken effect.
-    cloud.cp(&name).run().fails().naming("IMAGE/PATH").saying("restricted");
+    cloud.cp(&name).run().refused(Rule::Restricted).naming("IMAGE/PATH");
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_folder_that_becomes_a_link_is_not_measured() {
     if outcome.status.success() {
         outcome.succeeds().replies("1");
     } else {
-        outcome.fails().naming("IMAGE/PATH");
+        outcome.fails().for_any_reason().naming("IMAGE/PATH");
     }
 }
 
@@ -214,7 +214,7 @@ fn files_that_the_kernel_makes_up_are_no_images() {
         for safe in ["/proc /sys", "/"] {
             for action in ["cp", "stat"] {
                 let call = cloud.call(action).path(path).set("DATASTORE/TEMPLATE/SAFE_DIRS", safe);
-                call.run().fails().naming("IMAGE/PATH").saying(path);
+                call.run().refused(Rule::PseudoFile).naming("IMAGE/PATH").saying(path);
             }
         }
     }
@@ -233,7 +233,7 @@ fn open_files_of_the_driver_are_no_images() {
     ] {
         for action in ["cp", "stat"] {
             let call = cloud.call(action).path(path).set("DATASTORE/TEMPLATE/SAFE_DIRS", "/");
-            call.run().fails().naming("IMAGE/PATH").saying(path);
+            call.run().refused(Rule::CantBeOpened).naming("IMAGE/PATH").saying(path);
         }
     }
 }
@@ -252,7 +252,13 @@ fn slashes_and_dots_mean_what_they_always_mean() {
         format!("{images}/disk.img/.."),
     ] {
         for action in ["cp", "stat"] {
-            cloud.call(action).path(&path).run().fails().naming("IMAGE/PATH").saying(&path);
+            cloud
+                .call(action)
+                .path(&path)
+                .run()
+                .refused(Rule::CantBeOpened)
+                .naming("IMAGE/PATH")
+                .saying(&path);
         }
     }
 }
@@ -265,7 +271,7 @@ fn a_relative_safe_directory_is_none() {
     fs::write(&secret, secret_bytes()).unwrap();
     for safe in [".", "./", "", "..", "secret.img"] {
         let call = cloud.cp(&secret).set("DATASTORE/TEMPLATE/SAFE_DIRS", safe);
-        call.run().fails().naming("IMAGE/PATH").saying("restricted");
+        call.run().refused(Rule::Restricted).naming("IMAGE/PATH");
     }
 }
 

@@ -1,6 +1,6 @@
 //! The kind `dev`: block devices that are registered as they are.
 
-use ferrostore_tests::{Call, Cloud, Listing, LoopDevice, MIB, run};
+use ferrostore_tests::{Call, Cloud, Listing, LoopDevice, MIB, Rule, run};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -88,7 +88,7 @@ fn the_size_is_told_only_where_oned_does_not_compare_it() {
     stat()
         .set("DATASTORE/TEMPLATE/DATASTORE_CAPACITY_CHECK", "maybe")
         .run()
-        .fails()
+        .refused(Rule::NotValid)
         .naming("DATASTORE/TEMPLATE/DATASTORE_CAPACITY_CHECK");
 }
 
@@ -178,13 +178,13 @@ fn what_can_be_no_device_of_a_host_is_refused_where_it_is_missing() {
         "/dev/null/ferrostore-is-missing",
     ] {
         for call in [cloud.cp(path), cloud.stat(path)] {
-            call.dev().run().fails().naming("IMAGE/PATH").saying(path);
+            call.dev().run().fails().for_any_reason().naming("IMAGE/PATH").saying(path);
         }
     }
     for (restricted, safe) in [("/dev", ""), ("/", "/dev/disk")] {
         let call = cloud.cp("/dev/ferrostore-is-missing").dev();
         let call = call.set("DATASTORE/TEMPLATE/RESTRICTED_DIRS", restricted);
-        call.set("DATASTORE/TEMPLATE/SAFE_DIRS", safe).run().fails().saying("restricted");
+        call.set("DATASTORE/TEMPLATE/SAFE_DIRS", safe).run().refused(Rule::Restricted);
     }
 }
 
@@ -232,7 +232,7 @@ fn the_default_directories_of_oned_leave_devices_to_the_administrator() {
         ("/", "/dev/disk"),
         ("/", "/dev/disk /var/tmp"),
     ] {
-        call(restricted, safe).fails().naming("IMAGE/PATH").saying(path).saying("restricted");
+        call(restricted, safe).refused(Rule::Restricted).naming("IMAGE/PATH").saying(path);
     }
 }
 
@@ -247,12 +247,12 @@ fn a_link_in_a_safe_directory_of_devices_is_as_safe_as_a_device() {
         cloud.cp(path).dev().set("DATASTORE/TEMPLATE/SAFE_DIRS", safe).run()
     };
     cp(&link).succeeds();
-    cp(device.path()).fails().naming("IMAGE/PATH").saying("restricted");
-    cp(&links.0.join("..").join(device.path().file_name().unwrap())).fails().saying("restricted");
+    cp(device.path()).refused(Rule::Restricted).naming("IMAGE/PATH");
+    cp(&links.0.join("..").join(device.path().file_name().unwrap())).refused(Rule::Restricted);
     // Users can make links where their images lie.
     let own = cloud.images().join("link");
     symlink(device.path(), &own).unwrap();
-    cp(&own).fails().naming("IMAGE/PATH").saying_path(device.path());
+    cp(&own).refused(Rule::Restricted).naming("IMAGE/PATH").saying_path(device.path());
 }
 
 #[test]

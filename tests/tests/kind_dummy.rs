@@ -1,6 +1,6 @@
 //! The kind `dummy`: every action succeeds, and nothing happens.
 
-use ferrostore_tests::{Call, Cloud, Listing};
+use ferrostore_tests::{Call, Cloud, Listing, Rule};
 
 /// What an action of OpenNebula's own driver of that name replies, or would if it had it.
 fn replies(cloud: &Cloud) -> Vec<(Call<'_>, &'static str)> {
@@ -34,6 +34,6 @@ fn a_message_must_be_one_all_the_same() {
     let cloud = Cloud::new();
     let cp = || cloud.cp("/no/such/file").set("DATASTORE/DS_MAD", "dummy");
     cp().input("nonsense!").run().fails().saying("base64");
-    cp().without("IMAGE").run().fails().naming("IMAGE");
-    cp().set_escaped("IMAGE/SIZE", "many").run().fails().naming("IMAGE/SIZE");
+    cp().without("IMAGE").run().refused(Rule::MissingAttribute).naming("IMAGE");
+    cp().set_escaped("IMAGE/SIZE", "many").run().refused(Rule::NotValid).naming("IMAGE/SIZE");
 }

@@ -1,6 +1,6 @@
 //! The kind `iscsi_libvirt`: iSCSI targets that are registered by their names.
 
-use ferrostore_tests::{Call, Cloud};
+use ferrostore_tests::{Call, Cloud, Rule};
 
 const TARGET: &str = "iqn.1992-01.com.example:storage:diskarrays-sn-a8675309";
 
@@ -73,7 +73,7 @@ fn what_is_no_name_of_a_target_is_refused() {
         let call = cloud.cp(format!("{TARGET}/{unit}")).iscsi();
         call.run().fails().naming("IMAGE/PATH").saying("logical unit");
     }
-    cloud.cp("").iscsi().run().fails().naming("IMAGE/PATH");
+    cloud.cp("").iscsi().run().refused(Rule::MissingAttribute).naming("IMAGE/PATH");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The kind `virtiofs`: directories that virtual machines share with their host.
 
-use ferrostore_tests::{Call, Cloud, Listing, MIB, pattern, run};
+use ferrostore_tests::{Call, Cloud, Listing, MIB, Rule, pattern, run};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
@@ -88,7 +88,7 @@ fn directories_obey_the_path_rules() {
     let outside = cloud.outside();
     for path in [outside.to_str().unwrap(), link.to_str().unwrap(), "/etc", "/"] {
         for call in [cp(&cloud, path), cloud.stat(path).virtiofs()] {
-            call.run().fails().naming("IMAGE/PATH").saying("restricted");
+            call.run().refused(Rule::Restricted).naming("IMAGE/PATH");
         }
     }
 }
@@ -106,12 +106,12 @@ fn a_directory_with_a_restricted_one_in_it_is_refused() {
     };
     let outside = cloud.outside();
     let outside = outside.to_str().unwrap();
-    call(outside, "").fails().naming("IMAGE/PATH").saying_path(&secret);
+    call(outside, "").refused(Rule::Restricted).naming("IMAGE/PATH").saying_path(&secret);
     call(outside, outside).succeeds();
     // OpenNebula's own directories are never given away with what they lie in.
     let above = cloud.root().to_str().unwrap();
-    call(above, "").fails().naming("IMAGE/PATH").saying("restricted");
-    call("/", "").fails().naming("IMAGE/PATH").saying("restricted");
+    call(above, "").refused(Rule::Restricted).naming("IMAGE/PATH");
+    call("/", "").refused(Rule::Restricted).naming("IMAGE/PATH");
     let images = cloud.images();
     call(images.to_str().unwrap(), "").succeeds();
 }
@@ -122,7 +122,7 @@ fn only_images_of_the_type_filesystem_have_a_place() {
     let share = share(&cloud);
     for code in ["0", "1", "2", "3", "5"] {
         let call = cp(&cloud, share.to_str().unwrap()).set_escaped("IMAGE/TYPE", code);
-        call.run().fails().naming("IMAGE/TYPE").saying("FILESYSTEM");
+        call.run().fails().naming("IMAGE/TYPE").saying("it must be FILESYSTEM");
     }
 }
 

@@ -1,6 +1,6 @@
 //! Images out of a marketplace: oned takes their SIZE from the app and never calls `stat`.
 
-use ferrostore_tests::{Call, Cloud, MIB, Web, qemu_img_check, same_bytes, same_content};
+use ferrostore_tests::{Call, Cloud, MIB, Rule, Web, qemu_img_check, same_bytes, same_content};
 use std::path::Path;
 
 /// The call for an image whose app says that it has `size` MiB.
@@ -30,7 +30,12 @@ fn the_size_of_the_app_is_no_limit() {
         same_content(&disk, "raw", qcow2, "qcow2");
     }
     // Any other image is as `stat` found it.
-    cloud.cp(&packed[0]).set_escaped("IMAGE/SIZE", "1").run().fails().saying("IMAGE/SIZE");
+    cloud
+        .cp(&packed[0])
+        .set_escaped("IMAGE/SIZE", "1")
+        .run()
+        .refused(Rule::LargerThanAllowed)
+        .saying("IMAGE/SIZE");
 }
 
 #[test]
@@ -57,6 +62,10 @@ fn the_administrator_s_limit_holds() {
     cloud.datastore_conf("MAX_VIRTUAL_SIZE=4M\n");
     let disk = cloud.raw("disk.img", 6 * MIB);
     for path in [cloud.compressed(&disk, "gzip"), disk] {
-        from_app(&cloud, path, "1").run().fails().naming("IMAGE/PATH").saying("MAX_VIRTUAL_SIZE");
+        from_app(&cloud, path, "1")
+            .run()
+            .refused_by_any(&[Rule::VirtualSizeLimit, Rule::LargerThanAllowed])
+            .naming("IMAGE/PATH")
+            .saying("MAX_VIRTUAL_SIZE");
     }
 }

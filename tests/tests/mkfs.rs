@@ -1,7 +1,7 @@
 //! `mkfs`: new images, empty or with an empty file system.
 
 use ferrostore_tests::{
-    Cloud, Disk, KIB, MIB, allocated, info, qemu_img_check, run, same_content, virtual_size,
+    Cloud, Disk, KIB, MIB, Rule, allocated, info, qemu_img_check, run, same_content, virtual_size,
 };
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -212,7 +212,12 @@ fn another_format_is_refused() {
     let cloud = Cloud::new();
     for format in ["vmdk", "vdi", "qcow3", "QCOW 2", "iso", "raw;touch trap", "-f"] {
         for size in ["4", "1024"] {
-            cloud.mkfs(format, size).run().fails().naming("IMAGE/FORMAT").saying(format);
+            cloud
+                .mkfs(format, size)
+                .run()
+                .refused(Rule::CantBeMade)
+                .naming("IMAGE/FORMAT")
+                .saying(format);
         }
     }
 }
@@ -236,11 +241,21 @@ fn a_size_that_makes_no_sense_is_refused() {
     ] {
         for format in ["raw", "qcow2", "swap"] {
             println!("{format} {size}");
-            cloud.mkfs(format, size).run().fails().naming("IMAGE/SIZE").saying(size);
+            cloud
+                .mkfs(format, size)
+                .run()
+                .refused_by_any(&[Rule::NotValid, Rule::MoreThanAFileHolds])
+                .naming("IMAGE/SIZE")
+                .saying(size);
         }
     }
-    cloud.mkfs("raw", "").run().fails().naming("IMAGE/SIZE");
-    cloud.mkfs("raw", "4").without("IMAGE/SIZE").run().fails().naming("IMAGE/SIZE");
+    cloud.mkfs("raw", "").run().refused(Rule::MissingAttribute).naming("IMAGE/SIZE");
+    cloud
+        .mkfs("raw", "4")
+        .without("IMAGE/SIZE")
+        .run()
+        .refused(Rule::MissingAttribute)
+        .naming("IMAGE/SIZE");
 }
 
 #[test]
@@ -290,7 +305,7 @@ fn a_file_system_that_does_not_fit_leaves_nothing() {
             .mkfs(format, "1024")
             .set("IMAGE/FS", "ext4")
             .run()
-            .fails()
+            .refused(Rule::CommandFailed)
             .saying_any(&["space", "IMAGE/FS"]);
     }
 }
@@ -303,7 +318,7 @@ fn a_datastore_of_another_type_is_refused() {
             .mkfs("raw", "4")
             .set_escaped("DATASTORE/TYPE", kind)
             .run()
-            .fails()
+            .refused(Rule::WrongDatastoreType)
             .naming("DATASTORE/TYPE");
     }
 }
@@ -329,6 +344,11 @@ fn configuration_is_read_and_never_run() {
         trap.display()
     ));
     cloud.mkfs("raw", "16").set("IMAGE/FS", "ext4").run().succeeds().empty_image();
-    cloud.mkfs("raw", "16").set("IMAGE/FS", "ext2").run().fails().naming("IMAGE/FS");
+    cloud
+        .mkfs("raw", "16")
+        .set("IMAGE/FS", "ext2")
+        .run()
+        .refused(Rule::FileSystemNotSupported)
+        .naming("IMAGE/FS");
     assert!(!trap.exists());
 }

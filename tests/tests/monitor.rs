@@ -1,6 +1,6 @@
 //! `monitor`: how full the datastore is.
 
-use ferrostore_tests::{Cloud, Disk, MIB, pattern, run};
+use ferrostore_tests::{Cloud, Disk, MIB, Rule, pattern, run};
 use std::fs;
 
 /// The three numbers of a reply, after checking its form.
@@ -70,7 +70,7 @@ fn a_base_path_that_can_t_be_is_named() {
             .monitor()
             .set("DATASTORE/BASE_PATH", path)
             .run()
-            .fails()
+            .refused_by_any(&[Rule::CantBeCreated, Rule::NotValid])
             .naming("DATASTORE/BASE_PATH")
             .saying(path);
     }

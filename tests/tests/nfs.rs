@@ -3,7 +3,7 @@
 
 use ferrostore_tests::layouts::{Chain, Copies, Layout};
 use ferrostore_tests::{
-    Bridges, KIB, Listing, MIB, NfsCloud, Page, Web, pattern, run, same_bytes, same_content,
+    Bridges, KIB, Listing, MIB, NfsCloud, Page, Rule, Web, pattern, run, same_bytes, same_content,
 };
 use std::fs::{self, File};
 use std::io::Write;
@@ -71,7 +71,7 @@ fn another_export_that_is_mounted_there_is_left_alone() {
         let before = nfs.mounts();
         let other = nfs.on(nfs.cloud.mkfs("raw", "1"));
         let other = other.set("DATASTORE/TEMPLATE/NFS_AUTO_PATH", nfs.path(Path::new("/srv/nfs")));
-        other.run().fails().naming("DATASTORE/BASE_PATH").saying("127.0.0.1:/");
+        other.run().refused(Rule::OtherMount).naming("DATASTORE/BASE_PATH").saying("127.0.0.1:/");
         assert_eq!(nfs.mounts(), before);
     }
 }
@@ -83,7 +83,10 @@ fn an_export_that_the_server_does_not_have_is_named() {
         let nfs = NfsCloud::new(version);
         let call = nfs.on(nfs.cloud.mkfs("raw", "1"));
         let call = call.set("DATASTORE/TEMPLATE/NFS_AUTO_PATH", "/srv/nfs/nothing");
-        call.run().fails().naming("NFS_AUTO_PATH").saying("127.0.0.1:/srv/nfs/nothing");
+        call.run()
+            .refused(Rule::CantBeMounted)
+            .naming("NFS_AUTO_PATH")
+            .saying("127.0.0.1:/srv/nfs/nothing");
         assert_eq!(nfs.mounts(), [""; 0]);
         assert_eq!(Listing::of(&nfs.cloud.datastore()).names(), [""; 0]);
     }
@@ -283,7 +286,7 @@ fn a_call_that_fails_or_is_told_to_stop_leaves_nothing() {
             cloud.snap("snap_revert", &stored, "raw", 9),
             cloud.snap("snap_delete", &stored, "raw", 9),
         ] {
-            nfs.on(call).run().fails();
+            nfs.on(call).run().fails().for_any_reason();
             assert_eq!(on_the_server(&nfs).len(), 1, "{:?}", on_the_server(&nfs));
         }
         let slow = web.page("slow.img", Page::of(&disk).at_rate(128 * KIB));

@@ -1,6 +1,6 @@
 //! Disks larger than the administrator allows, and files that unpack to more than they may.
 
-use ferrostore_tests::{Cloud, Disk, MIB, Web, pattern, run, same_content};
+use ferrostore_tests::{Cloud, Disk, MIB, Rule, Web, pattern, run, same_content};
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -41,7 +41,7 @@ fn no_disk_is_larger_than_the_configuration_allows() {
                         outcome.succeeds();
                     } else {
                         outcome
-                            .fails()
+                            .refused_by_any(&[Rule::VirtualSizeLimit, Rule::LargerThanAllowed])
                             .naming("IMAGE/PATH")
                             .saying(&path)
                             .saying("MAX_VIRTUAL_SIZE");
@@ -52,7 +52,12 @@ fn no_disk_is_larger_than_the_configuration_allows() {
     }
     for format in ["raw", "qcow2"] {
         cloud.mkfs(format, "4").run().succeeds();
-        cloud.mkfs(format, "5").run().fails().naming("IMAGE/SIZE").saying("MAX_VIRTUAL_SIZE");
+        cloud
+            .mkfs(format, "5")
+            .run()
+            .refused(Rule::VirtualSizeLimit)
+            .naming("IMAGE/SIZE")
+            .saying("MAX_VIRTUAL_SIZE");
     }
 }
 
@@ -89,8 +94,18 @@ fn the_limit_is_64_tib_unless_it_is_raised() {
             cloud.stat(path).run().succeeds();
             cloud.cp(path).run().succeeds().image("qcow2");
         } else {
-            cloud.stat(path).run().fails().naming("IMAGE/PATH").saying("MAX_VIRTUAL_SIZE");
-            cloud.cp(path).run().fails().naming("IMAGE/PATH").saying("MAX_VIRTUAL_SIZE");
+            cloud
+                .stat(path)
+                .run()
+                .refused(Rule::VirtualSizeLimit)
+                .naming("IMAGE/PATH")
+                .saying("MAX_VIRTUAL_SIZE");
+            cloud
+                .cp(path)
+                .run()
+                .refused(Rule::VirtualSizeLimit)
+                .naming("IMAGE/PATH")
+                .saying("MAX_VIRTUAL_SIZE");
         }
     }
     cloud.datastore_conf("MAX_VIRTUAL_SIZE=65T\n");
@@ -119,11 +134,16 @@ fn a_sparse_giant_is_refused() {
             .cp(&giant)
             .driver(driver)
             .run()
-            .fails()
+            .refused(Rule::VirtualSizeLimit)
             .naming("IMAGE/PATH")
             .saying("MAX_VIRTUAL_SIZE");
     }
-    cloud.stat(&giant).run().fails().naming("IMAGE/PATH").saying("MAX_VIRTUAL_SIZE");
+    cloud
+        .stat(&giant)
+        .run()
+        .refused(Rule::VirtualSizeLimit)
+        .naming("IMAGE/PATH")
+        .saying("MAX_VIRTUAL_SIZE");
 }
 
 /// A file that begins as `start` says and goes on with zeros, 200 MiB in all.
@@ -157,7 +177,11 @@ fn what_unpacks_to_more_than_the_limit_is_stopped_whatever_it_looks_like() {
             for path in [packed.to_str().unwrap().to_owned(), web.serve(&packed)] {
                 for driver in ["", "raw"] {
                     let call = cloud.cp(&path).driver(driver).set_escaped("IMAGE/SIZE", "1");
-                    let failure = call.run().fails().naming("IMAGE/PATH").saying(&path);
+                    let failure = call
+                        .run()
+                        .refused(Rule::LargerThanAllowed)
+                        .naming("IMAGE/PATH")
+                        .saying(&path);
                     failure.saying("MAX_VIRTUAL_SIZE");
                 }
             }
@@ -175,7 +199,7 @@ fn a_file_of_a_files_datastore_that_unpacks_to_more_than_the_limit_is_stopped() 
         let call = cloud.cp(&packed).files_datastore().set_escaped("IMAGE/TYPE", "3");
         let call =
             call.set("DATASTORE/TEMPLATE/NO_DECOMPRESS", "no").set_escaped("IMAGE/SIZE", "1");
-        call.run().fails().naming("IMAGE/PATH").saying("MAX_VIRTUAL_SIZE");
+        call.run().refused(Rule::LargerThanAllowed).naming("IMAGE/PATH").saying("MAX_VIRTUAL_SIZE");
     }
 }
 

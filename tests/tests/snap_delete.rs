@@ -1,7 +1,7 @@
 //! `snap_delete`: a snapshot that nothing depends on goes, and nothing else.
 
 use ferrostore_tests::layouts::{Base, Chain, Copies, Layout, Level, Naming};
-use ferrostore_tests::{Cloud, on_every_chain, qemu_img_check};
+use ferrostore_tests::{Cloud, Rule, on_every_chain, qemu_img_check};
 use std::fs;
 
 #[track_caller]
@@ -37,7 +37,7 @@ fn a_file_that_others_back_on_stays(layout: Layout) {
         chain
             .call("snap_delete", target)
             .run()
-            .fails()
+            .refused(Rule::HasDependents)
             .naming("IMAGE/TARGET_SNAPSHOT")
             .saying(&target.to_string());
     }
@@ -49,7 +49,7 @@ fn a_file_that_others_back_on_stays(layout: Layout) {
 fn what_the_live_disk_backs_on_stays(layout: Layout) {
     let cloud = Cloud::new();
     let chain = Chain::of_four(&cloud, layout);
-    chain.call("snap_delete", 2).run().fails().naming("IMAGE/TARGET_SNAPSHOT");
+    chain.call("snap_delete", 2).run().refused(Rule::HasDependents).naming("IMAGE/TARGET_SNAPSHOT");
     chain.check_content(chain.file(3), 3);
 }
 
@@ -63,7 +63,7 @@ fn the_message_can_not_talk_it_into_breaking_a_chain(layout: Layout) {
         .call("snap_delete", 1)
         .set_xml("IMAGE/SNAPSHOTS", list)
         .run()
-        .fails()
+        .refused(Rule::HasDependents)
         .naming("IMAGE/TARGET_SNAPSHOT");
 }
 
@@ -93,7 +93,11 @@ fn a_snapshot_goes_with_the_file_that_carries_it_now(layout: Layout) {
 fn a_file_that_carries_another_snapshot_now_stays(layout: Layout) {
     let cloud = Cloud::new();
     let chain = merged(&cloud, layout);
-    chain.call("snap_delete", 1).run().fails().naming("IMAGE/TARGET_SNAPSHOT");
+    chain
+        .call("snap_delete", 1)
+        .run()
+        .refused(Rule::NoSuchSnapshot)
+        .naming("IMAGE/TARGET_SNAPSHOT");
 }
 
 fn a_carried_snapshot_that_others_back_on_stays(layout: Layout) {
@@ -102,7 +106,7 @@ fn a_carried_snapshot_that_others_back_on_stays(layout: Layout) {
     chain.overlay(1, 0, Level::PLAIN);
     chain.overlay(3, 1, Level::PLAIN);
     chain.current(2, format!("{}.snap/1", chain.source()));
-    chain.call("snap_delete", 2).run().fails().naming("IMAGE/TARGET_SNAPSHOT");
+    chain.call("snap_delete", 2).run().refused(Rule::HasDependents).naming("IMAGE/TARGET_SNAPSHOT");
 }
 
 fn base_path_may_be_a_link_itself(layout: Layout) {
@@ -114,7 +118,7 @@ fn base_path_may_be_a_link_itself(layout: Layout) {
     for (number, on) in [(1, 0), (2, 1), (3, 0), (4, 3)] {
         chain.overlay(number, on, Level::PLAIN);
     }
-    chain.call("snap_delete", 1).run().fails();
+    chain.call("snap_delete", 1).run().refused(Rule::HasDependents);
     delete(&chain, 2, &[0, 1, 3, 4]);
 }
 
@@ -156,7 +160,11 @@ fn a_dependant_is_seen_whatever_name_it_uses() {
             chain.overlay_upon(2, &name, Level::PLAIN);
             let name = chain.backing_name_as(Naming::Relative, 0);
             chain.overlay_upon(3, &name, Level::PLAIN);
-            chain.call("snap_delete", 1).run().fails().naming("IMAGE/TARGET_SNAPSHOT");
+            chain
+                .call("snap_delete", 1)
+                .run()
+                .refused(Rule::HasDependents)
+                .naming("IMAGE/TARGET_SNAPSHOT");
         }
     }
 }
@@ -174,7 +182,11 @@ fn a_dependant_is_seen_through_any_spelling_of_the_path() {
         chain.overlay_upon(2, &format!("{directory}/1"), Level::PLAIN);
         let base = chain.backing_name(0);
         chain.overlay_upon(3, &base, Level::PLAIN);
-        chain.call("snap_delete", 1).run().fails().naming("IMAGE/TARGET_SNAPSHOT");
+        chain
+            .call("snap_delete", 1)
+            .run()
+            .refused(Rule::HasDependents)
+            .naming("IMAGE/TARGET_SNAPSHOT");
         fs::remove_dir_all(cloud.datastore()).unwrap();
         fs::create_dir(cloud.datastore()).unwrap();
     }
@@ -187,7 +199,11 @@ fn the_link_to_s_is_no_snapshot_to_delete_while_s_is_in_use() {
     for layout in [Layout::ABSOLUTE, Layout::MOVABLE, Layout::LOCAL_IN_PLACE] {
         assert!(matches!(layout.base, Base::IsSource(_)));
         let chain = Chain::of_four(&cloud, layout);
-        chain.call("snap_delete", 0).run().fails().naming("IMAGE/TARGET_SNAPSHOT");
+        chain
+            .call("snap_delete", 0)
+            .run()
+            .refused(Rule::HasDependents)
+            .naming("IMAGE/TARGET_SNAPSHOT");
         fs::remove_dir_all(cloud.datastore()).unwrap();
         fs::create_dir(cloud.datastore()).unwrap();
     }
@@ -283,7 +299,8 @@ fn a_snapshot_stays_where_the_link_of_its_directory_to_itself_is_lost() {
         let cloud = Cloud::new();
         let chain = Chain::of_four(&cloud, layout);
         fs::remove_file(chain.directory().join(format!("{}.snap", chain.name()))).unwrap();
-        chain.call("snap_delete", 2).run().fails().naming("IMAGE/TARGET_SNAPSHOT");
+        let refusal = chain.call("snap_delete", 2).run().refused(Rule::HasDependents);
+        refusal.naming("IMAGE/TARGET_SNAPSHOT");
     }
 }
 

@@ -2,7 +2,7 @@
 //! by the harness for each of them.
 
 use ferrostore_tests::layouts::{Chain, Copies, Layout, Snapshots};
-use ferrostore_tests::{Cloud, Failure, on_every_chain};
+use ferrostore_tests::{Cloud, Failure, Rule, on_every_chain};
 use std::fs;
 
 const ACTIONS: [&str; 3] = ["snap_revert", "snap_flatten", "snap_delete"];
@@ -10,13 +10,22 @@ const ACTIONS: [&str; 3] = ["snap_revert", "snap_flatten", "snap_delete"];
 /// Calls each action and checks that it refuses; what it said.
 #[track_caller]
 fn refused(snapshots: &Snapshots, target: u32) -> [Failure; 3] {
-    ACTIONS.map(|action| snapshots.call(action, target).run().fails())
+    ACTIONS.map(|action| {
+        snapshots.call(action, target).run().refused_by_any(&[
+            Rule::NoSuchSnapshot,
+            Rule::LiveDisk,
+            Rule::StrayPointer,
+            Rule::CantBeRead,
+            Rule::ImageFileUnusable,
+        ])
+    })
 }
 
 /// Checks that the user learns which snapshot it is about.
 #[track_caller]
-fn about_the_snapshot(failures: [Failure; 3], target: u32) {
+fn about_the_snapshot(failures: [Failure; 3], rule: Rule, target: u32) {
     for failure in failures {
+        let failure = failure.because(rule);
         failure.naming("IMAGE/TARGET_SNAPSHOT").saying(&target.to_string());
     }
 }
@@ -24,20 +33,20 @@ fn about_the_snapshot(failures: [Failure; 3], target: u32) {
 fn a_snapshot_that_is_not_there_is_an_error(layout: Layout) {
     let cloud = Cloud::new();
     let chain = Chain::of_four(&cloud, layout);
-    about_the_snapshot(refused(&chain, 9), 9);
+    about_the_snapshot(refused(&chain, 9), Rule::NoSuchSnapshot, 9);
 }
 
 fn a_snapshot_whose_file_is_gone_is_an_error(layout: Layout) {
     let cloud = Cloud::new();
     let mut chain = Chain::tree(&cloud, layout);
     chain.forget(2);
-    about_the_snapshot(refused(&chain, 2), 2);
+    about_the_snapshot(refused(&chain, 2), Rule::NoSuchSnapshot, 2);
 }
 
 fn the_live_disk_is_no_snapshot(layout: Layout) {
     let cloud = Cloud::new();
     let chain = Chain::of_four(&cloud, layout);
-    about_the_snapshot(refused(&chain, 3), 3);
+    about_the_snapshot(refused(&chain, 3), Rule::LiveDisk, 3);
     for number in 0..4 {
         chain.check_content(chain.file(number), number);
     }
@@ -52,7 +61,7 @@ fn the_target_must_be_a_number(layout: Layout) {
                 .call(action, 1)
                 .set("IMAGE/TARGET_SNAPSHOT", target)
                 .run()
-                .fails()
+                .refused_by_any(&[Rule::MissingAttribute, Rule::NotValid])
                 .naming("IMAGE/TARGET_SNAPSHOT")
                 .saying(target);
         }
@@ -67,7 +76,7 @@ fn the_target_must_be_given(layout: Layout) {
             .call(action, 1)
             .without("IMAGE/TARGET_SNAPSHOT")
             .run()
-            .fails()
+            .refused(Rule::MissingAttribute)
             .naming("IMAGE/TARGET_SNAPSHOT");
     }
 }
@@ -113,7 +122,13 @@ fn source_must_lie_in_the_datastore(layout: Layout) {
     ];
     for text in &sources {
         for action in ACTIONS {
-            chain.call(action, 1).source(text).run().fails().naming("IMAGE/SOURCE").saying(text);
+            chain
+                .call(action, 1)
+                .source(text)
+                .run()
+                .refused_by_any(&[Rule::NotInTheDatastore, Rule::MissingAttribute])
+                .naming("IMAGE/SOURCE")
+                .saying(text);
         }
     }
     assert_eq!(fs::read_dir(&outside).unwrap().count(), 2 + 4);
@@ -140,7 +155,7 @@ fn a_current_file_may_not_point_outside_the_directory(layout: Layout) {
     ] {
         chain.current(2, &path);
         for failure in refused(&chain, 2) {
-            failure.saying("2.current");
+            failure.because(Rule::StrayPointer).saying("2.current");
         }
     }
     assert!(elsewhere.exists() && neighbour.exists());
@@ -159,7 +174,7 @@ fn a_current_file_must_name_a_file_that_is_there(layout: Layout) {
     ] {
         fs::write(chain.directory().join("2.current"), text).unwrap();
         for failure in refused(&chain, 2) {
-            failure.saying_any(&["2.current", "IMAGE/TARGET_SNAPSHOT"]);
+            failure.because_any(&[Rule::StrayPointer, Rule::CantBeRead]).saying("2.current");
         }
     }
 }
@@ -171,7 +186,7 @@ fn a_current_file_may_not_name_the_live_disk(layout: Layout) {
     chain.forget(2);
     chain.current(2, format!("{}.snap/4", chain.source()));
     for failure in refused(&chain, 2) {
-        failure.saying_any(&["2.current", "IMAGE/TARGET_SNAPSHOT"]);
+        failure.because(Rule::LiveDisk).naming("IMAGE/TARGET_SNAPSHOT");
     }
 }
 
@@ -194,9 +209,9 @@ fn a_copy_that_is_not_there_is_an_error() {
     for format in ["raw", "qcow2"] {
         let cloud = Cloud::new();
         let copies = Copies::of_three(&cloud, format);
-        about_the_snapshot(refused(&copies, 3), 3);
+        about_the_snapshot(refused(&copies, 3), Rule::NoSuchSnapshot, 3);
         fs::remove_file(copies.file(1)).unwrap();
-        about_the_snapshot(refused(&copies, 1), 1);
+        about_the_snapshot(refused(&copies, 1), Rule::NoSuchSnapshot, 1);
     }
 }
 
@@ -208,10 +223,10 @@ fn an_image_without_any_copy_left_has_no_snapshot() {
         for number in 0..3 {
             fs::remove_file(copies.file(number)).unwrap();
         }
-        about_the_snapshot(refused(&copies, 0), 0);
+        about_the_snapshot(refused(&copies, 0), Rule::NoSuchSnapshot, 0);
         fs::remove_dir(copies.directory()).unwrap();
         for failure in refused(&copies, 0) {
-            failure.saying_any(&["IMAGE/TARGET_SNAPSHOT", "IMAGE/SOURCE"]);
+            failure.because(Rule::NoSuchSnapshot).naming("IMAGE/TARGET_SNAPSHOT");
         }
     }
 }
@@ -222,7 +237,7 @@ fn an_image_of_copies_must_be_there() {
     let copies = Copies::of_three(&cloud, "raw");
     fs::remove_file(copies.source()).unwrap();
     for failure in refused(&copies, 1) {
-        failure.naming("IMAGE/SOURCE");
+        failure.because(Rule::ImageFileUnusable).naming("IMAGE/SOURCE");
     }
 }
 
@@ -236,7 +251,7 @@ fn minus_one_is_no_snapshot() {
             .call(action, 1)
             .set_escaped("IMAGE/TARGET_SNAPSHOT", "-1")
             .run()
-            .fails()
+            .refused(Rule::NotValid)
             .naming("IMAGE/TARGET_SNAPSHOT")
             .saying("-1");
     }

@@ -1,9 +1,12 @@
 //! `snap_flatten`: one snapshot becomes the image, and no snapshot is left.
 
-use ferrostore_tests::layouts::{Chain, Copies, Layout, Level, Snapshots};
 use ferrostore_tests::{
     Cloud, Disk, KIB, MIB, info, on_every_chain, pattern, qemu_img_check, run, same_bytes,
     virtual_size,
+};
+use ferrostore_tests::{
+    Rule,
+    layouts::{Chain, Copies, Layout, Level, Snapshots},
 };
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -251,7 +254,7 @@ fn without_room_for_the_result_everything_stays_as_it_was() {
     while fs::write(&filler, vec![1; size as usize]).is_err() {
         size -= 64 * KIB;
     }
-    chain.call("snap_flatten", 2).run().fails().saying_any(&["space", "ENOSPC"]);
+    chain.call("snap_flatten", 2).run().refused(Rule::NoSpace).saying_any(&["space", "ENOSPC"]);
     for number in 0..4 {
         chain.check_content(chain.file(number), number);
     }

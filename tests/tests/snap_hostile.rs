@@ -1,8 +1,11 @@
 //! Files of a chain that name what they must not: refused, never followed. That the datastore
 //! stays as it was is checked by the harness.
 
-use ferrostore_tests::layouts::{Chain, Copies, Layout, Level};
 use ferrostore_tests::{Cloud, MIB, on_every_chain, pattern, run};
+use ferrostore_tests::{
+    Rule,
+    layouts::{Chain, Copies, Layout, Level},
+};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -169,7 +172,11 @@ fn a_chain_that_bites_its_tail(layout: Layout) {
     chain.overlay_upon(3, &two.1, Level::PLAIN);
     for target in [1, 2] {
         chain.call("snap_flatten", target).run().fails().saying("backing");
-        chain.call("snap_delete", target).run().fails().naming("IMAGE/TARGET_SNAPSHOT");
+        chain
+            .call("snap_delete", target)
+            .run()
+            .refused(Rule::HasDependents)
+            .naming("IMAGE/TARGET_SNAPSHOT");
     }
 }
 
@@ -205,7 +212,7 @@ fn a_snapshot_that_is_no_qcow2_any_more(layout: Layout) {
         fs::read(chain.file(1)).unwrap()[..70_000].to_vec(),
     ] {
         fs::write(chain.file(1), bytes).unwrap();
-        chain.call("snap_flatten", 2).run().fails().saying(".snap/1");
+        chain.call("snap_flatten", 2).run().refused(Rule::Corrupt).saying(".snap/1");
     }
 }
 
@@ -250,7 +257,7 @@ fn an_image_that_is_a_link_elsewhere() {
     fs::remove_file(copies.source()).unwrap();
     symlink(&raw, copies.source()).unwrap();
     for action in ["snap_flatten", "snap_revert"] {
-        copies.call(action, 1).run().fails().naming("IMAGE/SOURCE");
+        copies.call(action, 1).run().refused(Rule::LinkOutOfDatastore).naming("IMAGE/SOURCE");
     }
     assert_eq!(fs::read(&raw).unwrap(), pattern(77, MIB as usize));
 }

@@ -1,9 +1,12 @@
 //! `snap_revert`: the live disk goes back to a snapshot.
 
-use ferrostore_tests::layouts::{Chain, Copies, Layout, Level};
 use ferrostore_tests::{
     Cloud, Disk, KIB, MIB, info, on_every_chain, pattern, qemu_img_check, run, same_bytes,
     virtual_size,
+};
+use ferrostore_tests::{
+    Rule,
+    layouts::{Chain, Copies, Layout, Level},
 };
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -298,5 +301,5 @@ fn without_room_for_the_copy_everything_stays_as_it_was() {
         size -= 256 * KIB;
     }
     fs::write(&filler, vec![1; (size - free) as usize]).unwrap();
-    copies.call("snap_revert", 2).run().fails().saying_any(&["space", "ENOSPC"]);
+    copies.call("snap_revert", 2).run().refused(Rule::NoSpace).saying_any(&["space", "ENOSPC"]);
 }

@@ -1,6 +1,6 @@
 //! `stat`: what a file would take once registered, in MiB.
 
-use ferrostore_tests::{Cloud, KIB, MIB, Web, pattern, run, same_bytes, virtual_size};
+use ferrostore_tests::{Cloud, KIB, MIB, Rule, Web, pattern, run, same_bytes, virtual_size};
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
@@ -212,26 +212,41 @@ fn a_file_that_may_not_be_registered_may_not_be_measured() {
     let cloud = Cloud::new();
     let secret = cloud.outside().join("secret.img");
     fs::write(&secret, pattern(1, 5000)).unwrap();
-    cloud.stat(&secret).run().fails().naming("IMAGE/PATH").saying_path(&secret).saying("SAFE_DIRS");
+    cloud
+        .stat(&secret)
+        .run()
+        .refused(Rule::Restricted)
+        .naming("IMAGE/PATH")
+        .saying_path(&secret)
+        .saying("SAFE_DIRS");
 
     let link = cloud.images().join("link");
     symlink(&secret, &link).unwrap();
-    cloud.stat(&link).run().fails().naming("IMAGE/PATH");
+    cloud.stat(&link).run().refused(Rule::Restricted).naming("IMAGE/PATH");
 
     let dotted = cloud.images().join("../outside/secret.img");
-    cloud.stat(dotted).run().fails().naming("IMAGE/PATH");
+    cloud.stat(dotted).run().refused(Rule::Restricted).naming("IMAGE/PATH");
 
     symlink(cloud.outside(), cloud.images().join("folder")).unwrap();
-    cloud.stat(cloud.images().join("folder/secret.img")).run().fails().naming("IMAGE/PATH");
-    cloud.stat(cloud.images().join("folder")).run().fails().naming("IMAGE/PATH");
-    cloud.stat(cloud.outside()).run().fails().naming("IMAGE/PATH");
+    cloud
+        .stat(cloud.images().join("folder/secret.img"))
+        .run()
+        .refused(Rule::Restricted)
+        .naming("IMAGE/PATH");
+    cloud.stat(cloud.images().join("folder")).run().refused(Rule::Restricted).naming("IMAGE/PATH");
+    cloud.stat(cloud.outside()).run().refused(Rule::Restricted).naming("IMAGE/PATH");
 }
 
 #[test]
 fn a_missing_file_is_named() {
     let cloud = Cloud::new();
     let missing = cloud.images().join("nothing here.img");
-    cloud.stat(&missing).run().fails().naming("IMAGE/PATH").saying_path(&missing);
+    cloud
+        .stat(&missing)
+        .run()
+        .refused(Rule::CantBeOpened)
+        .naming("IMAGE/PATH")
+        .saying_path(&missing);
 }
 
 #[test]
@@ -255,17 +270,17 @@ fn what_is_no_file_is_refused_at_once() {
     let cloud = Cloud::new();
     let fifo = cloud.images().join("fifo");
     run("mkfifo", [&fifo]);
-    cloud.stat(&fifo).run().fails().naming("IMAGE/PATH");
+    cloud.stat(&fifo).run().refused(Rule::WrongFileType).naming("IMAGE/PATH");
 
     let socket = cloud.images().join("socket");
     let _listener = UnixListener::bind(&socket).unwrap();
-    cloud.stat(&socket).run().fails().naming("IMAGE/PATH");
+    cloud.stat(&socket).run().refused(Rule::WrongFileType).naming("IMAGE/PATH");
 
     cloud
         .stat("/dev/zero")
         .set("DATASTORE/TEMPLATE/SAFE_DIRS", "/dev")
         .run()
-        .fails()
+        .refused(Rule::WrongFileType)
         .naming("IMAGE/PATH");
 }
 
@@ -278,7 +293,7 @@ fn a_truncated_compressed_file_is_refused() {
         let whole = fs::read(&packed).unwrap();
         fs::write(&packed, &whole[..whole.len() * 2 / 3]).unwrap();
         println!("{program}");
-        cloud.stat(&packed).run().fails().naming("IMAGE/PATH");
+        cloud.stat(&packed).run().refused(Rule::Unreadable).naming("IMAGE/PATH");
     }
 }
 
@@ -310,7 +325,7 @@ fn a_file_of_one_byte_less_than_a_qcow2_header_is_a_plain_file_or_refused() {
     let cloud = Cloud::new();
     let stub = cloud.file("stub", b"QFI\xfb\0\0\0\x03");
     // It claims to be qcow2: any doubt is refused.
-    cloud.stat(&stub).run().fails().naming("IMAGE/PATH");
+    cloud.stat(&stub).run().refused(Rule::Corrupt).naming("IMAGE/PATH");
 }
 
 #[test]

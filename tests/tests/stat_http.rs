@@ -1,6 +1,6 @@
 //! `stat` of images on a web server: few requests, bounded time.
 
-use ferrostore_tests::{Cloud, Fault, MIB, Page, Web, pattern, run, same_content};
+use ferrostore_tests::{Cloud, Fault, MIB, Page, Rule, Web, pattern, run, same_content};
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -237,7 +237,13 @@ fn a_server_that_tells_no_length_is_handled_or_refused_in_words() {
         // With ranges, Content-Range tells.
         cloud.stat(web.page("r", page(Page::of(&noise)))).run().succeeds().replies("12");
         let url = web.page("raw", whole(&noise));
-        cloud.stat(&url).run().fails().naming("IMAGE/PATH").saying(&url).saying("SIZE");
+        cloud
+            .stat(&url)
+            .run()
+            .refused(Rule::CantBeMeasured)
+            .naming("IMAGE/PATH")
+            .saying(&url)
+            .saying("SIZE");
         cloud.stat(&url).set_escaped("IMAGE/SIZE", "12").run().succeeds().replies("12");
     }
 }
@@ -251,7 +257,11 @@ fn refusals_are_told_with_the_url_and_the_status() {
         for size in ["", "5"] {
             // A file that isn't there has no size, whatever the user says.
             let call = cloud.stat(&url).set_escaped("IMAGE/SIZE", size);
-            call.run().fails().naming("IMAGE/PATH").saying(&url).saying(&code.to_string());
+            call.run()
+                .refused(Rule::HttpStatus)
+                .naming("IMAGE/PATH")
+                .saying(&url)
+                .saying(&code.to_string());
         }
     }
     let url = web.page("a", Page::redirect("/a"));
@@ -259,7 +269,7 @@ fn refusals_are_told_with_the_url_and_the_status() {
     let url = web.serve(cloud.file("empty", ""));
     cloud.stat(&url).run().fails().naming("IMAGE/PATH").saying(&url).saying("empty");
     let url = web.page("hang", Page::of(&disk).always(Fault::HangUp));
-    cloud.stat(&url).run().fails().naming("IMAGE/PATH").saying(&url);
+    cloud.stat(&url).run().refused(Rule::NoResponse).naming("IMAGE/PATH").saying(&url);
 }
 
 #[test]
@@ -312,7 +322,10 @@ fn a_server_that_stalls_does_not_hold_the_user_up() {
                     let size = fs::metadata(noise).unwrap().len() / MIB;
                     outcome.succeeds().replies(&size.to_string());
                 } else {
-                    outcome.fails().naming("IMAGE/PATH").saying(&url);
+                    outcome
+                        .refused_by_any(&[Rule::CantBeMeasured, Rule::CantBeFetched])
+                        .naming("IMAGE/PATH")
+                        .saying(&url);
                 }
             });
         }

@@ -1,6 +1,6 @@
 //! `mkfs`, `cp`, `clone`, `stat`, `monitor`, `export`.
 
-use ferrostore_tests::{Ceph, MIB, Page, Web, pattern, run};
+use ferrostore_tests::{Ceph, MIB, Page, Rule, Web, pattern, run};
 use std::fs;
 
 /// The size of an image in bytes, as RBD has it.
@@ -100,7 +100,7 @@ fn an_image_has_whole_sectors() {
     ceph.cp(6, &gz).run().succeeds();
     assert_eq!(size(&ceph, "one-6"), 1024);
     assert!(ceph.content("one-6")[..1000] == pattern(1, 1000)[..]);
-    ceph.cp(7, ceph.cloud.file("empty", "")).run().fails().naming("IMAGE/PATH");
+    ceph.cp(7, ceph.cloud.file("empty", "")).run().refused(Rule::Empty).naming("IMAGE/PATH");
     ceph.is_at_rest();
 }
 
@@ -133,7 +133,7 @@ fn a_wrong_digest_leaves_nothing() {
     let ceph = Ceph::new();
     let file = ceph.cloud.raw("disk.img", 2 * MIB);
     let call = ceph.cp(5, &file).set("IMAGE/TEMPLATE/MD5", "0".repeat(32));
-    call.run().fails().naming("IMAGE/TEMPLATE/MD5");
+    call.run().refused(Rule::DigestMismatch).naming("IMAGE/TEMPLATE/MD5");
     assert_eq!(ceph.names(), [""; 0]);
     ceph.is_at_rest();
 }

@@ -10,7 +10,7 @@ fn soon(call: Call, seconds: u64) -> ferrostore_tests::Failure {
     let outcome: Outcome = call.run();
     let took = start.elapsed();
     assert!(took < Duration::from_secs(seconds), "{took:?}: {}", outcome.stderr_text());
-    let failure = outcome.fails();
+    let failure = outcome.fails().for_any_reason();
     assert!(
         !failure.text.contains("keyring on") && !failure.text.contains("AuthRegistry"),
         "{}",

@@ -117,7 +117,7 @@ fn by_ours(call: Call) -> Option<PathBuf> {
     if outcome.status.code() == Some(0) {
         return Some(outcome.succeeds().image("raw"));
     }
-    outcome.fails();
+    outcome.fails().for_any_reason();
     None
 }
 
@@ -149,7 +149,7 @@ fn measured(cloud: &Cloud, image: &Path, format: &str) -> End {
     let outcome = cloud.stat(image).under(LIMITS).run();
     let qemu = size_by_qemu(image, format);
     if outcome.status.code() != Some(0) {
-        outcome.fails();
+        outcome.fails().for_any_reason();
         return if qemu.is_some() { End::Stricter } else { End::Refused };
     }
     let reply = outcome.succeeds().line().to_owned();
@@ -199,7 +199,7 @@ fn qcow2_images_that_are_kept() {
         let outcome = cloud.cp(&image).under(LIMITS).run();
         let qemu = size_by_qemu(&image, "qcow2");
         if outcome.status.code() != Some(0) {
-            outcome.fails();
+            outcome.fails().for_any_reason();
             let end = if qemu.is_some() { End::Stricter } else { End::Refused };
             return (changes, end);
         }
@@ -273,7 +273,7 @@ fn images_of_other_formats() {
         let ours = if outcome.status.code() == Some(0) {
             Some(outcome.succeeds().image("raw"))
         } else {
-            outcome.fails();
+            outcome.fails().for_any_reason();
             None
         };
         (changes, compare(ours, by_qemu(cloud, &image, model.format)))

@@ -1,6 +1,6 @@
 //! `cp`, `mkfs`, `clone`, `rm`, `stat`, `monitor`, `export`.
 
-use ferrostore_tests::{Lvm, MIB, pattern, persistent, run};
+use ferrostore_tests::{Lvm, MIB, Rule, pattern, persistent, run};
 use std::fs;
 
 /// A thick volume at rest: skipped by a general activation.
@@ -77,10 +77,14 @@ fn a_wrong_digest_or_a_forbidden_path_leaves_no_volume() {
     lvm.cp(5, &disk)
         .set("IMAGE/TEMPLATE/MD5", "0".repeat(32))
         .run()
-        .fails()
+        .refused(Rule::DigestMismatch)
         .naming("IMAGE/TEMPLATE/MD5");
     assert_eq!(lvm.names(), [""; 0]);
-    lvm.cp(5, "/etc/passwd").run().fails().naming("IMAGE/PATH").saying("/etc/passwd");
+    lvm.cp(5, "/etc/passwd")
+        .run()
+        .refused(Rule::Restricted)
+        .naming("IMAGE/PATH")
+        .saying("/etc/passwd");
     assert_eq!(lvm.names(), [""; 0]);
     lvm.is_at_rest();
 }
@@ -118,9 +122,14 @@ fn an_empty_image_is_made_with_and_without_a_file_system() {
 fn what_can_not_be_made_is_refused_and_leaves_nothing() {
     let lvm = Lvm::new();
     lvm.mkfs(1, "qcow2", 8).run().fails().naming("IMAGE/FORMAT").saying("qcow2");
-    lvm.mkfs(1, "raw", 0).run().fails().naming("IMAGE/SIZE");
-    lvm.mkfs(1, "raw", 8).set("IMAGE/FS", "xfs").run().fails().naming("IMAGE/FS");
-    persistent(lvm.mkfs(1, "raw", 8)).set("IMAGE/FS", "xfs").run().fails().naming("IMAGE/FS");
+    lvm.mkfs(1, "raw", 0).run().fails().for_any_reason().naming("IMAGE/SIZE");
+    lvm.mkfs(1, "raw", 8).set("IMAGE/FS", "xfs").run().fails().for_any_reason().naming("IMAGE/FS");
+    persistent(lvm.mkfs(1, "raw", 8))
+        .set("IMAGE/FS", "xfs")
+        .run()
+        .fails()
+        .for_any_reason()
+        .naming("IMAGE/FS");
     lvm.mkfs(1, "raw", 1 << 20).run().fails().naming("DATASTORE/ID").saying("no space");
     persistent(lvm.mkfs(1, "raw", 1 << 20)).run().fails().saying("no space");
     assert_eq!(lvm.names(), [""; 0]);
@@ -203,10 +212,15 @@ fn what_is_no_image_is_not_cloned() {
     run("lvcreate", ["-q", "-L", "4M", "-an", "-Zn", "-n", "root", "vg-one-104"]);
     for path in ["vg-one-104/root", "/etc/passwd", "vg-one-104/img-one-1-pool", "rootvg/img-one-1"]
     {
-        lvm.clone_of(3, path).run().fails().naming("IMAGE/PATH").saying(path);
+        lvm.clone_of(3, path).run().fails().for_any_reason().naming("IMAGE/PATH").saying(path);
     }
     for missing in ["vg-one-104/img-one-1", "vg-one-105/img-one-1"] {
-        lvm.clone_of(3, missing).run().fails().naming("IMAGE/PATH").saying(missing);
+        lvm.clone_of(3, missing)
+            .run()
+            .fails()
+            .for_any_reason()
+            .naming("IMAGE/PATH")
+            .saying(missing);
     }
     assert_eq!(lvm.names(), ["root"]);
     lvm.is_at_rest();
@@ -245,7 +259,12 @@ fn an_image_that_a_virtual_machine_reads_from_is_not_removed() {
         ["-q", "--snapshot", "--thinpool", "vm-one-1-pool", "-n", "vm-one-1-0", "-ky", "-an"];
     run("lvcreate", clone.into_iter().chain(["vg-one-104/img-one-1"]));
     let before = lvm.volumes();
-    lvm.on_image("rm", 1).run().fails().naming("IMAGE/SOURCE").saying("vm-one-1-0");
+    lvm.on_image("rm", 1)
+        .run()
+        .fails()
+        .for_any_reason()
+        .naming("IMAGE/SOURCE")
+        .saying("vm-one-1-0");
     assert_eq!(lvm.volumes(), before);
 }
 
@@ -264,7 +283,12 @@ fn only_the_images_own_volume_is_touched() {
         "vg-one-104/img-one-1 vg-one-104",
     ] {
         for action in ["rm", "snap_revert", "snap_flatten", "snap_delete", "export"] {
-            lvm.snap(action, 1, 0).set("IMAGE/SOURCE", source).run().fails().naming("IMAGE/SOURCE");
+            lvm.snap(action, 1, 0)
+                .set("IMAGE/SOURCE", source)
+                .run()
+                .fails()
+                .for_any_reason()
+                .naming("IMAGE/SOURCE");
         }
     }
     assert_eq!(lvm.names(), ["img-one-1"]);

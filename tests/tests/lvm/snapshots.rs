@@ -71,7 +71,7 @@ fn a_snapshot_that_is_not_there_changes_nothing() {
             .fails()
             .naming("IMAGE/TARGET_SNAPSHOT")
             .saying("img-one-1_one_s7");
-        lvm.snap(action, 2, 0).run().fails().naming("IMAGE/TARGET_SNAPSHOT");
+        lvm.snap(action, 2, 0).run().fails().for_any_reason().naming("IMAGE/TARGET_SNAPSHOT");
     }
     assert_eq!(lvm.volumes(), before);
     lvm.is_at_rest();
