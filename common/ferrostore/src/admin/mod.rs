@@ -21,7 +21,7 @@ pub type Done = Result<ExitCode, Box<dyn Error>>;
 pub struct Subcommand {
     /// Its name, its help and its arguments.
     pub command: fn() -> Command,
-    /// Does what the arguments ask for. What it says goes through [`print`]; an error is one line, and exit code 1.
+    /// Does what the arguments ask for. What it says goes through [`print()`]; an error is one line, and exit code 1.
     pub run: fn(&ArgMatches) -> Done,
 }
 

@@ -1,6 +1,6 @@
 //! RBD datastores (`ceph`): an image is an RBD image `one-<id>` in a pool of a Ceph cluster, its format is always raw.
 //!
-//! Names, snapshots and their protection are those of OpenNebula's transfer drivers for Ceph: see [`names`] and
+//! Names, snapshots and their protection are those of OpenNebula's transfer drivers for Ceph: see `names` and
 //! `docs/ceph.md`. All that is done to the cluster is done by `rbd`, see `command/rbd.rs`.
 
 mod copy;

@@ -1,6 +1,6 @@
 //! Archives around a disk: tar (ustar, GNU, PAX, sparse), zip, and appliances (OVA), which are one of these.
 //!
-//! Nothing is ever unpacked by name. A member is a window of the archive ([`Stored`]) of which the bytes are
+//! Nothing is ever unpacked by name. A member is a window of the archive (`Stored`) of which the bytes are
 //! read, so names, links and owners are without effect. Where all of an archive can be reached it is looked
 //! through first ([`Survey`]); where it comes as a stream, the member is taken as it passes by ([`Passing`]).
 
