@@ -29,7 +29,10 @@ fuzz_target!(|input: &[u8]| {
             if size > WRITTEN {
                 let mut reached = 0;
                 let _ = source.pieces(&mut |piece| {
-                    assert!(piece.start() >= reached && piece.end() <= size, "pieces come in order");
+                    assert!(
+                        piece.start() >= reached && piece.end() <= size,
+                        "pieces come in order"
+                    );
                     reached = piece.end();
                     Ok(())
                 });
