@@ -8,6 +8,8 @@ fn every_action_is_done_on_the_bridge_host() {
     let disk = ceph.cloud.file("disk.img", pattern(1, 3 * MIB as usize));
     let qcow2 = ceph.cloud.compressed_qcow2(&disk, "disk.qcow2", "");
     let bridges = Bridges::of(&ceph.cloud, 1);
+    // Its /run is empty, and /var/lock leads there.
+    bridges.host(1).run("mkdir -p /run/lock");
     let conf = ceph.conf_everywhere();
     let run = |call: Call<'_>| {
         let call = call.set("DATASTORE/TEMPLATE/CEPH_CONF", conf.to_str().unwrap());

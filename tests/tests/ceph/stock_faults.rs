@@ -58,11 +58,14 @@ fn a_flatten_that_fails_changes_nothing() {
 #[test]
 fn what_an_interrupted_flatten_left_is_not_taken_for_another_snapshot() {
     let ceph = with_snapshot();
-    ceph.write("one-5", "s1");
+    ceph.write("one-5", "next");
     ceph.take_snapshot("one-5", "1");
     ceph.clone_snapshot("one-5", "0", "one-5.ferrostore");
     ceph.snap("snap_flatten", 5, 1).run().succeeds();
-    assert_eq!((ceph.layout(), ceph.head("one-5")), (vec!["one-5 []".to_owned()], "s1".to_owned()));
+    assert_eq!(
+        (ceph.layout(), ceph.head("one-5")),
+        (vec!["one-5 []".to_owned()], "next".to_owned())
+    );
 }
 
 #[test]

@@ -129,10 +129,10 @@ fn keys_users_and_pools_that_the_cluster_does_not_know_are_named() {
 fn a_user_without_the_right_capabilities_is_told_which_it_needs() {
     let ceph = Ceph::new();
     ceph.image("one-5", "five");
-    let key = ceph.user("reader", "profile rbd", "profile rbd pool=data");
+    let key = ceph.user("elsewhere", "profile rbd", "profile rbd pool=data");
     for call in [ceph.mkfs(6, "raw", 4), ceph.on_image("rm", 5), ceph.snap("snap_revert", 5, 0)] {
         let call = call
-            .set("DATASTORE/TEMPLATE/CEPH_USER", "reader")
+            .set("DATASTORE/TEMPLATE/CEPH_USER", "elsewhere")
             .set("DATASTORE/TEMPLATE/CEPH_KEY", key.to_str().unwrap());
         soon(call, 30).naming("DATASTORE/TEMPLATE/CEPH_USER").saying("profile rbd");
     }

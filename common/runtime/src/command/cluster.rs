@@ -184,6 +184,8 @@ impl ClusterError {
             .any(|words| self.says(words));
         match Errno::from_raw(*code) {
             Errno::ETIMEDOUT if connecting => Obstacle::Monitors,
+            // `ceph` is no binary of librados: it exits with 1 and writes the number.
+            _ if connecting && self.says("[errno 110]") => Obstacle::Monitors,
             _ if connecting => Obstacle::Credentials,
             Errno::ENOENT if self.says("error opening pool") => Obstacle::Pool,
             Errno::ENOENT if self.says("data pool") => Obstacle::DataPool,

@@ -26,6 +26,8 @@ fn the_reason_of_a_failure_is_told_without_keyrings_progress_and_times() {
 fn exit_codes_and_words_tell_what_is_in_the_way() {
     let connect = "rbd: couldn't connect to the cluster!; rbd: listing images failed";
     assert_eq!(failed(110, connect).obstacle(), Obstacle::Monitors);
+    let ceph = "[errno 110] RADOS timed out (error connecting to the cluster)";
+    assert_eq!(failed(1, ceph).obstacle(), Obstacle::Monitors);
     assert_eq!(failed(2, connect).obstacle(), Obstacle::Credentials);
     assert_eq!(failed(13, connect).obstacle(), Obstacle::Credentials);
     assert_eq!(failed(2, "rbd: error opening pool 'x'").obstacle(), Obstacle::Pool);

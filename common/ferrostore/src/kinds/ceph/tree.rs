@@ -150,8 +150,15 @@ pub(super) fn called(child: &Child) -> String {
 
 /// Removes a listed image, if it is there.
 pub(super) fn remove(pool: &Pool, name: &str) -> Result<(), ClusterError> {
+    let owner = ImageName::owner_of_unfinished(name);
+    let is_temporary = owner.is_some_and(|image| image.temporary() == name);
     match pool.remove(name, super::LARGE) {
         Err(error) if error.is_missing() => Ok(()),
+        // A backup that was restored in part still has the snapshots between its increments.
+        Err(error) if error.has_snapshots() && is_temporary => {
+            purge(pool, name, &pool.snapshots(name)?)?;
+            pool.remove(name, super::LARGE)
+        }
         result => result,
     }
 }
