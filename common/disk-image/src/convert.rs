@@ -2,6 +2,7 @@
 
 use super::copy::Copier;
 use super::inflate::{Packed, Pool};
+use super::observer::{self, Moved};
 use super::target::Target;
 use super::{Content, Disk, ImageError};
 
@@ -14,12 +15,13 @@ use super::{Content, Disk, ImageError};
 /// Where the disk can't be read or the target can't be written.
 pub fn convert(disk: &dyn Disk, mut target: Target) -> Result<(), ImageError> {
     target.check_size(disk.virtual_size())?;
-    crate::observer::begin(disk.virtual_size());
+    observer::begin(disk.virtual_size());
     let size = target.disk_size(disk.virtual_size());
     if let Some(source) = disk.whole_file()
         && target.share_whole(source)
     {
-        crate::observer::advance(disk.virtual_size());
+        observer::moved(Moved::Shared, disk.virtual_size());
+        observer::advance(disk.virtual_size());
         return target.finish(size);
     }
     let output = target.output();
@@ -28,7 +30,10 @@ pub fn convert(disk: &dyn Disk, mut target: Target) -> Result<(), ImageError> {
         let mut pool: Option<Pool> = None;
         disk.extents(&mut |extent| {
             match extent.content {
-                Content::Zero => crate::observer::advance(extent.length),
+                Content::Zero => {
+                    observer::moved(Moved::Zero, extent.length);
+                    observer::advance(extent.length);
+                }
                 Content::Data { file, offset } => {
                     copier.copy(file, offset, extent.start, extent.length, &mut target)?;
                 }

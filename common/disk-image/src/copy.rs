@@ -3,6 +3,7 @@
 //! with zeroes left out.
 
 use super::ImageError;
+use super::observer::{self, Moved};
 use super::reader::Reader;
 use super::target::{Place, Target};
 use nix::errno::Errno;
@@ -68,7 +69,7 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
             let (host, count) = target.place(guest + done, left)?;
             // `place` ends pieces at cluster boundaries, so they stay aligned.
             if self.transfer(source, offset + done, target.file(), host, count)? {
-                crate::observer::advance(count);
+                observer::advance(count);
             } else {
                 self.read_and_write(source, offset + done, Place::Host(host), count, target)?;
             }
@@ -118,7 +119,10 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
     ) -> Result<bool, ImageError> {
         if self.share == Some(true) {
             match sys::clone_range(source, offset, file, host, length) {
-                Ok(()) => return Ok(true),
+                Ok(()) => {
+                    observer::moved(Moved::Shared, length);
+                    return Ok(true);
+                }
                 Err(error) if is_final(&error) => return Err(ImageError::writing(host)(error)),
                 Err(_) => self.share = Some(false),
             }
@@ -132,7 +136,11 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
             let left = (length - done).min(1 << 30) as usize;
             match copy_file_range(source, Some(&mut from), file, Some(&mut to), left) {
                 Ok(0) => break,
-                Ok(count) => done += count as u64,
+                Ok(count) => {
+                    observer::moved(Moved::Read, count as u64);
+                    observer::moved(Moved::Written, count as u64);
+                    done += count as u64;
+                }
                 Err(errno) if is_final(&errno.into()) => {
                     return Err(ImageError::writing(host + done)(errno.into()));
                 }

@@ -1,5 +1,6 @@
 //! Decompresses qcow2 clusters and vmdk grains on all cores, each straight to its place in the target file.
 
+use super::observer::{self, Moved};
 use super::page_buffer::PageBuffer;
 use super::qcow2::read_up_to;
 use super::rbd_diff::Gathered;
@@ -152,7 +153,7 @@ fn work(receiver: &Mutex<Receiver<Vec<Job>>>, target: Output) -> Result<(), Imag
                 Some(gathered) => gathered.add(job.host, bytes, &mut write)?,
                 None => write(bytes, job.host)?,
             }
-            crate::observer::advance(job.length as u64);
+            observer::advance(job.length as u64);
             end = end.max(job.host + job.length as u64);
         }
         if let Some(gathered) = &mut gathered {
@@ -184,6 +185,7 @@ impl Decompressor {
                 // The last cluster's sectors may reach beyond the end of the file.
                 let read = read_up_to(cluster.file, &mut self.compressed, cluster.offset)
                     .map_err(ImageError::reading(cluster.offset))?;
+                observer::moved(Moved::Read, read as u64);
                 let compressed = &self.compressed[..read];
                 let into = &mut self.cluster;
                 (inflate(&mut self.deflate, cluster.compression, compressed, into), cluster.skip)

@@ -5,6 +5,19 @@
 use std::io;
 use std::sync::OnceLock;
 
+/// What became of bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Moved {
+    /// They were read from a source.
+    Read,
+    /// They were written.
+    Written,
+    /// The target shares their blocks with the source.
+    Shared,
+    /// They are zero and were left out.
+    Zero,
+}
+
 /// Follows the work of this crate.
 pub trait Observer: Sync {
     /// Work on `total` bytes begins (0: unknown).
@@ -17,6 +30,9 @@ pub trait Observer: Sync {
     fn advice(&self, _: Advice) -> &'static str {
         ""
     }
+
+    /// So many bytes were moved in this way.
+    fn moved(&self, _: Moved, _: u64) {}
 
     /// What to say in front of an error in writing: what to do about a full disk, say. Empty or ending with ": ".
     fn hint(&self, _: &io::Error) -> &'static str {
@@ -54,6 +70,12 @@ pub(crate) fn advance(bytes: u64) {
 
 pub(crate) fn advice(advice: Advice) -> &'static str {
     OBSERVER.get().map_or("", |observer| observer.advice(advice))
+}
+
+pub(crate) fn moved(how: Moved, bytes: u64) {
+    if let Some(observer) = OBSERVER.get() {
+        observer.moved(how, bytes);
+    }
 }
 
 pub(crate) fn hint(error: &io::Error) -> &'static str {

@@ -2,6 +2,7 @@
 //! came before is being written.
 
 use super::ImageError;
+use super::observer::{self, Moved};
 use super::page_buffer::PageBuffer;
 use super::qcow2::{CLUSTER, read_up_to};
 use super::target::Place;
@@ -42,6 +43,7 @@ impl Batch<'_> {
             let read =
                 read_up_to(piece.source, &mut self.buffer[piece.bytes.clone()], piece.offset)
                     .map_err(ImageError::reading(piece.offset))?;
+            observer::moved(Moved::Read, read as u64);
             // What is missing behind the end of the file reads as zero.
             self.buffer[piece.bytes.start + read..piece.bytes.end].fill(0);
         }

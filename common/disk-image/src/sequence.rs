@@ -1,6 +1,7 @@
 //! Reads the bytes of a disk in order, for a place that takes them one after the other.
 
 use super::inflate::{Decompressor, Packed};
+use super::observer::{self, Moved};
 use super::qcow2::read_up_to;
 pub use super::run::Run;
 use super::{Content, Disk, ImageError};
@@ -30,6 +31,7 @@ pub fn read_sequentially(
                     let count = BUFFER.min(extent.length - done);
                     let read = read_up_to(file, &mut buffer[..count as usize], offset + done)
                         .map_err(ImageError::reading(offset + done))?;
+                    observer::moved(Moved::Read, read as u64);
                     take(Run::Bytes(&buffer[..read]))?;
                     if (read as u64) < count {
                         // Behind the end of the file everything is zero.

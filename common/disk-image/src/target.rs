@@ -1,6 +1,7 @@
 //! The file that an image is written to, raw or qcow2.
 
 use super::device::{self, Device};
+use super::observer::{self, Moved};
 use super::qcow2::{self, CLUSTER, Writer};
 use super::raw::SECTOR;
 use super::rbd_diff::{self, RbdDiff};
@@ -204,16 +205,19 @@ impl<'f> Target<'f> {
     pub fn write_sparsely(&mut self, place: Place, bytes: &[u8]) -> Result<(), ImageError> {
         match place {
             Place::Guest(guest) => {
+                let mut written = 0;
                 for (start, run) in non_zero_runs(guest, bytes, self.granularity()) {
                     self.write(start, run)?;
+                    written += run.len();
                 }
+                observer::moved(Moved::Zero, (bytes.len() - written) as u64);
             }
             Place::Host(host) => {
                 self.output().write_sparsely(bytes, host)?;
                 self.written(host + bytes.len() as u64);
             }
         }
-        crate::observer::advance(bytes.len() as u64);
+        observer::advance(bytes.len() as u64);
         Ok(())
     }
 
@@ -307,16 +311,27 @@ impl Output<'_> {
         if let Self::Device { is_zero: false, .. } = self {
             return self.write(bytes, offset);
         }
-        non_zero_runs(offset, bytes, BLOCK).try_for_each(|(start, run)| self.write(run, start))
+        let mut written = 0;
+        for (start, run) in non_zero_runs(offset, bytes, BLOCK) {
+            self.write(run, start)?;
+            written += run.len();
+        }
+        observer::moved(Moved::Zero, (bytes.len() - written) as u64);
+        Ok(())
     }
 
     fn write(self, bytes: &[u8], offset: u64) -> Result<(), ImageError> {
         match self {
             Self::File(file) => file.write_all_at(bytes, offset),
             Self::Device { device, .. } => device.write(bytes, offset),
-            Self::Diff(diff) => return diff.write(bytes, offset),
+            Self::Diff(diff) => {
+                diff.write(bytes, offset)?;
+                Ok(())
+            }
         }
-        .map_err(ImageError::writing(offset))
+        .map_err(ImageError::writing(offset))?;
+        observer::moved(Moved::Written, bytes.len() as u64);
+        Ok(())
     }
 
     /// Has the disk begin with what was written, where it does not have it yet.

@@ -3,6 +3,7 @@
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
+use crate::lock_wait;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
@@ -182,7 +183,10 @@ pub(crate) fn wait_for_lock<T, H, E>(
     attempt: impl FnMut() -> Result<Result<T, H>, E>,
     describe: impl Fn(&H) -> String,
 ) -> Result<Result<T, H>, E> {
-    wait_by(&mut Instant::now(), timeout, attempt, describe)
+    let start = Instant::now();
+    let result = wait_by(&mut start.clone(), timeout, attempt, describe);
+    lock_wait::add_since(start);
+    result
 }
 
 fn wait_by<T, H, E>(

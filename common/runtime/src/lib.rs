@@ -8,6 +8,7 @@ pub mod command;
 pub mod file_lock;
 pub mod found;
 pub mod lock_provider;
+pub mod lock_wait;
 pub mod mount;
 pub mod process;
 pub mod staging;
