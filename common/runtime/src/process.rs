@@ -5,6 +5,8 @@
 //! point of no return (the staged file has its final name) a signal comes too late: the driver
 //! finishes within moments and reports what it did, so that oned never records a failure for an
 //! image that exists.
+//!
+//! Other reasons end a driver in the same way: see [`stop`]. SIGUSR1 only asks how far it is.
 
 use crate::file_lock::FileLock;
 use crate::sys::write_error_line;
@@ -39,7 +41,7 @@ struct State {
     published: Option<Made>,
     /// Stops the work that another machine does.
     delegate: Option<Box<dyn FnOnce() + Send>>,
-    stopped_by: Option<Signal>,
+    stopped_by: Option<String>,
 }
 
 static STATE: Mutex<State> = Mutex::new(State {
@@ -128,7 +130,7 @@ fn step<T>(
 pub fn watch(action: &'static str) {
     let _ = ACTION.set(action);
     let mut signals = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGUSR1] {
         signals.add(signal);
     }
     if pthread_sigmask(SigmaskHow::SIG_BLOCK, Some(&signals), None).is_err() {
@@ -138,35 +140,78 @@ pub fn watch(action: &'static str) {
     // Without the thread the signals stay blocked and the driver runs to its end.
     let _ = watcher.spawn(move || {
         while let Ok(signal) = signals.wait() {
-            let mut state = state();
-            if let Some(stop) = state.delegate.take()
-                && !state.committed
-            {
-                state.stopped_by = Some(signal);
-                drop(state);
-                stop();
-                std::thread::sleep(TIMEOUT);
-                state = self::state();
+            match (signal, STATUS.get()) {
+                (Signal::SIGUSR1, Some(status)) => status(),
+                (Signal::SIGUSR1, None) => {}
+                _ => stop(&stopped(signal)),
             }
-            if state.committed {
-                continue;
-            }
-            state.stopping = true;
-            let steps = CHANGED.wait_timeout_while(state, CLEAN_UP_TIME, |state| state.steps > 0);
-            let (mut state, _) = steps.unwrap_or_else(PoisonError::into_inner);
-            abandon(&mut state, move || end(action, signal));
-            end(action, signal);
         }
     });
 }
 
+/// Ends this process as a signal does, and says `reason`. Where the action has been committed, it is too late: then this
+/// returns.
+pub fn stop(reason: &str) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut state = state();
+    if let Some(stop) = state.delegate.take()
+        && !state.committed
+    {
+        state.stopped_by = Some(reason.to_owned());
+        drop(state);
+        stop();
+        std::thread::sleep(TIMEOUT);
+        state = self::state();
+    }
+    if state.committed {
+        return;
+    }
+    state.stopping = true;
+    let steps = CHANGED.wait_timeout_while(state, CLEAN_UP_TIME, |state| state.steps > 0);
+    let (mut state, _) = steps.unwrap_or_else(PoisonError::into_inner);
+    let late = reason.to_owned();
+    abandon(&mut state, move || end(&late));
+    end(reason);
+}
+
 /// Says why the driver ends, and ends it.
-fn end(action: &str, signal: Signal) {
+fn end(reason: &str) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        write_error_line(&format!("{action}: {}", stopped(signal)));
+        if let Some(at_stop) = AT_STOP.get() {
+            at_stop(reason);
+        }
+        let action = ACTION.get().unwrap_or(&"a driver");
+        write_error_line(&format!("{action}: {reason}"));
         std::process::exit(1);
     });
+}
+
+static AT_STOP: OnceLock<fn(&str)> = OnceLock::new();
+static STATUS: OnceLock<fn()> = OnceLock::new();
+static COMMIT_CHECK: OnceLock<fn() -> Option<String>> = OnceLock::new();
+
+/// Has `act` called with the reason right before [`stop`] ends this process. It must not call anything here.
+pub fn at_stop(act: fn(&str)) {
+    let _ = AT_STOP.set(act);
+}
+
+/// Has `status` called where SIGUSR1 asks how far the action is. Without one the signal has no effect.
+pub fn on_status_request(status: fn()) {
+    let _ = STATUS.set(status);
+}
+
+/// Has `check` asked before the action is committed: a reason not to commit it ends this process.
+pub fn set_commit_check(check: fn() -> Option<String>) {
+    let _ = COMMIT_CHECK.set(check);
+}
+
+/// Asks whether the action is still to be committed. Where it is not, this never returns: see [`stop`].
+pub fn check_before_commit() {
+    if let Some(reason) = COMMIT_CHECK.get().and_then(|check| check()) {
+        stop(&reason);
+    }
 }
 
 /// Action, process and host, for others to know whom they wait for.
@@ -370,10 +415,10 @@ pub fn delegate(stop: impl FnOnce() + Send + 'static) {
     state().delegate = Some(Box::new(stop));
 }
 
-/// The signal for which [`delegate`]'s function was called.
+/// The reason for which [`delegate`]'s function was called.
 #[must_use]
-pub fn stopped_by() -> Option<Signal> {
-    state().stopped_by
+pub fn stopped_by() -> Option<String> {
+    state().stopped_by.clone()
 }
 
 /// Declares that the action takes effect now: from here on a signal comes too late.

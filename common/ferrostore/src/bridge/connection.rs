@@ -217,6 +217,7 @@ impl Connection {
     /// What the other side says, or that it is gone.
     pub(super) fn reply(mut self) -> Result<Vec<u8>, BridgeError> {
         let Ok(Some((Tag::Reply, reply))) = self.next() else { return Err(self.failure()) };
+        process::check_before_commit();
         // From here on the image, or whatever the action has done, stays.
         process::mark_committed();
         let _ = frame::write(&mut self.out, Tag::Keep, b"").and_then(|()| self.out.flush());
@@ -234,11 +235,11 @@ impl Connection {
         let status = self.part();
         let host = std::mem::take(&mut self.host);
         let mut reason = self.errors.reason(status);
-        if let Some(signal) = process::stopped_by()
+        if let Some(stopped) = process::stopped_by()
             && reason.starts_with(process::STOPPED)
         {
             // There it was the end of the connection that stopped it.
-            reason = process::stopped(signal);
+            reason = stopped;
         }
         BridgeError::Failed { host, reason }
     }

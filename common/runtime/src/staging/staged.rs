@@ -117,6 +117,7 @@ impl Staged {
         self.make_durable()?;
         let destination = self.entry.datastore.join(&self.name);
         let hold = self.file().try_clone().map_err(at("held", self.path()))?;
+        process::check_before_commit();
         process::mark_committed();
         let recallable = self.recallable && link(self.path(), &destination)?;
         if !recallable {

@@ -14,6 +14,7 @@ use disk_image::raw::RawDisk;
 use disk_image::target::Target;
 use disk_image::{Disk as _, Format};
 use one_protocol::message::Image;
+use runtime::process;
 use runtime::staging;
 use runtime::staging::intent;
 use runtime::staging::{ImageLock, Staged, Transaction};
@@ -151,6 +152,7 @@ impl FileDatastore {
         intent::record(staged.path(), deed);
         staged.make_durable()?;
         snapshots.know_base_by_link()?;
+        process::check_before_commit();
         let transaction = Transaction::with_rollback(lock)?;
         // A reader of S.snap sees the old chain until that directory is gone, in one step:
         // its base must survive the replacement of S.

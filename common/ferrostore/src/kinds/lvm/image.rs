@@ -216,6 +216,7 @@ impl LvmDatastore {
             .map(|volume| volume.name.as_str())
             .collect();
         self.nothing_open(image, &locked, &names)?;
+        process::check_before_commit();
         let others: Vec<&str> = names.into_iter().filter(|other| *other != snapshot).collect();
         let entry = self.remove_for(image, &locked, &snapshot, true, &others)?;
         // Once renamed, the snapshot must be as the image's volume is.

@@ -157,6 +157,7 @@ impl<'d> NewVolume<'d> {
             return Err(disk_image::admission::ImageRefusal::Empty.into());
         };
         made.file()?.sync_all().map_err(|source| ImageError::Write { offset: 0, source })?;
+        process::check_before_commit();
         process::mark_committed();
         made.note_unreported();
         made.device.revoke();
