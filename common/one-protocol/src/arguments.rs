@@ -23,12 +23,34 @@ pub struct Usage {
 /// What a command line asks for.
 #[derive(Debug)]
 pub enum Parsed {
-    /// The action, for the message that is there.
-    Message(MessageSource),
+    /// The action.
+    Action(Request),
     /// The call comes from a driver on another machine.
     Bridged,
     /// Only this text.
     Help(String),
+}
+
+/// How an action is asked for.
+#[derive(Debug)]
+pub struct Request {
+    /// Where its message is.
+    pub message: MessageSource,
+    /// Whether only a person calls it like this.
+    pub by_hand: bool,
+    /// How progress is to be shown.
+    pub progress: Form,
+}
+
+/// How progress is shown on this machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A bar, at a terminal and for what takes over half a second.
+    Bar,
+    /// One JSON object a line on standard error, each second and at the end.
+    Json,
+    /// Not at all.
+    None,
 }
 
 fn command(action: &'static Usage) -> Command {
@@ -66,6 +88,14 @@ fn command(action: &'static Usage) -> Command {
                 .action(ArgAction::Set)
                 .value_parser(value_parser!(PathBuf)),
         )
+        .arg(
+            Arg::new("progress")
+                .long("progress")
+                .value_name("FORM")
+                .help("bar (at a terminal), json (one object a line on standard error), or none")
+                .action(ArgAction::Set)
+                .value_parser(value_parser!(OsString)),
+        )
 }
 
 /// Finds out where the message of this call is.
@@ -88,16 +118,24 @@ pub fn parse(
     if matches.get_flag("bridged") {
         return Ok(Parsed::Bridged);
     }
+    let form: Option<&OsString> = matches.get_one("progress");
+    let progress = match form.map(|form| form.as_bytes()) {
+        None | Some(b"bar") => Form::Bar,
+        Some(b"json") => Form::Json,
+        Some(b"none") => Form::None,
+        Some(_) => return Err("--progress must be bar, json or none".to_owned()),
+    };
     let file: Option<&PathBuf> = matches.get_one("message");
     let first: Option<&OsString> = matches.get_one("call");
-    let from = match (file, first) {
+    let message = match (file, first) {
         (Some(path), _) if path.as_os_str() == "-" => MessageSource::StandardInput,
         (Some(path), _) => MessageSource::File(path.clone()),
         // The old convention puts the message first; an id is all digits, which no message is.
         (None, Some(text)) if !is_id(text) => MessageSource::Argument(text.as_bytes().to_vec()),
         (None, _) => MessageSource::StandardInput,
     };
-    Ok(Parsed::Message(from))
+    let by_hand = file.is_some() || form.is_some();
+    Ok(Parsed::Action(Request { message, by_hand, progress }))
 }
 
 /// What is wrong with a command line, in one line.

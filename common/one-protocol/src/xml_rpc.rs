@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// An answer is never larger, bytes: some 10 KiB for each host of a pool.
 const LARGEST: u64 = 64 << 20;
-/// The code of oned for an object that does not exist (`NO_EXISTS` of its `Request.h`).
+/// The code of oned for an object that does not exist (`NO_EXISTS` among its error codes).
 const NO_EXISTS: i64 = 1024;
 
 /// Why oned did not do what it was asked for.

@@ -1,9 +1,9 @@
 //! Locks on files, which end with the process that holds them: the kernel, or the NFS server, sees to that.
 
+use crate::lock_wait;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
-use crate::lock_wait;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};

@@ -13,6 +13,7 @@ const ACTION: Action = Action {
         replies: "<path> <format>",
     },
     bridge: BridgeMode::CLONE,
+    long: Action::LONG,
 };
 
 fn main() -> ExitCode {

@@ -13,6 +13,7 @@ const ACTION: Action = Action {
         replies: "<path> <format>",
     },
     bridge: BridgeMode::CP,
+    long: Action::LONG,
 };
 
 fn main() -> ExitCode {

@@ -12,6 +12,7 @@ const ACTION: Action = Action {
         replies: "<IMPORT_INFO> with IMPORT_SOURCE, MD5, SIZE (MiB), FORMAT and DISPOSE, on one line",
     },
     bridge: BridgeMode::Whole,
+    long: None,
 };
 
 fn main() -> ExitCode {

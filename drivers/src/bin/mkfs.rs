@@ -12,6 +12,7 @@ const ACTION: Action = Action {
         replies: "<path>",
     },
     bridge: BridgeMode::Whole,
+    long: Action::LONG,
 };
 
 fn main() -> ExitCode {

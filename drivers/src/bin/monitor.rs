@@ -12,6 +12,7 @@ const ACTION: Action = Action {
         replies: "USED_MB=<n>, TOTAL_MB=<n>, FREE_MB=<n>, a line each",
     },
     bridge: BridgeMode::Whole,
+    long: None,
 };
 
 fn main() -> ExitCode {

@@ -12,6 +12,7 @@ const ACTION: Action = Action {
         replies: "nothing",
     },
     bridge: BridgeMode::Whole,
+    long: Action::LONG,
 };
 
 fn main() -> ExitCode {

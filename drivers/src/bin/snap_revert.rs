@@ -12,6 +12,7 @@ const ACTION: Action = Action {
         replies: "nothing",
     },
     bridge: BridgeMode::Whole,
+    long: None,
 };
 
 fn main() -> ExitCode {

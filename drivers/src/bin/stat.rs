@@ -12,6 +12,7 @@ const ACTION: Action = Action {
         replies: "<size in MiB, rounded up>",
     },
     bridge: BridgeMode::ReadOnly,
+    long: None,
 };
 
 fn main() -> ExitCode {

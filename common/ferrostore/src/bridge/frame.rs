@@ -45,11 +45,13 @@ pub(super) enum Tag {
     Unlock = b'u',
     /// The other side has the lock up to its end, which is what the front-end asks for.
     Last = b'z',
+    /// What the other side has done so far: a [`super::report`].
+    Report = b'f',
 }
 
 impl Tag {
     fn of(byte: u8) -> Option<Self> {
-        const ALL: [Tag; 15] = [
+        const ALL: [Tag; 16] = [
             Tag::Role,
             Tag::Setting,
             Tag::Message,
@@ -65,6 +67,7 @@ impl Tag {
             Tag::Refused,
             Tag::Unlock,
             Tag::Last,
+            Tag::Report,
         ];
         ALL.into_iter().find(|&tag| tag as u8 == byte)
     }

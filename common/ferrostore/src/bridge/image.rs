@@ -4,7 +4,9 @@ use super::BridgeError;
 use super::frame::{self, Tag};
 use crate::image_source::{Bytes, ImageSource, Payload};
 use crate::progress;
+use crate::record;
 use crate::transfer::archive::Choice;
+use disk_image::observer::Moved;
 use disk_image::raw::RawDisk;
 use disk_image::sequence::{Run, read_sequentially};
 use disk_image::stream::fill;
@@ -235,6 +237,7 @@ impl Intake {
         let (piece, count) = match tag {
             Tag::Data => {
                 let count = payload.len() as u64;
+                record::moved(Moved::Read, count);
                 (Piece::Data(payload), count)
             }
             Tag::Hole => {

@@ -2,6 +2,7 @@
 
 use super::frame::{self, Tag};
 use super::out::Out;
+use super::report;
 use crate::kinds::FrontEndLock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runtime::lock_provider::Held;
@@ -141,6 +142,7 @@ impl Frames {
                     lent.held = None;
                 }
             }
+            Ok(Some((Tag::Report, report))) => report::take(&report),
             next => {
                 if !matches!(next, Ok(Some(_))) {
                     self.lending.end();

@@ -16,6 +16,7 @@ mod image;
 mod lock_serving;
 mod out;
 mod relay;
+mod report;
 mod route;
 mod self_executable;
 mod server;

@@ -9,7 +9,9 @@ use super::route::{Hosts, ImageFrom, Place, pool, route};
 use super::{BridgeError, BridgeMode, Role, Sending, Work, self_executable};
 use crate::image_source::ImageSource;
 use crate::kinds::{self, DatastoreError, FrontEndLock};
+use crate::record;
 use disk_image::ImageError;
+use disk_image::observer::Moved;
 use one_protocol::host_pool::Host;
 use one_protocol::message::Message;
 use one_protocol::settings::{Carried, Settings};
@@ -99,7 +101,15 @@ impl<'m> Bridge<'m> {
         let (usable, mut reasons) = hosts.by_preference(&self.pool, self.id, better);
         for host in usable {
             match Connection::open(&host, &self.command, self.lock.as_ref()) {
-                Ok(connection) => return Ok(connection),
+                Ok(connection) => {
+                    record::note(|facts| {
+                        // The first is the one with the storage.
+                        if facts.bridge.is_empty() {
+                            facts.bridge.clone_from(&host);
+                        }
+                    });
+                    return Ok(connection);
+                }
                 Err(Unconnected::Unreachable(reason)) => {
                     log::warn!("host {host} is passed over: {reason}");
                     reasons.push(format!("{host}: {reason}"));
@@ -218,6 +228,9 @@ impl<'m> Bridge<'m> {
 fn pass_on(mut source: Connection, mut out: Out) -> Result<(), BridgeError> {
     loop {
         let Ok(Some((tag, payload))) = source.next() else { return Err(source.failure()) };
+        if tag == Tag::Data {
+            record::moved(Moved::Read, payload.len() as u64);
+        }
         let mut sent = frame::write(&mut out, tag, &payload);
         if tag == Tag::End {
             sent = sent.and_then(|()| out.flush());

@@ -3,7 +3,7 @@
 use super::frame::{self, Tag};
 use super::front_end::{FrontEndLocks, Line, SILENCE, Say, Silence};
 use super::image::{self, receive};
-use super::{BridgeError, Role, Sending};
+use super::{BridgeError, Role, Sending, report};
 use crate::image_source::ImageSource;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,7 +12,10 @@ use runtime::lock_provider;
 use runtime::process;
 use std::io::{self, Write as _};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// Between two reports of how far the work is.
+const REPORT: Duration = Duration::from_secs(2);
 
 /// A call that came from a front-end.
 pub struct BridgeServer {
@@ -72,6 +75,9 @@ pub fn accept() -> Result<BridgeServer, BridgeError> {
     lock_provider::set_provider(FrontEndLocks(Arc::clone(&line)));
     let settings = Settings::of_another_machine(Carried::of(pairs));
     listen(Arc::clone(&line), intake).map_err(BridgeError::System)?;
+    if role != Role::Give {
+        report_regularly(role).map_err(BridgeError::System)?;
+    }
     Ok(BridgeServer { role, message, settings, incoming, line })
 }
 
@@ -108,6 +114,19 @@ fn say(tag: Tag, payload: &[u8]) -> io::Result<()> {
 fn disconnect(line: &Line) {
     line.break_off();
     let _ = kill(Pid::this(), Signal::SIGHUP);
+}
+
+/// Tells the front-end how far the work is, for as long as this process lives.
+fn report_regularly(role: Role) -> io::Result<()> {
+    let report = move || {
+        loop {
+            std::thread::sleep(REPORT);
+            if say(Tag::Report, &report::written(role)).is_err() {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new().stack_size(64 << 10).spawn(report).map(drop)
 }
 
 /// Takes frames until there are no more.
@@ -159,6 +178,7 @@ impl BridgeServer {
     /// # Errors
     /// [`BridgeError::Lost`]: what the action has made was rolled back.
     pub fn reply(&self, reply: &[u8]) -> Result<(), BridgeError> {
+        let _ = say(Tag::Report, &report::written(self.role));
         if say(Tag::Reply, reply).is_err() {
             self.line.break_off();
         }

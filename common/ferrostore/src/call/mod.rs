@@ -12,9 +12,11 @@ pub use crate::bridge::BridgeMode;
 use crate::bridge::{self, Work};
 use crate::image_source::{ImageSource, Purpose};
 use crate::kinds::AnyDatastore;
-use crate::progress;
+use crate::progress::{self, Form, oned};
+use crate::record::{self, Ending};
+use one_protocol::arguments::Request;
 pub use one_protocol::arguments::Usage;
-use one_protocol::input::{MessageSource, drain_standard_input};
+use one_protocol::input::drain_standard_input;
 use one_protocol::message::{self, Message};
 pub use one_protocol::reply::Reply;
 use one_protocol::settings::Settings;
@@ -23,7 +25,7 @@ use runtime::sys::write_error_line;
 use runtime::{process, text};
 use std::cell::RefCell;
 use std::error::Error;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 /// What a driver is.
@@ -33,6 +35,20 @@ pub struct Action {
     pub usage: Usage,
     /// What of it is done by a bridge host, where the datastore has any.
     pub bridge: BridgeMode,
+    /// What follows it, where it may take long.
+    pub long: Option<Long>,
+}
+
+/// What follows an action that may take long. Pointers, so that a driver of another action holds no code for it.
+#[derive(Debug)]
+pub struct Long {
+    begin: fn(&'static str, bool, &Message, &Settings),
+    end: fn(Ending),
+}
+
+impl Action {
+    /// [`Action::long`] of an action that may take long.
+    pub const LONG: Option<Long> = Some(Long { begin: follow, end: oned::end });
 }
 
 /// A call: the message and the settings of this machine.
@@ -80,18 +96,20 @@ enum CallError {
 /// Runs one action as a whole process.
 #[must_use]
 pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
+    record::begin(action.usage.name);
     logger::install();
-    progress::install();
+    process::at_stop(|reason| record::finish(Ending::Stopped, reason));
     process::watch(action.usage.name);
     std::panic::set_hook(Box::new(|panic| {
         process::clean_up_after_panic();
         let text = text::one_line(&panic.to_string());
         write_error_line(&format!("an error in the driver itself, please report it: {text}"));
+        record::finish(Ending::Failure, &text);
     }));
     let parsed = arguments::parse(&action.usage, std::env::args_os());
     let bridged = matches!(parsed, Ok(arguments::Parsed::Bridged));
     let outcome = match parsed {
-        Ok(arguments::Parsed::Message(from)) => answer(action, from, body),
+        Ok(arguments::Parsed::Action(request)) => answer(action, request, body),
         Ok(arguments::Parsed::Bridged) => answer_bridged(action, body),
         Ok(arguments::Parsed::Help(text)) => {
             let _ = write!(io::stdout(), "{text}");
@@ -102,31 +120,54 @@ pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
             drain_standard_input().map_err(Into::into).and(Err(CallError::Arguments(text).into()))
         }
     };
-    let code = match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+    let (ending, error, code) = match outcome {
+        Ok(()) => (Ending::Success, String::new(), ExitCode::SUCCESS),
         Err(error) => {
             process::roll_back_new_image();
             progress::end();
             let text = text::readable_line(&error.to_string());
             write_error_line(&format!("{}: {text}", action.usage.name));
-            ExitCode::FAILURE
+            let stopped = process::stopped_by().is_some();
+            let ending = if stopped { Ending::Stopped } else { Ending::Failure };
+            (ending, text, ExitCode::FAILURE)
         }
     };
     if !bridged {
         // What has been said can't be taken back by a signal.
         process::mark_committed();
+    }
+    if let Some(long) = &action.long {
+        (long.end)(ending);
+    }
+    record::finish(ending, &error);
+    if !bridged {
         delivery::hand_over();
     }
     code
 }
 
+/// Follows a long action: who asks how far it is gets an answer, and so does oned, unless a person called it.
+fn follow(action: &'static str, by_hand: bool, message: &Message, settings: &Settings) {
+    process::on_status_request(progress::tell_status);
+    let image = message.image().ok().and_then(|image| image.id);
+    let (Some(image), Ok(datastore)) = (image, message.datastore()) else { return };
+    if !by_hand && !io::stderr().is_terminal() {
+        oned::follow(action, image, settings, datastore.progress && settings.tells_progress());
+    }
+}
+
 fn answer(
     action: &'static Action,
-    from: MessageSource,
+    request: Request,
     body: fn(&Call) -> Outcome,
 ) -> Result<(), Box<dyn Error>> {
-    let message = message::parse(&from.read()?)?;
+    progress::install(request.progress);
+    let message = message::parse(&request.message.read()?)?;
     let settings = Settings::from_environment();
+    record::note_message(&message, &settings);
+    if let Some(long) = &action.long {
+        (long.begin)(action.usage.name, request.by_hand, &message, &settings);
+    }
     let run = |message, settings, incoming| -> Result<Vec<u8>, Box<dyn Error>> {
         Ok(body(&Call { message, settings, incoming: RefCell::new(incoming) })?.into_bytes())
     };
@@ -136,6 +177,7 @@ fn answer(
         Work::Done(reply) => reply,
     };
     progress::end();
+    record::note_reply(&reply);
     let mut stdout = io::stdout().lock();
     stdout.write_all(&reply).and_then(|()| stdout.flush()).map_err(CallError::Output)?;
     process::confirm().map_err(CallError::Confirmation)?;
@@ -147,6 +189,8 @@ fn answer_bridged(
     action: &'static Action,
     body: fn(&Call) -> Outcome,
 ) -> Result<(), Box<dyn Error>> {
+    record::leave_to_front_end();
+    progress::install(Form::None);
     let mut server = bridge::accept()?;
     let message = message::parse(&server.message)?;
     let settings = server.settings.clone();

@@ -1,6 +1,7 @@
 //! How a report is written: lines for a person, or one JSON document (RFC 8259) for a program.
 
 use super::{Entry, Facts, Problem, Role, Severity, Verdict};
+use crate::json::quoted;
 use crate::snapshots::Layout;
 use runtime::text::{counted, one_line};
 use std::fmt::Write as _;
@@ -195,30 +196,9 @@ fn object(entry: &Entry) -> String {
     text + "]}"
 }
 
-/// A JSON string.
-fn quoted(text: &str) -> String {
-    let mut out = String::from("\"");
-    for character in text.chars() {
-        match character {
-            '"' | '\\' => out.extend(['\\', character]),
-            control if (control as u32) < 0x20 => {
-                let _ = write!(out, "\\u{:04x}", control as u32);
-            }
-            other => out.push(other),
-        }
-    }
-    out.push('"');
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_string_is_quoted_as_json_asks() {
-        assert_eq!(quoted("a\"b\\c\nd\u{e9}"), "\"a\\\"b\\\\c\\u000ad\u{e9}\"");
-    }
 
     #[test]
     fn the_verdict_is_the_last_line() {

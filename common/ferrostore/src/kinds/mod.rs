@@ -16,6 +16,7 @@ pub mod lvm;
 pub mod virtiofs;
 
 use crate::image_source::{ImageSource, Purpose};
+use crate::record;
 pub use error::DatastoreError;
 use one_protocol::message::{Image, Mebibytes, Message};
 use one_protocol::settings::{Settings, SettingsError};
@@ -274,7 +275,9 @@ pub fn front_end_lock(
 
 fn kind_of(message: &Message, settings: &Settings) -> Result<String, DatastoreError> {
     let name = message.datastore()?.ds_mad()?;
-    Ok(settings.kind_of(name)?.unwrap_or_else(|| name.to_owned()))
+    let kind = settings.kind_of(name)?.unwrap_or_else(|| name.to_owned());
+    record::note(|facts| facts.kind.clone_from(&kind));
+    Ok(kind)
 }
 
 /// Opens the datastore of a message.

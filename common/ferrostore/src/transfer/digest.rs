@@ -1,5 +1,6 @@
 //! Digests of an image's bytes as they come, before decompression.
 
+use crate::record;
 use digest::{Digest as _, DynDigest};
 use disk_image::sequence::Run;
 use runtime::text::shown;
@@ -101,6 +102,9 @@ impl Digests {
     pub fn verify(self) -> Result<(), DigestError> {
         for Wanted { name, value, hasher } in self.0 {
             let actual = hexadecimal(&hasher.finalize());
+            if name == "SHA256" {
+                record::note(|facts| facts.sha256.clone_from(&actual));
+            }
             if !actual.eq_ignore_ascii_case(&value) {
                 return Err(DigestError::Mismatch { name, value, actual });
             }

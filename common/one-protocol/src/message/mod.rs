@@ -147,6 +147,8 @@ pub struct Datastore {
     pub sparse: bool,
     /// `TEMPLATE/TLS_VERIFY`; `None`: as the driver's configuration file says, else yes.
     pub tls_verify: Option<bool>,
+    /// `TEMPLATE/PROGRESS`, default yes: whether oned is told how far a long action is.
+    pub progress: bool,
     /// `TEMPLATE/DATASTORE_CAPACITY_CHECK`, default yes: whether oned holds an image's size against the
     /// free space of the datastore.
     pub capacity_check: bool,

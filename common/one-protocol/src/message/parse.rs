@@ -156,6 +156,7 @@ impl Datastore {
                 "" => None,
                 text => Some(yes_no("DATASTORE/TEMPLATE/TLS_VERIFY", text, true)?),
             },
+            progress: yes_no("DATASTORE/TEMPLATE/PROGRESS", &template.progress, true)?,
             capacity_check: yes_no(
                 "DATASTORE/TEMPLATE/DATASTORE_CAPACITY_CHECK",
                 &template.datastore_capacity_check,

@@ -89,6 +89,7 @@ pub(super) struct DatastoreTemplate {
     pub(super) limit_transfer_bw: String,
     pub(super) sparse: String,
     pub(super) tls_verify: String,
+    pub(super) progress: String,
     pub(super) datastore_capacity_check: String,
     pub(super) bridge_list: String,
     pub(super) staging_dir: String,

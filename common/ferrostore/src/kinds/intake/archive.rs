@@ -6,6 +6,7 @@ use super::import::Import;
 use super::{Intake, Policy, reader_of, reading};
 use crate::kinds::DatastoreError;
 use crate::policy::{self, PathRules};
+use crate::progress::Source;
 use crate::transfer::ReadAhead;
 use crate::transfer::archive::{ArchiveError, Choice, Found, Kind, NESTED, Passing, Survey};
 use crate::transfer::decompress::decompress;
@@ -125,7 +126,7 @@ impl Import<'_> {
         let found = survey.find(self.member.as_ref())?;
         survey.warn_of_missing();
         self.length = found.size();
-        self.content(open_member(file, &found).map_err(reading)?)
+        self.content(Source::new(open_member(file, &found).map_err(reading)?, self.length))
     }
 
     /// The disk in an archive that passes by.

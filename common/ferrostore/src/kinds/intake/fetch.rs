@@ -5,6 +5,7 @@ use super::{Intake, path_error};
 use crate::image_source::{Bytes, ImageSource, Payload, PendingDigests};
 use crate::kinds::DatastoreError;
 use crate::policy::Kind;
+use crate::progress::Source;
 use crate::transfer::digest::Digests;
 use crate::transfer::http::{Url, WebFile};
 use crate::transfer::limit::Limited;
@@ -74,6 +75,7 @@ impl Intake {
             Location::Unknown(reason) => return Err(path_error(image, reason)),
             Location::Local(_) => return Err(path_error(image, "is on this machine")),
         };
+        let stream = Box::new(Source::new(stream, length));
         Ok((self.at_its_rate(stream), length))
     }
 

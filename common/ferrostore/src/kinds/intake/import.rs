@@ -5,6 +5,8 @@ use super::{Destination, Intake, Policy};
 use super::{check_writeback, head_of, reader_of, reading};
 use crate::image_source::{Bytes, ImageSource, Payload};
 use crate::kinds::DatastoreError;
+use crate::progress::Source;
+use crate::record;
 use crate::transfer::ReadAhead;
 use crate::transfer::archive::Choice;
 use crate::transfer::decompress::decompress;
@@ -101,7 +103,9 @@ impl Import<'_> {
         self.check_choice(&head)?;
         match Content::of(&head) {
             Content::Compressed(compression) if self.policy.decompress => {
-                self.decompressed(compression, Whole { file, offset: 0 })
+                let length = file.metadata().ok().map(|metadata| metadata.len());
+                let whole = Source::new(Whole { file, offset: 0 }, length);
+                self.decompressed(compression, whole)
             }
             Content::Compressed(_) => self.copy(file, Format::Raw),
             _ if self.policy.plain_file => self.copy(file, Format::Raw),
@@ -190,6 +194,7 @@ impl Import<'_> {
         let largest = self.policy.largest_disk;
         let (admission, _) = admit(head, &reader_of(&file), largest)?;
         let format = admission.format();
+        record::note(|facts| format.name().clone_into(&mut facts.format_in));
         let wanted = match admission {
             Admission::Luks => Format::Raw,
             Admission::Disk(format) => self.policy.driver.unwrap_or(format),
@@ -297,6 +302,7 @@ impl Import<'_> {
         stream: impl Read + Send + 'static,
     ) -> Result<Format, DatastoreError> {
         self.length = None;
+        record::note(|facts| compression.name().clone_into(&mut facts.compression));
         let mut stream = decompress(compression, stream, self.policy.memory)
             .and_then(ReadAhead::of)
             .map_err(reading)?;
@@ -322,6 +328,7 @@ impl Import<'_> {
         if let Content::Disk(format) = Content::of(&head)
             && format != Format::Raw
         {
+            record::note(|facts| format.name().clone_into(&mut facts.format_in));
             if let Some(wanted) = self.policy.driver
                 && format == Format::Vmdk
             {
@@ -347,6 +354,7 @@ impl Import<'_> {
             Admission::Luks => (Format::Raw, self.limit(AROUND_A_DISK)),
             Admission::Disk(format) => (self.policy.driver.unwrap_or(format), self.limit(0)),
         };
+        record::note(|facts| Format::Raw.name().clone_into(&mut facts.format_in));
         let format = self.write_stream(&mut stream, format, Some(limit))?;
         check_trailer(stream.last())?;
         Ok(format)

@@ -338,6 +338,7 @@ impl Download {
             log::warn!(
                 "the connection broke after {position} bytes ({reason}); going on from there"
             );
+            crate::record::resumed();
             let response = match self.file.get(&[(header::RANGE, &range)], None) {
                 Ok(response) if response.status().is_server_error() => continue,
                 Ok(response) => response,

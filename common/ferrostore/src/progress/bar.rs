@@ -1,0 +1,42 @@
+//! A bar at a terminal, for what takes over half a second.
+
+use super::{now, wait};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::time::Duration;
+
+const BAR_OF_ALL: &str = "{bytes:>11} of {total_bytes} {wide_bar} {bytes_per_sec}, {eta} left";
+const SPINNER: &str = "{spinner} {bytes} at {bytes_per_sec}, {elapsed}";
+
+/// Draws until the end.
+pub(super) fn show() {
+    if !wait(Duration::from_millis(500)) {
+        return;
+    }
+    let mut total = now().total;
+    let mut bar = bar_of(total);
+    loop {
+        let now = now();
+        if now.total != total {
+            bar.finish_and_clear();
+            total = now.total;
+            bar = bar_of(total);
+        }
+        bar.set_position(now.done);
+        bar.tick();
+        if !wait(Duration::from_millis(100)) {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+}
+
+fn bar_of(total: u64) -> ProgressBar {
+    let (bar, template) = match total {
+        0 => (ProgressBar::new_spinner(), SPINNER),
+        total => (ProgressBar::new(total), BAR_OF_ALL),
+    };
+    match ProgressStyle::with_template(template) {
+        Ok(style) => bar.with_style(style),
+        Err(_) => bar,
+    }
+}
