@@ -1,10 +1,10 @@
 //! `ferrostore`: what an administrator runs by hand. oned never does.
 
-use ferrostore::admin::{self, Subcommand, fsck};
+use ferrostore::admin::{self, Subcommand, fsck, log, metrics};
 use std::process::ExitCode;
 
 /// The subcommands, in the order of the help.
-const SUBCOMMANDS: &[Subcommand] = &[fsck::FSCK];
+const SUBCOMMANDS: &[Subcommand] = &[log::LOG, metrics::METRICS, fsck::FSCK];
 
 fn main() -> ExitCode {
     admin::run(SUBCOMMANDS)

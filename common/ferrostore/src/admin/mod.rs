@@ -3,7 +3,10 @@
 //! A part tells its command line and does its work: see [`Subcommand`]. The executable in `drivers/` lists those
 //! that the command has.
 
+mod calls;
 pub mod fsck;
+pub mod log;
+pub mod metrics;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
