@@ -51,6 +51,7 @@ mod outcome;
 mod pause;
 mod program_faults;
 pub mod random;
+mod record;
 mod referee;
 mod rules;
 mod ssh;

@@ -1,4 +1,6 @@
-//! oned, as far as drivers ask it anything: its XML-RPC interface with a list of hosts.
+//! oned, as far as drivers ask it anything: its XML-RPC interface with a list of hosts, and with images.
+//!
+//! What it answers has the form of what an oned 7.5 was recorded to answer.
 
 use crate::Call;
 use std::fs;
@@ -12,7 +14,7 @@ use std::time::Duration;
 /// What oned does when it is asked.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// It lists hosts and their states.
+    /// It lists hosts and their states. Every image exists that was not deleted.
     Hosts(Vec<(String, u8)>),
     /// It refuses the session.
     Refusal,
@@ -28,8 +30,19 @@ pub enum Answer {
 #[derive(Debug)]
 pub struct Oned {
     address: SocketAddr,
-    requests: Arc<Mutex<Vec<String>>>,
+    state: Arc<State>,
 }
+
+/// What it remembers.
+#[derive(Debug, Default)]
+struct State {
+    requests: Mutex<Vec<String>>,
+    deleted: Mutex<Vec<u64>>,
+}
+
+/// oned's code for a session that it doesn't know, and for an object that does not exist.
+const NO_SESSION: u32 = 256;
+const NO_EXISTS: u32 = 1024;
 
 /// The session that it wants.
 const SESSION: &str = "serveradmin:secret&<word>";
@@ -45,15 +58,41 @@ impl Oned {
     pub fn answering(answer: Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let requests = Arc::new(Mutex::new(Vec::new()));
-        let asked = Arc::clone(&requests);
+        let state = Arc::new(State::default());
+        let shared = Arc::clone(&state);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (answer, asked) = (answer.clone(), Arc::clone(&asked));
-                thread::spawn(move || serve(stream, &answer, &asked));
+                let (answer, shared) = (answer.clone(), Arc::clone(&shared));
+                thread::spawn(move || serve(stream, &answer, &shared));
             }
         });
-        Self { address, requests }
+        Self { address, state }
+    }
+
+    /// Deletes an image, whatever is at work on it.
+    pub fn delete_image(&self, id: u64) {
+        self.state.deleted.lock().unwrap().push(id);
+    }
+
+    /// All values that were given to the attribute PROGRESS of an image, in order.
+    pub fn progress(&self, id: u64) -> Vec<String> {
+        let image = format!("<int>{id}</int>");
+        let value = |request: String| {
+            let template = request.split("<string>PROGRESS=&quot;").nth(1)?;
+            let appends = request.contains("one.image.update") && request.contains("<int>1</int>");
+            (appends && request.contains(&image))
+                .then(|| template.split("&quot;</string>").next().unwrap().to_owned())
+        };
+        self.requests().into_iter().filter_map(value).collect()
+    }
+
+    /// The methods that were called, in order.
+    pub fn methods(&self) -> Vec<String> {
+        let method = |request: String| {
+            let rest = request.split("<methodName>").nth(1).unwrap_or_default().to_owned();
+            rest.split('<').next().unwrap_or_default().to_owned()
+        };
+        self.requests().into_iter().map(method).collect()
     }
 
     /// A call of a driver that knows where oned is, and as whom to ask. `home` is where the session is
@@ -67,11 +106,11 @@ impl Oned {
 
     /// What it was asked.
     pub fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
+        self.state.requests.lock().unwrap().clone()
     }
 }
 
-fn serve(stream: TcpStream, answer: &Answer, asked: &Mutex<Vec<String>>) {
+fn serve(stream: TcpStream, answer: &Answer, state: &State) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut length = 0;
     let mut line = String::new();
@@ -86,15 +125,13 @@ fn serve(stream: TcpStream, answer: &Answer, asked: &Mutex<Vec<String>>) {
         return;
     }
     let body = String::from_utf8(body).unwrap();
-    asked.lock().unwrap().push(body.clone());
-    let session = "<string>serveradmin:secret&amp;&lt;word&gt;</string>";
-    let known =
-        body.contains("<methodName>one.hostpool.info</methodName>") && body.contains(session);
+    state.requests.lock().unwrap().push(body.clone());
+    let known = body.contains("<string>serveradmin:secret&amp;&lt;word&gt;</string>");
     let mut stream = stream;
     let reply = match answer {
-        Answer::Hosts(hosts) if known => response("1", &pool(hosts)),
+        Answer::Hosts(hosts) if known => about(&body, hosts, state),
         Answer::Hosts(_) | Answer::Refusal => {
-            response("0", "User couldn't be authenticated, aborting.")
+            refusal("User couldn't be authenticated, aborting call.", NO_SESSION)
         }
         Answer::Silence => return thread::sleep(Duration::from_secs(30)),
         Answer::Trickle => {
@@ -109,6 +146,26 @@ fn serve(stream: TcpStream, answer: &Answer, asked: &Mutex<Vec<String>>) {
     let _ = stream.write_all(reply.as_bytes());
 }
 
+/// The answer to a request of somebody who is known.
+fn about(body: &str, hosts: &[(String, u8)], state: &State) -> String {
+    if body.contains("<methodName>one.hostpool.info</methodName>") {
+        return response("1", &text(&pool(hosts)), 0);
+    }
+    let method =
+        if body.contains("one.image.update") { "one.image.update" } else { "one.image.info" };
+    let id = body.split("<int>").nth(1).and_then(|rest| rest.split('<').next()?.parse().ok());
+    let id: u64 = id.expect("the number of an image");
+    if state.deleted.lock().unwrap().contains(&id) {
+        return refusal(&format!("[{method}] Error getting image [{id}]."), NO_EXISTS);
+    }
+    if method == "one.image.update" {
+        return response("1", &format!("<value><i4>{id}</i4></value>"), 0);
+    }
+    let image =
+        format!("<IMAGE><ID>{id}</ID><STATE>4</STATE><SOURCE><![CDATA[]]></SOURCE></IMAGE>");
+    response("1", &text(&image), 0)
+}
+
 fn pool(hosts: &[(String, u8)]) -> String {
     let host = |(name, state): &(String, u8)| {
         format!(
@@ -120,13 +177,23 @@ fn pool(hosts: &[(String, u8)]) -> String {
     format!("<HOST_POOL>{}</HOST_POOL>", hosts.iter().map(host).collect::<String>())
 }
 
-fn response(good: &str, text: &str) -> String {
+fn refusal(reason: &str, code: u32) -> String {
+    response("0", &text(reason), code)
+}
+
+fn text(text: &str) -> String {
     let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+    format!("<value><string>{text}</string></value>")
+}
+
+fn response(good: &str, value: &str, code: u32) -> String {
+    let object =
+        if code > 0 { "<value><i4>413</i4></value>\r\n<value><i8>-1</i8></value>\r\n" } else { "" };
     let body = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\r\n<methodResponse>\r\n<params>\r\n<param><value>\
-         <array><data>\r\n<value><boolean>{good}</boolean></value>\r\n<value><string>{text}</string>\
-         </value>\r\n<value><i4>0</i4></value>\r\n</data></array></value></param>\r\n</params>\r\n\
+         <array><data>\r\n<value><boolean>{good}</boolean></value>\r\n{value}\r\n\
+         <value><i4>{code}</i4></value>\r\n{object}</data></array></value></param>\r\n</params>\r\n\
          </methodResponse>\r\n"
     );
-    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    format!("HTTP/1.1 200 OK\r\nContent-length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
 }

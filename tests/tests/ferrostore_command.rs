@@ -7,8 +7,7 @@ use std::process::{Command, Stdio};
 fn help_lists_the_subcommands_and_each_explains_itself() {
     let cloud = Cloud::new();
     let help = cloud.ferrostore(["--help"]).well().text;
-    #[allow(clippy::single_element_loop)] // more are to come
-    for name in ["fsck"] {
+    for name in ["log", "metrics", "fsck"] {
         let listed = help.lines().any(|line| line.trim_start().starts_with(name));
         assert!(listed, "{name} should be in {help}");
         let own = cloud.ferrostore([name, "--help"]).well().text;
