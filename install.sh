@@ -19,7 +19,8 @@ Usage: ./install.sh [--kind KIND]... [--name NAME] [--prefix DIR] [--no-build] [
 Builds the ten drivers with cargo and puts them into $REMOTES/datastore/fs,
 where oned finds them at its next call: no restart is needed. $REMOTES is
 /var/lib/one/remotes, or $ONE_LOCATION/var/remotes where ONE_LOCATION is set.
-fsck, which checks such a datastore and is run by hand, is put beside them.
+What is run by hand is put beside them: fsck, which checks such a datastore,
+and ferrostore, which shows what the drivers did.
 
   --kind KIND   install another kind of datastore than fs, in the place of the
                 stock drivers of that name: fs, lvm, ceph, dev,
@@ -102,7 +103,7 @@ name='' kind='' dir='' conf_dir='' conf='' files=()
 work_on() { # work_on KIND
     kind=$1
     files=("${actions[@]}")
-    if [ "$kind" = fs ]; then files+=(fsck); fi
+    if [ "$kind" = fs ]; then files+=(fsck ferrostore); fi
     name=${one_name:-$kind}
     dir=$datastores/$name
     conf_dir=$remotes/etc/datastore/$name
@@ -194,7 +195,7 @@ build_drivers() {
             die "cargo could not build the drivers; its reason is above. Nothing was installed"
     fi
     if [ "$dry" = yes ] && [ "$build" = yes ]; then return; fi
-    for action in "${actions[@]}" fsck; do
+    for action in "${actions[@]}" fsck ferrostore; do
         [ -x "$built/$action" ] ||
             die "$built/$action is missing: build with 'cargo build --release -p drivers'"
     done

@@ -11,9 +11,9 @@ use tempfile::TempDir;
 
 pub(crate) const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// The names of all that is built: the drivers and the tool that stands beside those of `fs`.
+/// The names of all that is built: the drivers and the tools that stand beside those of `fs`.
 pub(crate) fn built_names() -> impl Iterator<Item = &'static str> {
-    ACTIONS.into_iter().chain(["fsck"])
+    ACTIONS.into_iter().chain(["fsck", "ferrostore"])
 }
 
 /// A self-contained OpenNebula: stock drivers for `fs`, `dev` and `ceph`, and an `oned.conf`.

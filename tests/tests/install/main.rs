@@ -92,7 +92,7 @@ fn uninstall_restores_every_byte() {
 }
 
 #[test]
-fn fsck_stands_beside_the_drivers_and_goes_with_them() {
+fn what_is_run_by_hand_stands_beside_the_drivers_and_goes_with_them() {
     let front_end = FrontEnd::new();
     let fsck = front_end.fs().join("fsck");
     for name in ["fs", "rust"] {
@@ -101,8 +101,10 @@ fn fsck_stands_beside_the_drivers_and_goes_with_them() {
         let cloud = Cloud::new();
         let verdict = succeeds(Command::new(&beside).arg(cloud.datastore()));
         assert_eq!(verdict, "0 images, 0 problems\n");
+        let ferrostore = beside.with_file_name("ferrostore");
+        succeeds(Command::new(&ferrostore).arg("--version"));
         front_end.install(&["--uninstall", "--name", name]);
-        assert!(!beside.exists());
+        assert!(!beside.exists() && !ferrostore.exists());
     }
     // One that another installer put there stays.
     write_script(&fsck, "echo mine");
