@@ -9,6 +9,7 @@ pub mod input;
 pub mod logger;
 pub mod message;
 pub mod reply;
+mod seen;
 pub mod settings;
 pub mod values;
 pub mod xml_rpc;

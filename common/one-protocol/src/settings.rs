@@ -13,7 +13,7 @@ use std::time::Duration;
 /// else in the places of a system-wide one.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    one_location: Option<PathBuf>,
+    pub(crate) one_location: Option<PathBuf>,
     home: Option<PathBuf>,
     /// Those of the front-end, on another machine.
     carried: Option<Carried>,
@@ -367,29 +367,6 @@ impl Settings {
             .filter(|name| !name.is_empty())
             .map(str::to_owned)
             .collect())
-    }
-
-    /// The file that each call is recorded in (`CALL_LOG`, a path or `no`); `None`: nowhere.
-    #[must_use]
-    pub fn call_log(&self) -> Option<PathBuf> {
-        let value = self.datastore_conf("CALL_LOG").ok().flatten().unwrap_or_default();
-        if value.starts_with('/') {
-            return Some(value.into());
-        }
-        if parse_yes_no(&value) == Some(false) {
-            return None;
-        }
-        Some(match &self.one_location {
-            Some(location) => location.join("var/ferrostore.jsonl"),
-            None => "/var/log/one/ferrostore.jsonl".into(),
-        })
-    }
-
-    /// Whether oned is told how far an action is (`PROGRESS=no` turns that off).
-    #[must_use]
-    pub fn tells_progress(&self) -> bool {
-        parse_yes_no(&self.datastore_conf("PROGRESS").ok().flatten().unwrap_or_default())
-            != Some(false)
     }
 
     /// How long an action waits for another one on the same image (`LOCK_WAIT`, seconds).

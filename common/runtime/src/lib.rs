@@ -7,6 +7,7 @@ pub mod block_device;
 pub mod command;
 pub mod file_lock;
 pub mod found;
+pub mod hooks;
 pub mod lock_provider;
 pub mod lock_wait;
 pub mod mount;

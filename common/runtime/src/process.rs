@@ -9,6 +9,7 @@
 //! Other reasons end a driver in the same way: see [`stop`]. SIGUSR1 only asks how far it is.
 
 use crate::file_lock::FileLock;
+use crate::hooks;
 use crate::sys::write_error_line;
 use crate::work_directory;
 use nix::errno::Errno;
@@ -140,9 +141,8 @@ pub fn watch(action: &'static str) {
     // Without the thread the signals stay blocked and the driver runs to its end.
     let _ = watcher.spawn(move || {
         while let Ok(signal) = signals.wait() {
-            match (signal, STATUS.get()) {
-                (Signal::SIGUSR1, Some(status)) => status(),
-                (Signal::SIGUSR1, None) => {}
+            match signal {
+                Signal::SIGUSR1 => hooks::tell_status(),
                 _ => stop(&stopped(signal)),
             }
         }
@@ -179,37 +179,16 @@ pub fn stop(reason: &str) {
 fn end(reason: &str) {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
-        if let Some(at_stop) = AT_STOP.get() {
-            at_stop(reason);
-        }
+        hooks::stopping(reason);
         let action = ACTION.get().unwrap_or(&"a driver");
         write_error_line(&format!("{action}: {reason}"));
         std::process::exit(1);
     });
 }
 
-static AT_STOP: OnceLock<fn(&str)> = OnceLock::new();
-static STATUS: OnceLock<fn()> = OnceLock::new();
-static COMMIT_CHECK: OnceLock<fn() -> Option<String>> = OnceLock::new();
-
-/// Has `act` called with the reason right before [`stop`] ends this process. It must not call anything here.
-pub fn at_stop(act: fn(&str)) {
-    let _ = AT_STOP.set(act);
-}
-
-/// Has `status` called where SIGUSR1 asks how far the action is. Without one the signal has no effect.
-pub fn on_status_request(status: fn()) {
-    let _ = STATUS.set(status);
-}
-
-/// Has `check` asked before the action is committed: a reason not to commit it ends this process.
-pub fn set_commit_check(check: fn() -> Option<String>) {
-    let _ = COMMIT_CHECK.set(check);
-}
-
 /// Asks whether the action is still to be committed. Where it is not, this never returns: see [`stop`].
 pub fn check_before_commit() {
-    if let Some(reason) = COMMIT_CHECK.get().and_then(|check| check()) {
+    if let Some(reason) = hooks::reason_not_to_commit() {
         stop(&reason);
     }
 }

@@ -14,6 +14,7 @@ use crate::image_source::{ImageSource, Purpose};
 use crate::kinds::AnyDatastore;
 use crate::progress::{self, Form, oned};
 use crate::record::{self, Ending};
+use crate::transfer::location::without_password;
 use one_protocol::arguments::Request;
 pub use one_protocol::arguments::Usage;
 use one_protocol::input::drain_standard_input;
@@ -22,7 +23,7 @@ pub use one_protocol::reply::Reply;
 use one_protocol::settings::Settings;
 use one_protocol::{arguments, logger};
 use runtime::sys::write_error_line;
-use runtime::{process, text};
+use runtime::{hooks, process, text};
 use std::cell::RefCell;
 use std::error::Error;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -98,7 +99,7 @@ enum CallError {
 pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
     record::begin(action.usage.name);
     logger::install();
-    process::at_stop(|reason| record::finish(Ending::Stopped, reason));
+    hooks::at_stop(|reason| record::finish(Ending::Stopped, reason));
     process::watch(action.usage.name);
     std::panic::set_hook(Box::new(|panic| {
         process::clean_up_after_panic();
@@ -148,7 +149,7 @@ pub fn run(action: &'static Action, body: fn(&Call) -> Outcome) -> ExitCode {
 
 /// Follows a long action: who asks how far it is gets an answer, and so does oned, unless a person called it.
 fn follow(action: &'static str, by_hand: bool, message: &Message, settings: &Settings) {
-    process::on_status_request(progress::tell_status);
+    hooks::on_status_request(progress::tell_status);
     let image = message.image().ok().and_then(|image| image.id);
     let (Some(image), Ok(datastore)) = (image, message.datastore()) else { return };
     if !by_hand && !io::stderr().is_terminal() {
@@ -164,7 +165,7 @@ fn answer(
     progress::install(request.progress);
     let message = message::parse(&request.message.read()?)?;
     let settings = Settings::from_environment();
-    record::note_message(&message, &settings);
+    record::note_message(&message, &settings, without_password);
     if let Some(long) = &action.long {
         (long.begin)(action.usage.name, request.by_hand, &message, &settings);
     }

@@ -17,7 +17,7 @@ use crate::record;
 use disk_image::observer::{self, Advice, Moved, Observer};
 use runtime::staging::no_space_hint;
 use runtime::sys::write_error_line;
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -25,6 +25,10 @@ use std::time::{Duration, Instant};
 
 static DONE: AtomicU64 = AtomicU64::new(0);
 static TOTAL: AtomicU64 = AtomicU64::new(0);
+/// Whether images are counted, and not bytes.
+static COUNTING: AtomicBool = AtomicBool::new(false);
+/// Whether the bar is on the screen: whoever writes there holds this.
+static SCREEN: Mutex<bool> = Mutex::new(false);
 static PHASE: Mutex<Option<Instant>> = Mutex::new(None);
 /// Whether a [`Source`] reports. Then what is written counts for nothing, until a phase of known length begins: the
 /// conversion of what was read.
@@ -96,7 +100,7 @@ fn begin_phase(total: u64) {
     *PHASE.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     let show: fn() = match FORM.get() {
         Some(Form::Json) => lines::show,
-        Some(Form::Bar) if std::io::stderr().is_terminal() => bar::show,
+        Some(Form::Bar) | None if std::io::stderr().is_terminal() => bar::show,
         _ => return,
     };
     let mut showing = SHOWING.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,10 +110,29 @@ fn begin_phase(total: u64) {
     }
 }
 
-/// Says that `bytes` more are done.
-pub fn advance(bytes: u64) {
+/// Says that work on `total` images begins.
+pub fn begin_counting(total: u64) {
+    COUNTING.store(true, Ordering::Relaxed);
+    begin(total);
+}
+
+/// Has `write` write to a terminal, where the bar may be, as if there were none.
+///
+/// # Errors
+/// As `write`.
+pub fn beside_bar<T>(write: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
+    const CLEAR_LINE: &[u8] = b"\r\x1b[2K";
+    let mut on_screen = SCREEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if std::mem::take(&mut *on_screen) {
+        std::io::stderr().write_all(CLEAR_LINE)?;
+    }
+    write()
+}
+
+/// Says that so much more is done: bytes, or images.
+pub fn advance(amount: u64) {
     if !SOURCE_LEADS.load(Ordering::Relaxed) {
-        DONE.fetch_add(bytes, Ordering::Relaxed);
+        DONE.fetch_add(amount, Ordering::Relaxed);
     }
 }
 

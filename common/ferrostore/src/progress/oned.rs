@@ -8,7 +8,7 @@ use super::{Now, now, words};
 use crate::record::{self, Ending};
 use one_protocol::settings::Settings;
 use one_protocol::xml_rpc::{Client, XmlRpcError};
-use runtime::process;
+use runtime::{hooks, process};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -45,7 +45,7 @@ struct Image {
 pub fn follow(action: &'static str, id: u64, settings: &Settings, tell: bool) {
     let Ok(client) = Client::new(settings) else { return };
     let image = Image { action, id, client, tell };
-    process::set_commit_check(unwanted);
+    hooks::set_commit_check(unwanted);
     let followed = image.clone();
     let thread = std::thread::Builder::new().stack_size(128 << 10).spawn(move || run(&followed));
     let followed = Followed { image, thread: thread.ok() };
@@ -135,7 +135,7 @@ fn wait(time: Duration) -> bool {
     false
 }
 
-/// Why the action must not be committed: the check of [`process::set_commit_check`].
+/// Why the action must not be committed: the check of [`hooks::set_commit_check`].
 fn unwanted() -> Option<String> {
     if record::elapsed() < WORTH_A_QUESTION {
         return None;

@@ -10,7 +10,6 @@ pub mod time;
 pub use numbers::{Numbers, elsewhere, moved, numbers, resumed};
 
 use crate::json::Object;
-use crate::transfer::location::without_password;
 use one_protocol::message::Message;
 use one_protocol::settings::Settings;
 use runtime::text::{original_bytes, readable_line};
@@ -116,8 +115,8 @@ pub fn note(change: impl FnOnce(&mut Facts)) {
     }
 }
 
-/// Notes what the message says, and the settings by which the action is done.
-pub fn note_message(message: &Message, settings: &Settings) {
+/// Notes what the message says, and the settings by which the action is done. `redacted` takes what is secret out of a URL.
+pub fn note_message(message: &Message, settings: &Settings, redacted: fn(&str) -> String) {
     if let Some(call) = call().as_mut() {
         call.settings = Some(settings.clone());
     }
@@ -126,7 +125,7 @@ pub fn note_message(message: &Message, settings: &Settings) {
         let Ok(image) = message.image() else { return };
         facts.image = image.id;
         let source = image.path().or_else(|_| image.source()).unwrap_or_default();
-        facts.source = shown(&without_password(source));
+        facts.source = shown(&redacted(source));
         facts.format_in.clone_from(&image.format);
     });
 }
