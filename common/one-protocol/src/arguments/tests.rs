@@ -9,7 +9,7 @@ fn parsed(arguments: &[&str]) -> Result<Parsed, String> {
 
 fn source(arguments: &[&str]) -> MessageSource {
     match parsed(arguments) {
-        Ok(Parsed::Message(source)) => source,
+        Ok(Parsed::Action(request)) => request.message,
         other => panic!("{arguments:?}: {other:?}"),
     }
 }
