@@ -308,7 +308,7 @@ fn a_disk_with_the_mark_of_an_archive_in_its_boot_code_is_a_disk() {
     let disk = cloud.file("disk.img", &bytes);
     same_bytes(&disk, cloud.cp(&disk).run().succeeds().image("raw"));
     // With a header and its checksum it is neither the one nor the other.
-    let mut block = Tar::header("disk.img", "00000001000\0", b'0');
+    let mut block = Tar::header("disk.img", "00004000000\0", b'0');
     block[510..].copy_from_slice(b"\x55\xaa");
     let both = Tar::new().raw(Tar::summed(block)).padded(&bytes).end();
     refuses(&cloud, cloud.file("both", both).to_str().unwrap(), &["could be a tar archive"]);
