@@ -70,10 +70,12 @@ mod tests {
     fn a_report_is_taken_as_it_was_written_and_nonsense_passed_over() {
         take(b"read 5\nwritten 70\nwait 1500000\nsha256 ab\nnonsense\nzero x\n");
         let numbers = record::numbers();
-        assert_eq!((numbers.read, numbers.written, numbers.zero), (5, 70, 0));
+        // Other tests of this process read too.
+        assert!(numbers.read >= 5, "{}", numbers.read);
+        assert_eq!((numbers.written, numbers.zero), (70, 0));
         assert!(numbers.lock_wait >= Duration::from_millis(1500));
         let report = String::from_utf8_lossy(&written(Role::Take)).into_owned();
-        assert!(report.contains("read 0\nwritten 70\n") && !report.contains("done"), "{report}");
+        assert!(report.contains("\nwritten 70\n") && !report.contains("done"), "{report}");
         take(b"");
         assert_eq!(record::numbers().written, 0);
     }

@@ -42,7 +42,8 @@ pub fn rate(now: &Now) -> u64 {
 #[must_use]
 pub fn left(now: &Now, rate: u64) -> Option<Duration> {
     let rest = now.total.checked_sub(now.done).filter(|_| now.total > 0)?;
-    (rate > 0).then(|| Duration::from_secs(rest.div_ceil(rate)))
+    let seconds = (rest.saturating_add(rate / 2)).checked_div(rate)?;
+    Some(Duration::from_secs(seconds.max(u64::from(rest > 0))))
 }
 
 /// How far an action is that has been at work for `elapsed`.
