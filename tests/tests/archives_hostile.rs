@@ -14,6 +14,14 @@ fn complaint(hostile: &Hostile, call: Call, path: &str) -> Option<String> {
     Some(format!("{} ({path}): {text}", hostile.name))
 }
 
+/// Of an archive that passes by, the disk is written before its directory comes: that the directory is damaged is
+/// told where it can be read first.
+fn has_only_a_bad_directory(hostile: &Hostile) -> bool {
+    ["zip cut off after 211", "zip with a directory", "zip with a member", "zip with a zip64"]
+        .iter()
+        .any(|begin| hostile.name.starts_with(begin))
+}
+
 fn refused(paths: impl Fn(&Cloud, &Hostile) -> Vec<String>) {
     let cloud = Cloud::new();
     let corpus = archives(&cloud.images());
@@ -40,6 +48,9 @@ fn files_are_refused() {
 #[test]
 fn compressed_ones_are_refused() {
     refused(|cloud, hostile| {
+        if has_only_a_bad_directory(hostile) {
+            return Vec::new();
+        }
         vec![cloud.compressed(&hostile.path, "gzip").to_str().unwrap().to_owned()]
     });
 }
@@ -48,6 +59,9 @@ fn compressed_ones_are_refused() {
 fn downloads_are_refused() {
     let web = Web::new();
     refused(|_, hostile| {
+        if has_only_a_bad_directory(hostile) {
+            return Vec::new();
+        }
         let whole = Page::of(&hostile.path).without_ranges();
         vec![web.serve(&hostile.path), web.page("whole", whole)]
     });

@@ -14,6 +14,7 @@ use crate::transfer::location::Location;
 use crate::transfer::measure::{Whole, count};
 use disk_image::Format;
 use disk_image::admission::ImageRefusal;
+use disk_image::admission::check_size;
 use disk_image::foreign::ReadAt;
 use disk_image::probe::{self, Content};
 use one_protocol::message::Image;
@@ -126,6 +127,7 @@ impl Import<'_> {
         let found = survey.find(self.member.as_ref())?;
         survey.warn_of_missing();
         self.length = found.size();
+        self.check_length()?;
         self.content(Source::new(open_member(file, &found).map_err(reading)?, self.length))
     }
 
@@ -137,7 +139,13 @@ impl Import<'_> {
     ) -> Result<Format, DatastoreError> {
         let mut passing = Passing::new(kind, stream, self.member.clone());
         self.length = passing.find()?;
+        self.check_length()?;
         self.content(passing)
+    }
+
+    /// That a member is not longer than any disk may be.
+    fn check_length(&self) -> Result<(), DatastoreError> {
+        Ok(check_size(self.length.unwrap_or(0), self.policy.largest_disk)?)
     }
 
     /// That no member is chosen of an image that begins with `head` and is no archive, nor compressed.

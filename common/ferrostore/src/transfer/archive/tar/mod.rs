@@ -14,8 +14,8 @@ const LARGEST_EXTENDED: u64 = 1 << 20;
 /// Headers at most that belong to one member.
 const MOST_HEADERS: usize = 32;
 
-/// Whether `head` is the start of a tar archive: a header with its checksum, and behind its data, as far as that
-/// is to be seen, another one or the end.
+/// Whether `head` is the start of a tar archive: a header with its checksum and its magic, or without that magic, and
+/// behind its data, as far as that is to be seen, another one or the end.
 pub(super) fn begins(head: &[u8]) -> bool {
     let block = |at: usize| head.get(at..at + BLOCK).and_then(|block| Block::try_from(block).ok());
     let Some(first) = block(0).and_then(|block| Header::parse(&block).ok()) else { return false };
@@ -29,11 +29,12 @@ pub(super) fn begins(head: &[u8]) -> bool {
     let next =
         usize::try_from(data).ok().and_then(|blocks| blocks.checked_add(1)?.checked_mul(BLOCK));
     let next = next.and_then(block);
-    // Without a magic it takes more than a sum.
+    // A magic and a sum are enough: what is damaged further on is an archive too. Without a magic it takes more.
+    if first.block[257..262] == *b"ustar" {
+        return true;
+    }
     let field = |range: std::ops::Range<usize>| header::number(&first.block[range]).is_some();
-    let is_plain = first.block[257..262] == *b"ustar"
-        || [100..108, 108..116, 116..124, 136..148].into_iter().all(field);
-    is_plain
+    [100..108, 108..116, 116..124, 136..148].into_iter().all(field)
         && next.is_none_or(|next| {
             first.kind == b'S' || next == [0; BLOCK] || header::has_checksum(&next)
         })

@@ -12,7 +12,6 @@ const ZIP64: u16 = 1;
 /// What a header says.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Header {
-    version: u16,
     pub(super) flags: u16,
     pub(super) method: u16,
     pub(super) crc: u32,
@@ -29,7 +28,6 @@ impl Header {
         let short = |at: usize| u16::from_le_bytes([bytes[at], bytes[at + 1]]);
         let word = |at: usize| u32::from(short(at)) | u32::from(short(at + 2)) << 16;
         Some(Self {
-            version: short(4),
             flags: short(6),
             method: short(8),
             crc: word(14),
@@ -38,12 +36,6 @@ impl Header {
             name: short(26),
             extra: short(28),
         })
-    }
-
-    /// Whether a file that begins like this is an archive.
-    pub(super) fn is_plausible(&self) -> bool {
-        // The lower byte counts; the highest version that there is is 6.3.
-        self.version & 0xff <= 63 && self.method <= 99 && self.name > 0
     }
 
     /// Length of the name and of the extra field, bytes.

@@ -15,13 +15,10 @@ const NOT_SPLIT: &[u8; 4] = b"PK00";
 /// The end of the central directory: all that an archive of nothing has.
 const END: &[u8; 4] = b"PK\x05\x06";
 
-/// Whether `head` is the start of a zip archive.
+/// Whether `head` is the start of a zip archive: no disk begins like one, so a damaged one is an archive too.
 pub(super) fn begins(head: &[u8]) -> bool {
     let head = head.strip_prefix(NOT_SPLIT).unwrap_or(head);
-    if head.starts_with(END) {
-        return head.len() >= 22;
-    }
-    local::Header::parse(head).is_some_and(|header| header.is_plausible())
+    head.starts_with(END) || head.starts_with(LOCAL)
 }
 
 /// How a member is stored, by its method and its flags (4.4.4 and 4.4.5).
