@@ -85,7 +85,7 @@ fn secrets_are_left_out() {
     let web = Web::new();
     let address = web.address();
     let url = format!("http://tom:hunter2@{address}/x.img?token=hunter2&X-Amz-Signature=hunter2");
-    cloud.cp(url).run().fails();
+    cloud.cp(url).run().fails().saying("404");
     let text = fs::read_to_string(cloud.call_log()).unwrap();
     assert!(text.contains("/x.img") && !text.contains("hunter2"), "{text}");
 }
@@ -94,11 +94,11 @@ fn secrets_are_left_out() {
 fn a_line_is_whole_and_short_whatever_the_message_holds() {
     let cloud = Cloud::new();
     for name in ["\u{1}\"\\".repeat(3000), "é".repeat(5000), "a\nb".repeat(900)] {
-        cloud.cp(cloud.images().join(name)).run().fails();
+        cloud.cp(cloud.images().join(name)).run().fails().saying("can't be opened");
     }
     let strange = cloud.images().join("caf\u{e9}");
     let path = [strange.to_str().unwrap().as_bytes(), b"\xff\xfe"].concat();
-    cloud.cp("x").set("IMAGE/PATH", path).run().fails();
+    cloud.cp("x").set("IMAGE/PATH", path).run().fails().saying("can't be opened");
     let text = fs::read_to_string(cloud.call_log()).unwrap();
     assert_eq!(text.lines().count(), 4);
     for line in text.lines() {
@@ -107,7 +107,7 @@ fn a_line_is_whole_and_short_whatever_the_message_holds() {
         assert_eq!(value["result"], "failure");
     }
     // What is no message at all has its line too.
-    cloud.call("cp").input("nonsense").run().fails();
+    cloud.call("cp").input("nonsense").run().fails().for_any_reason();
     assert_eq!(cloud.last_call()["action"], "cp");
 }
 

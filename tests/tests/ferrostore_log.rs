@@ -140,7 +140,7 @@ fn what_the_drivers_record_is_what_the_command_reads() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
     cloud.cp(&disk).run().succeeds();
-    cloud.cp("/etc/passwd").run().fails();
+    cloud.cp("/etc/passwd").run().fails().saying("restricted directory");
     let text = cloud.ferrostore(["log"]).well().text;
     assert_eq!(text.lines().count(), 3, "two calls and an error: {text}");
     assert!(text.contains("/etc/passwd"), "{text}");
