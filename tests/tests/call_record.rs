@@ -85,7 +85,7 @@ fn secrets_are_left_out() {
     let web = Web::new();
     let address = web.address();
     let url = format!("http://tom:hunter2@{address}/x.img?token=hunter2&X-Amz-Signature=hunter2");
-    cloud.cp(url).run().fails().saying("404");
+    cloud.cp(url).run().fails().saying("Not Found");
     let text = fs::read_to_string(cloud.call_log()).unwrap();
     assert!(text.contains("/x.img") && !text.contains("hunter2"), "{text}");
 }

@@ -222,6 +222,8 @@ fn paths(structs: &BTreeMap<String, Vec<(String, String)>>, kind: &str) -> Vec<S
     let fields = structs.get(kind).map(Vec::as_slice).unwrap_or_default();
     let below = |(name, kind): &(String, String)| match paths(structs, kind) {
         paths if paths.is_empty() => vec![name.clone()],
+        // The text of an element has no name of its own.
+        paths if paths == ["$text"] => vec![name.clone()],
         paths => paths.into_iter().map(|path| format!("{name}/{path}")).collect(),
     };
     fields.iter().flat_map(below).collect()
