@@ -206,7 +206,7 @@ fn what_is_in_no_datastore_is_no_image() {
         cloud
             .clone_of(path, "raw")
             .run()
-            .refused(Rule::Restricted)
+            .refused(if path.starts_with('/') { Rule::Restricted } else { Rule::NotAbsolute })
             .naming("IMAGE/PATH")
             .saying(path);
     }
