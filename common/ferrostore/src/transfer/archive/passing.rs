@@ -356,9 +356,7 @@ impl Passing {
 
     fn judge(&self) -> Result<(), ArchiveError> {
         let Some(taken) = &self.taken else { return Ok(()) };
-        if taken.parts.is_some()
-            && let Some(disk) = &taken.disk
-        {
+        if let Some(disk) = &taken.disk {
             disk.check_length(taken.length)?;
         }
         if taken.disk.is_none() && self.has_ovf_disks() && !self.is_chosen(&taken.name) {
