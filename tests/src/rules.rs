@@ -68,6 +68,10 @@ pub enum Rule {
     HttpStatus,
     /// The file must be fetchable.
     CantBeFetched,
+    /// A URL has a character that it must not have.
+    UrlCharacter,
+    /// A URL names no host.
+    UrlWithoutHost,
     /// The size must be known without a download.
     CantBeMeasured,
     /// A bridge host must be usable.
@@ -170,6 +174,8 @@ impl Rule {
             Self::ConnectionBroke => "the connection broke after",
             Self::HttpStatus => "the server says",
             Self::CantBeFetched => "can't be fetched",
+            Self::UrlCharacter => "which no URL can have",
+            Self::UrlWithoutHost => "names no host",
             Self::CantBeMeasured => "can't be measured",
             Self::NoUsableHost => "names no host that can be used",
             Self::NotXml => "is not well-formed DS_DRIVER_ACTION_DATA",
