@@ -41,7 +41,8 @@ impl Intake {
                 let choice = url.fragment().map(Choice::of_url);
                 Ok(Located { location, member: choice })
             }
-            Location::Local(whole) if !self.is_file(whole) => {
+            // Without a # the path is looked at once, where it is opened.
+            Location::Local(whole) if image.path()?.contains('#') && !self.is_file(whole) => {
                 let path = image.path()?;
                 for (at, _) in path.match_indices('#') {
                     let front = text::path(&path[..at]);
