@@ -94,7 +94,7 @@ fn an_external_data_file_is_refused() {
 fn old_encryption_is_refused() {
     let cloud = Cloud::new();
     let image = cloud.patched_qcow2("aes.qcow2", "", &[(32, &1_u32.to_be_bytes())]);
-    refused(&cloud, &image, &["encrypt", "AES"]);
+    refused(&cloud, &image, &["encrypted with AES"]);
 }
 
 #[test]
