@@ -46,7 +46,8 @@ class Cluster:
 
 def reads_rbd(cluster):
     """Whether this qemu-img can be compared with."""
-    return Run([QEMU_IMG, "info", f"rbd:one/none:conf={cluster.conf}"]).error.find("nknown protocol") < 0
+    said = Run([QEMU_IMG, "info", f"rbd:one/none:conf={cluster.conf}"]).error
+    return "nknown protocol" not in said and "Unable to load module" not in said
 
 
 def compare(cluster, title, limit, ours, theirs, verify=None, cold=True):

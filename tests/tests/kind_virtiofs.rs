@@ -106,7 +106,7 @@ fn a_directory_with_a_restricted_one_in_it_is_refused() {
     };
     let outside = cloud.outside();
     let outside = outside.to_str().unwrap();
-    call(outside, "").refused(Rule::Restricted).naming("IMAGE/PATH").saying_path(&secret);
+    call(outside, "").refused(Rule::HoldsRestricted).naming("IMAGE/PATH").saying_path(&secret);
     call(outside, outside).succeeds();
     // OpenNebula's own directories are never given away with what they lie in.
     let above = cloud.root().to_str().unwrap();

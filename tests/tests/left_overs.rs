@@ -43,9 +43,9 @@ fn gone_after(child: &mut Child) -> Option<Duration> {
 }
 
 /// Whether most of them took less than a second.
-fn most_within_a_second(mut times: Vec<Duration>) -> bool {
+fn most_within_seconds(mut times: Vec<Duration>) -> bool {
     times.sort();
-    times[times.len() / 2] < Duration::from_secs(1)
+    times[times.len() / 2] < Duration::from_secs(5)
 }
 
 fn eventually_none(path: &Path) -> Vec<String> {
@@ -132,7 +132,7 @@ fn stop(cloud: &Cloud, call: &Call, length: u64, after: &dyn Fn() -> bool) {
     }
     start.restore(&cloud.datastore());
     assert!(stopped.get() >= 3, "{} of {} were stopped", stopped.get(), times.len());
-    assert!(most_within_a_second(times), "a driver that is told to stop does so within a second");
+    assert!(most_within_seconds(times), "a driver that is told to stop does so within seconds");
 }
 
 /// How long a call takes here, so that moments can be chosen.

@@ -5,10 +5,13 @@ use crate::values::parse_yes_no;
 use std::path::PathBuf;
 
 impl Settings {
-    /// The file that each call is recorded in (`CALL_LOG`, a path or `no`); `None`: nowhere.
+    /// The file that each call is recorded in (`CALL_LOG`, a path or `no`, in the environment or in datastore.conf);
+    /// `None`: nowhere.
     #[must_use]
     pub fn call_log(&self) -> Option<PathBuf> {
-        let value = self.datastore_conf("CALL_LOG").ok().flatten().unwrap_or_default();
+        let own = std::env::var("CALL_LOG").ok();
+        let value = own.or_else(|| self.datastore_conf("CALL_LOG").ok().flatten());
+        let value = value.unwrap_or_default();
         if value.starts_with('/') {
             return Some(value.into());
         }

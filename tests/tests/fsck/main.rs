@@ -50,7 +50,7 @@ fn a_datastore_that_is_not_of_files_here_is_refused() {
     let cloud = Cloud::new();
     let call = || cloud.monitor().by(Convention::StdinXml);
     for (attribute, value) in [
-        ("DATASTORE/DS_MAD", "ceph"),
+        ("DATASTORE/DS_MAD", "lvm"),
         ("DATASTORE/TEMPLATE/BRIDGE_LIST", "host1 host2"),
         ("DATASTORE/TYPE", "1"),
         ("DATASTORE/BASE_PATH", ""),

@@ -24,7 +24,7 @@ pub(crate) struct FrontEnd {
 impl FrontEnd {
     pub(crate) fn new() -> Self {
         let front_end = Self::bare();
-        for ds_mad in ["fs", "dev", "ceph"] {
+        for ds_mad in ["fs", "dev", "ceph", "netapp"] {
             let folder = front_end.datastores().join(ds_mad);
             fs::create_dir_all(&folder).unwrap();
             for action in ACTIONS {

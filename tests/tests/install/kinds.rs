@@ -131,7 +131,7 @@ fn wrong_kinds_are_refused_before_anything_is_done() {
     let front_end = FrontEnd::new();
     let before = front_end.picture();
     for (arguments, words) in [
-        (&["--kind", "ceph"][..], "'ceph' is no kind"),
+        (&["--kind", "netapp"][..], "'netapp' is no kind"),
         (&["--kind", "fs,nothing"], "'nothing' is no kind"),
         (&["--kind", ""], "--kind needs a value"),
         (&["--kind", "dev,fs", "--name", "mine"], "--name is for one kind"),

@@ -171,7 +171,7 @@ fn wrote(said: &str) -> String {
 fn a_driver_of_another_kind_is_never_replaced() {
     let front_end = FrontEnd::new();
     let before = front_end.picture();
-    let why = front_end.refuses(&["--name", "ceph"]);
+    let why = front_end.refuses(&["--name", "netapp"]);
     assert!(why.contains("not ferrostore's") && why.contains("--name"), "{why}");
     assert_eq!(front_end.picture(), before);
 }

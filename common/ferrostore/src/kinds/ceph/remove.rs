@@ -18,7 +18,7 @@ impl CephDatastore {
         let unfinished: Vec<String> =
             names.into_iter().filter(|other| is_unfinished_of(name, other)).collect();
         if own.is_empty() && unfinished.is_empty() {
-            log::info!("{} was gone already", pool.spec(&name.main()));
+            log::info!("image {} was gone already", pool.spec(&name.main()));
             return Ok(());
         }
         let size = image.size.and_then(Mebibytes::bytes).unwrap_or(super::LARGE);
