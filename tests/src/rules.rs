@@ -181,7 +181,7 @@ impl Rule {
             Self::NotXml => "is not well-formed DS_DRIVER_ACTION_DATA",
             Self::NotBase64 => "is neither XML nor base64",
             Self::NoMessage => "no message: give it",
-            Self::CommandFailed => "failed (",
+            Self::CommandFailed => "failed",
             Self::TimedOut => "timed out after",
             Self::NotInstalled => "is not installed",
             Self::NoSpace => "no space left",

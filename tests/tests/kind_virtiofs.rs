@@ -110,8 +110,8 @@ fn a_directory_with_a_restricted_one_in_it_is_refused() {
     call(outside, outside).succeeds();
     // OpenNebula's own directories are never given away with what they lie in.
     let above = cloud.root().to_str().unwrap();
-    call(above, "").refused(Rule::Restricted).naming("IMAGE/PATH");
-    call("/", "").refused(Rule::Restricted).naming("IMAGE/PATH");
+    call(above, "").refused(Rule::HoldsRestricted).naming("IMAGE/PATH");
+    call("/", "").refused(Rule::HoldsRestricted).naming("IMAGE/PATH");
     let images = cloud.images();
     call(images.to_str().unwrap(), "").succeeds();
 }

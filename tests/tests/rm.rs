@@ -88,6 +88,7 @@ fn one_slash_or_two_or_a_link_name_the_same_directory() {
 #[test]
 fn what_is_not_directly_in_the_datastore_is_refused() {
     let cloud = Cloud::new();
+    cloud.datastore_conf("CALL_LOG=no\n");
     let victim = cloud.raw("victim.img", MIB);
     let below = cloud.datastore().join("folder");
     fs::create_dir(&below).unwrap();

@@ -299,7 +299,7 @@ fn a_snapshot_stays_where_the_link_of_its_directory_to_itself_is_lost() {
         let cloud = Cloud::new();
         let chain = Chain::of_four(&cloud, layout);
         fs::remove_file(chain.directory().join(format!("{}.snap", chain.name()))).unwrap();
-        let refusal = chain.call("snap_delete", 2).run().refused(Rule::HasDependents);
+        let refusal = chain.call("snap_delete", 2).run().refused(Rule::BackingFile);
         refusal.naming("IMAGE/TARGET_SNAPSHOT");
     }
 }

@@ -221,7 +221,7 @@ impl Drop for Writing<'_> {
             && let Err(error) = recovery::remove(self.pool, &self.name.temporary())
         {
             log::warn!(
-                "{} is left for the next driver: {error}",
+                "image {} is left for the next driver: {error}",
                 self.pool.spec(&self.name.temporary())
             );
         }
@@ -243,7 +243,7 @@ impl Unreported for Complete {
     fn roll_back_new_image(self: Box<Self>) {
         let main = self.name.main();
         if let Err(error) = recovery::remove(&self.pool, &main) {
-            log::warn!("{} is left for the next driver: {error}", self.pool.spec(&main));
+            log::warn!("image {} is left for the next driver: {error}", self.pool.spec(&main));
             self.lock.leave();
         }
     }

@@ -251,7 +251,10 @@ impl CephDatastore {
         match pool.remove_snapshot(volume, snapshot) {
             Err(error) if !error.is_missing() => {
                 if protected && let Err(error) = pool.protect(volume, snapshot) {
-                    log::warn!("{}@{snapshot} is no longer protected: {error}", pool.spec(volume));
+                    log::warn!(
+                        "snapshot {}@{snapshot} is no longer protected: {error}",
+                        pool.spec(volume)
+                    );
                 }
                 Err(error.into())
             }
@@ -347,7 +350,7 @@ impl CephDatastore {
             // Clones of format 2 still read from what was deleted; it goes with them.
             Err(error) if error.has_snapshots() => {
                 log::info!(
-                    "{} goes to the trash until nothing reads from it any more",
+                    "image {} goes to the trash until nothing reads from it any more",
                     pool.spec(carrier)
                 );
                 Ok(pool.move_to_trash(carrier)?)

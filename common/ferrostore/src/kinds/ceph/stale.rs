@@ -22,7 +22,10 @@ pub(super) fn recover(pool: &Pool, own: ImageName, names: &[String]) {
             Ok(true) => {}
             Ok(false) => lock.leave(),
             Err(error) => {
-                log::warn!("{} is left for the next driver: {error}", pool.spec(&image.main()));
+                log::warn!(
+                    "image {} is left for the next driver: {error}",
+                    pool.spec(&image.main())
+                );
                 lock.leave();
             }
         }
@@ -84,6 +87,6 @@ fn of_unknown_driver(pool: &Pool, image: ImageName) {
         recovery::recover(pool, image, pool.images()?).map(drop)
     };
     if let Err(error) = recover() {
-        log::warn!("{} is left for the next driver: {error}", pool.spec(&image.main()));
+        log::warn!("image {} is left for the next driver: {error}", pool.spec(&image.main()));
     }
 }
