@@ -29,13 +29,10 @@ fn the_size_of_the_app_is_no_limit() {
         qemu_img_check(&qcow2);
         same_content(&disk, "raw", qcow2, "qcow2");
     }
-    // Any other image is as `stat` found it.
-    cloud
-        .cp(&packed[0])
-        .set_escaped("IMAGE/SIZE", "1")
-        .run()
-        .refused(Rule::LargerThanAllowed)
-        .saying("IMAGE/SIZE");
+    // Nor is any other image refused for its SIZE alone, and nothing is said of it.
+    let reply = cloud.cp(&packed[0]).set_escaped("IMAGE/SIZE", "1").run().succeeds();
+    same_bytes(&disk, reply.image("raw"));
+    assert!(reply.outcome.log_lines().iter().all(|line| !line.contains("marketplace")));
 }
 
 #[test]
