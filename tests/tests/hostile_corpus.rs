@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// What a refusal tells the user to do, in one form or another.
-const REMEDIES: [&str; 12] = [
+const REMEDIES: [&str; 13] = [
     "convert it",
     "flatten it",
     "copy it",
@@ -22,6 +22,7 @@ const REMEDIES: [&str; 12] = [
     "fetch or make it again",
     "detach it",
     "register it",
+    "keep it as qcow2",
     "have the administrator",
 ];
 

@@ -31,7 +31,7 @@ fn used_blocks(raw: &Path) -> (usize, Vec<usize>) {
 fn qemu_img_that_reads_a_format_into_qcow2_or_raw() {
     let cloud = Cloud::on_quick(DISK);
     let disk = cloud.raw("disk.img", MIB + 512);
-    for (from, to) in [("vmdk", "qcow2"), ("vdi", "raw")] {
+    for (from, to) in [("vdi", "qcow2"), ("vdi", "raw")] {
         let image = cloud.converted(&disk, &format!("disk.{from}"), from, "");
         ProgramFaults {
             cloud: &cloud,
