@@ -1,6 +1,6 @@
 //! A bar at a terminal, for what takes over half a second.
 
-use super::{COUNTING, SCREEN, now, wait};
+use super::{COUNTING, ENDED, SCREEN, now, wait};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ const SPINNER: &str = "{spinner} {bytes} at {bytes_per_sec}, {elapsed}";
 
 /// Draws until the end.
 pub(super) fn show() {
-    if !wait(Duration::from_millis(500)) {
+    if !wait(Duration::from_millis(500), &ENDED) {
         return;
     }
     let mut total = now().total;
@@ -29,7 +29,7 @@ pub(super) fn show() {
         bar.tick();
         *on_screen = true;
         drop(on_screen);
-        if !wait(Duration::from_millis(100)) {
+        if !wait(Duration::from_millis(100), &ENDED) {
             break;
         }
     }

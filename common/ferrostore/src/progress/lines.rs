@@ -1,7 +1,7 @@
 //! Progress for scripts: one JSON object a line.
 
 use super::words::{left, rate};
-use super::{Now, now, wait};
+use super::{ENDED, Now, now, wait};
 use crate::json::Object;
 use crate::record;
 use runtime::sys::write_error_line;
@@ -11,7 +11,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Writes a line each second, and one at the end.
 pub(super) fn show() {
-    while wait(INTERVAL) {
+    while wait(INTERVAL, &ENDED) {
         write_error_line(&line(&now(), false));
     }
     write_error_line(&line(&now(), true));

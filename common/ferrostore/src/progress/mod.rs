@@ -166,10 +166,10 @@ pub fn end() {
     }
 }
 
-/// Waits so long, but not beyond the end; whether there is more to show.
-fn wait(time: Duration) -> bool {
+/// Waits for `time`, but not beyond the moment when `ended` is set and the thread is unparked; whether it is not set yet.
+fn wait(time: Duration, ended: &AtomicBool) -> bool {
     let until = Instant::now() + time;
-    while !ENDED.load(Ordering::Relaxed) {
+    while !ended.load(Ordering::Relaxed) {
         match until.checked_duration_since(Instant::now()) {
             Some(left) if !left.is_zero() => std::thread::park_timeout(left),
             _ => return true,

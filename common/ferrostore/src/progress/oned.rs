@@ -4,7 +4,7 @@
 //! image no longer exists: then the driver stops as if by a signal, and leaves nothing. Any other answer, and none, changes
 //! nothing.
 
-use super::{Now, now, words};
+use super::{Now, now, wait, words};
 use crate::record::{self, Ending};
 use one_protocol::settings::Settings;
 use one_protocol::xml_rpc::{Client, XmlRpcError};
@@ -12,7 +12,7 @@ use runtime::{hooks, process};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The name of the attribute.
 const ATTRIBUTE: &str = "PROGRESS";
@@ -97,7 +97,7 @@ impl Image {
 fn run(image: &Image) {
     let mut last = now();
     let mut pause = FIRST.saturating_sub(record::elapsed());
-    while wait(pause) {
+    while wait(pause, &ENDED) {
         let now = now();
         let rate = rate_since(&last, &now);
         last = now;
@@ -121,18 +121,6 @@ fn rate_since(last: &Now, now: &Now) -> u64 {
         }
         _ => words::rate(now),
     }
-}
-
-/// Waits so long, but not beyond the end; whether there is more to ask.
-fn wait(time: Duration) -> bool {
-    let until = Instant::now() + time;
-    while !ENDED.load(Ordering::Relaxed) {
-        match until.checked_duration_since(Instant::now()) {
-            Some(left) if !left.is_zero() => std::thread::park_timeout(left),
-            _ => return true,
-        }
-    }
-    false
 }
 
 /// Why the action must not be committed: the check of [`hooks::set_commit_check`].
