@@ -136,17 +136,7 @@ pub fn length_in_trailer(read_at: ReadAt, length: u64) -> io::Result<Option<u64>
 /// Sum of the padded sizes of the blocks in an index, and of their uncompressed sizes.
 fn xz_index(index: &[u8]) -> Option<(u64, u64)> {
     let mut bytes = index.iter();
-    let mut number = || {
-        let mut value = 0_u64;
-        for shift in (0..63).step_by(7) {
-            let byte = bytes.next()?;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
-    };
+    let mut number = || super::xz::number(&mut bytes);
     if number()? != 0 {
         return None;
     }

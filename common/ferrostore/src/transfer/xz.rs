@@ -106,7 +106,7 @@ fn dictionary(head: &[u8]) -> Option<u64> {
 }
 
 /// A number of 7 bits a byte (1.2).
-fn number(bytes: &mut std::slice::Iter<u8>) -> Option<u64> {
+pub(super) fn number(bytes: &mut std::slice::Iter<u8>) -> Option<u64> {
     let mut value = 0_u64;
     for shift in (0..63).step_by(7) {
         let byte = bytes.next()?;
