@@ -192,7 +192,7 @@ fn check_not_nested(head: &[u8]) -> Result<(), ArchiveError> {
 const TIME_FOR_THE_REST: Duration = Duration::from_secs(5);
 
 /// Size of the disk in the archive of which `read_at` reads pieces, bytes. What only reading all of a member
-/// tells is read by `open`, which opens the archive at an offset, until `until`.
+/// tells is read from `whole`, which yields all of its content, until `until`.
 pub(super) fn measure_archive(
     kind: Kind,
     read_at: ReadAt,

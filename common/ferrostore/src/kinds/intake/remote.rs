@@ -174,7 +174,7 @@ struct Remote<'r> {
 
 /// Why a remote image has no known size.
 enum Unmeasured {
-    /// Nobody can tell without fetching all of it.
+    /// Only fetching all of it can tell.
     Uncertain(&'static str),
     Failed(DatastoreError),
 }
@@ -315,16 +315,17 @@ fn needs_pieces(error: &DatastoreError) -> bool {
     else {
         return false;
     };
-    let unmeasurable = source.get_ref().and_then(|error| error.downcast_ref::<HttpError>());
-    matches!(unmeasurable, Some(HttpError::Unmeasurable(_)))
+    is_unmeasurable(source)
+}
+
+fn is_unmeasurable(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|error| error.downcast_ref::<HttpError>());
+    matches!(error, Some(HttpError::Unmeasurable(_)))
 }
 
 /// What pieces tell; nothing where they can't be had.
 fn without_pieces<T>(told: io::Result<Option<T>>) -> io::Result<Option<T>> {
-    told.or_else(|error| {
-        let unmeasurable = error.get_ref().and_then(|error| error.downcast_ref::<HttpError>());
-        if matches!(unmeasurable, Some(HttpError::Unmeasurable(_))) { Ok(None) } else { Err(error) }
-    })
+    told.or_else(|error| if is_unmeasurable(&error) { Ok(None) } else { Err(error) })
 }
 
 /// As [`measure_image`], where the length of the file may be unknown.
