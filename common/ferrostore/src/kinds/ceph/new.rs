@@ -101,18 +101,26 @@ impl<'d> NewImage<'d> {
         ))
     }
 
-    /// Has a program that reads a stream make the temporary image.
-    pub(super) fn begin_with(
-        &mut self,
-        begin: impl FnOnce(&Pool, &str) -> Result<Import, ClusterError>,
-    ) -> Result<Import, DatastoreError> {
+    /// Reserves the names, and has the temporary image removed if what makes it fails or a signal comes.
+    fn begin_writing(&mut self) -> Result<&mut Writing<'d>, DatastoreError> {
         self.writing = None;
         self.reserve()?;
         let (pool, name) = (self.pool(), self.name);
         let mut writing =
             Writing { pool, name, diff: None, import: None, recall: None, settled: false };
+        // Before there is anything, since a signal may come at any time.
         writing.recall_with(None);
-        let writing = self.writing.insert(writing);
+        // Should it fail now, there may be something all the same.
+        Ok(self.writing.insert(writing))
+    }
+
+    /// Has a program that reads a stream make the temporary image.
+    pub(super) fn begin_with(
+        &mut self,
+        begin: impl FnOnce(&Pool, &str) -> Result<Import, ClusterError>,
+    ) -> Result<Import, DatastoreError> {
+        let (pool, name) = (self.pool(), self.name);
+        let writing = self.begin_writing()?;
         let import = begin(pool, &name.temporary())?;
         writing.recall_with(Some(&import));
         Ok(import)
@@ -123,16 +131,9 @@ impl<'d> NewImage<'d> {
         &mut self,
         create: impl Fn(&Pool, &str) -> Result<(), ClusterError>,
     ) -> Result<(), DatastoreError> {
-        self.writing = None;
-        self.reserve()?;
         let (pool, name) = (self.pool(), self.name);
-        let mut writing =
-            Writing { pool, name, diff: None, import: None, recall: None, settled: false };
-        // Before there is anything, since a signal may come at any time.
-        writing.recall_with(None);
         let (main, temporary) = (name.main(), name.temporary());
-        // Should it fail now, there may be something all the same.
-        let writing = self.writing.insert(writing);
+        let writing = self.begin_writing()?;
         match make(pool, &temporary, &[&main], || create(pool, &temporary)) {
             Err(error) => {
                 writing.settled |= is_silent(&error) || error.is_taken();
