@@ -5,7 +5,7 @@ use super::new::NewImage;
 use super::{CephDatastore, LARGE, new_name};
 use crate::image_source::{Bytes, ImageSource, Payload};
 use crate::kinds::DatastoreError;
-use crate::kinds::intake::{DISKS, Destination as _};
+use crate::kinds::intake::{DISKS, Destination as _, file_system_error};
 use disk_image::Format;
 use disk_image::admission::check_size;
 use one_protocol::message::{Image, Mebibytes};
@@ -71,13 +71,8 @@ impl CephDatastore {
             command::mkswap(staged.path())?;
         }
         if let Some((fs, options)) = fs {
-            command::mkfs(&fs, &options, staged.path()).map_err(|error| {
-                DatastoreError::value(
-                    "IMAGE/FS",
-                    &fs,
-                    format_args!("can't be made on a disk of {size} MiB (IMAGE/SIZE): {error}"),
-                )
-            })?;
+            command::mkfs(&fs, &options, staged.path())
+                .map_err(|error| file_system_error(&fs, size, &error))?;
         }
         new.adopt(staged, Format::Raw).map_err(|error| new.explained(error))
     }

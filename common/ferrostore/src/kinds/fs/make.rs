@@ -2,7 +2,7 @@
 
 use super::FileDatastore;
 use crate::kinds::DatastoreError;
-use crate::kinds::intake::{DISKS, check_writeback};
+use crate::kinds::intake::{DISKS, check_writeback, file_system_error};
 use disk_image::admission::check_size;
 use disk_image::raw::RawDisk;
 use disk_image::target::Target;
@@ -58,13 +58,8 @@ impl FileDatastore {
         let staged = match fs {
             None => staged,
             Some((fs, options)) => {
-                command::mkfs(&fs, &options, staged.path()).map_err(|error| {
-                    DatastoreError::value(
-                        "IMAGE/FS",
-                        &fs,
-                        format_args!("can't be made on a disk of {size} MiB (IMAGE/SIZE): {error}"),
-                    )
-                })?;
+                command::mkfs(&fs, &options, staged.path())
+                    .map_err(|error| file_system_error(&fs, size, &error))?;
                 self.in_format(staged, format)?
             }
         };

@@ -18,8 +18,11 @@ use crate::transfer::location::{Location, without_password};
 pub(super) use bytes::{check_writeback, head_of, reader_of, reading};
 pub(super) use destination::Destination;
 use disk_image::Format;
-use one_protocol::message::{Datastore as Attributes, DatastoreType, Image, ImageType, Message};
+use one_protocol::message::{
+    Datastore as Attributes, DatastoreType, Image, ImageType, Mebibytes, Message,
+};
 use one_protocol::settings::Settings;
+use runtime::command::CommandError;
 use std::path::Path;
 
 /// What every kind of datastore that takes images in knows of its message and its machine.
@@ -167,6 +170,12 @@ impl Intake {
         }
         Ok(Some((fs.to_owned(), self.settings.file_system_options(fs)?)))
     }
+}
+
+/// `mkfs.<fs>` failed on a disk of `size`.
+pub(super) fn file_system_error(fs: &str, size: Mebibytes, error: &CommandError) -> DatastoreError {
+    let reason = format_args!("can't be made on a disk of {size} MiB (IMAGE/SIZE): {error}");
+    DatastoreError::value("IMAGE/FS", fs, reason)
 }
 
 fn list(types: &[ImageType]) -> String {

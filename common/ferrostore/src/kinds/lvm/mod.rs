@@ -15,7 +15,7 @@ mod names;
 mod new;
 mod source;
 
-use super::intake::{DISKS, Intake, Policy};
+use super::intake::{DISKS, Intake, Policy, file_system_error};
 use super::{Datastore, DatastoreError, FrontEndLock, Registered, Usage};
 use crate::image_source::{Bytes, ImageSource, Payload, Purpose};
 use disk_image::{Format, ImageError};
@@ -283,13 +283,8 @@ impl LvmDatastore {
                 command::mkswap(device)?;
             }
             if let Some((fs, options)) = fs {
-                command::mkfs_on_device(&fs, &options, device).map_err(|error| {
-                    DatastoreError::value(
-                        "IMAGE/FS",
-                        &fs,
-                        format_args!("can't be made on a disk of {size} MiB (IMAGE/SIZE): {error}"),
-                    )
-                })?;
+                command::mkfs_on_device(&fs, &options, device)
+                    .map_err(|error| file_system_error(&fs, size, &error))?;
             }
         }
         new.finish(None)?;
