@@ -146,7 +146,7 @@ fn serve(stream: TcpStream, answer: &Answer, state: &State) {
     let _ = stream.write_all(reply.as_bytes());
 }
 
-/// The answer to a request of somebody who is known.
+/// The answer to a request with valid credentials.
 fn about(body: &str, hosts: &[(String, u8)], state: &State) -> String {
     if body.contains("<methodName>one.hostpool.info</methodName>") {
         return response("1", &text(&pool(hosts)), 0);

@@ -348,7 +348,7 @@ impl Settings {
                 path: self.remotes().join("etc/datastore/datastore.conf"),
                 key: KEY,
                 value,
-                rule: "a mode in octal that lets the owner read and write, and nobody execute, such as 0640, 0660 or 0644",
+                rule: "a mode in octal with read and write permission for the owner and no execute permission, such as 0640, 0660 or 0644",
             }),
             mode => Ok(mode),
         }

@@ -65,7 +65,7 @@ const TIMEOUT: Duration = Duration::from_millis(800);
 /// on a server that does not answer, is removed by the next driver.
 const CLEAN_UP_TIME: Duration = Duration::from_secs(1);
 
-/// Tells of every change that somebody may wait for.
+/// Notified after every change of the state.
 static CHANGED: Condvar = Condvar::new();
 
 /// What [`stopped`] begins with.

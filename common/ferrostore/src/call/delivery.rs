@@ -44,7 +44,7 @@ pub(super) fn hand_over() {
     }
 }
 
-/// Whether there are bytes in a pipe that somebody may still read.
+/// Whether a pipe holds bytes that its reader may still read.
 fn is_unread(output: BorrowedFd) -> bool {
     let is_pipe = fstat(output)
         .is_ok_and(|stat| stat.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFIFO.bits());

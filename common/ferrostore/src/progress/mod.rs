@@ -1,5 +1,5 @@
 //! How far an action is, and who is told: a person at a terminal ([`Form::Bar`]), a script ([`Form::Json`]), oned and with
-//! it the user ([`oned`]), whoever sends SIGUSR1 ([`tell_status`]).
+//! it the user ([`oned`]), and on SIGUSR1 the log ([`tell_status`]).
 //!
 //! What moves bytes reports them with [`advance`], in phases that [`begin`] begins. An image that comes as a stream is
 //! measured where it comes from ([`Source`]): only there the length is known.
@@ -27,7 +27,7 @@ static DONE: AtomicU64 = AtomicU64::new(0);
 static TOTAL: AtomicU64 = AtomicU64::new(0);
 /// Whether images are counted, and not bytes.
 static COUNTING: AtomicBool = AtomicBool::new(false);
-/// Whether the bar is on the screen: whoever writes there holds this.
+/// Whether the bar is on the screen. Each write to the terminal locks this.
 static SCREEN: Mutex<bool> = Mutex::new(false);
 static PHASE: Mutex<Option<Instant>> = Mutex::new(None);
 /// Whether a [`Source`] reports. Then what is written counts for nothing, until a phase of known length begins: the

@@ -208,7 +208,7 @@ pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
     })
 }
 
-/// An MD5 digest of bytes and of zeroes that nobody had to read.
+/// An MD5 digest of bytes, and of runs of zeroes (holes) that are not read.
 #[derive(Default)]
 pub struct Md5(md5::Md5);
 
