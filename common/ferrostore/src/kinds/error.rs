@@ -1,6 +1,7 @@
 //! What can go wrong with a datastore: mostly what went wrong in a module below, with the attribute that
 //! is at fault.
 
+use super::lock_file::LockFileError;
 use super::lvm::LvmError;
 use crate::policy::PathError;
 use crate::snapshots::SnapshotError;
@@ -62,6 +63,9 @@ pub enum DatastoreError {
     /// A volume group is at fault.
     #[error(transparent)]
     Lvm(#[from] LvmError),
+    /// A lock can't be taken.
+    #[error(transparent)]
+    LockFile(#[from] LockFileError),
     /// A Ceph cluster is at fault.
     #[error(transparent)]
     Cluster(#[from] ClusterError),

@@ -12,12 +12,14 @@ mod existing;
 pub mod fs;
 mod intake;
 pub mod iscsi_libvirt;
+mod lock_file;
 pub mod lvm;
 pub mod virtiofs;
 
 use crate::image_source::{ImageSource, Purpose};
 use crate::record;
 pub use error::DatastoreError;
+pub use lock_file::LockFileError;
 use one_protocol::message::{Image, Mebibytes, Message};
 use one_protocol::settings::{Settings, SettingsError};
 use runtime::lock_provider::Held;

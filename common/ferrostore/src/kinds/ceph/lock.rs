@@ -4,8 +4,7 @@
 //! that image is stale.
 
 use super::names::ImageName;
-use crate::kinds::lvm::LvmError;
-use crate::kinds::lvm::lock::{DIRECTORY, existing, is_free, open, wait_for};
+use crate::kinds::lock_file::{self, DIRECTORY, LockFileError, existing, is_free};
 use runtime::file_lock::{LockMode, is_named};
 use runtime::process::{self, CleanupGuard};
 use std::fs::{self, File};
@@ -39,16 +38,14 @@ fn path_of(pool: &str, image: ImageName) -> PathBuf {
 
 impl NameLock {
     /// Waits for the lock, no longer than `timeout`.
-    pub(super) fn take(pool: &str, image: ImageName, timeout: Duration) -> Result<Self, LvmError> {
+    pub(super) fn take(
+        pool: &str,
+        image: ImageName,
+        timeout: Duration,
+    ) -> Result<Self, LockFileError> {
         let path = path_of(pool, image);
-        // Its last holder removes the file: then another has to be made.
-        loop {
-            let lock = open(&path, 0o660)?;
-            wait_for(&lock, &path, timeout, LockMode::Exclusive)?;
-            if lock.is_at(&path) {
-                return Ok(Self::of(lock.into_file(), path));
-            }
-        }
+        let lock = lock_file::take(&path, timeout, LockMode::Exclusive)?;
+        Ok(Self::of(lock.into_file(), path))
     }
 
     /// Whether a driver on this machine holds the lock.
@@ -58,17 +55,11 @@ impl NameLock {
 
     /// The images of `pool` whose lock files drivers left that are dead, locked now.
     pub(super) fn stale(pool: &str) -> Vec<(ImageName, Self)> {
-        let Ok(entries) = fs::read_dir(DIRECTORY) else { return Vec::new() };
-        let prefix = prefix(pool);
-        let stale = |entry: fs::DirEntry| {
-            let name = entry.file_name().into_string().ok()?;
-            let image = ImageName::parse(name.strip_prefix(&prefix)?.strip_suffix(".lock")?)?;
-            let path = entry.path();
-            let lock = existing(&path).ok()?;
-            let is_stale = is_free(&lock) && lock.is_at(&path);
-            is_stale.then(|| (image, Self::of(lock.into_file(), path)))
-        };
-        entries.flatten().filter_map(stale).collect()
+        let stale = lock_file::abandoned(&prefix(pool), ImageName::parse);
+        stale
+            .into_iter()
+            .map(|(image, lock, path)| (image, Self::of(lock.into_file(), path)))
+            .collect()
     }
 
     fn of(file: File, path: PathBuf) -> Self {

@@ -1,5 +1,6 @@
 //! What can go wrong with a volume group.
 
+use crate::kinds::lock_file::LockFileError;
 use runtime::command::CommandError;
 use std::io;
 use std::path::PathBuf;
@@ -10,26 +11,9 @@ pub enum LvmError {
     /// A program of LVM failed.
     #[error(transparent)]
     Command(#[from] CommandError),
-    /// A lock file can't be used.
-    #[error(
-        "the lock {} can't be taken: {source}; it and its directory must belong to the user that runs OpenNebula", path.display()
-    )]
-    Lock {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Another process holds a lock.
-    #[error("the lock {} is held by {holder} for more than {seconds} s: try again once that is done", path.display())]
-    Busy {
-        /// The lock's file.
-        path: PathBuf,
-        /// How long it was waited for.
-        seconds: u64,
-        /// Who holds it.
-        holder: String,
-    },
+    /// A lock can't be taken.
+    #[error(transparent)]
+    LockFile(#[from] LockFileError),
     /// The front-end does not lend its lock.
     #[error("the front-end's lock can't be had: {reason}")]
     FrontEnd {

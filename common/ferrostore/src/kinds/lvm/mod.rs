@@ -10,7 +10,7 @@ mod error;
 mod group;
 mod image;
 mod journal;
-pub(super) mod lock;
+mod lock;
 mod names;
 mod new;
 mod source;
