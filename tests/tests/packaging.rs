@@ -185,8 +185,8 @@ fn programs_that_are_needed_are_started_without_a_shell() {
     without_a_shell(&programs(&cloud, cloud.mkfs("swap", "8")));
 
     let raw = cloud.raw("disk.img", 2 * MIB);
-    let vmdk = cloud.converted(&raw, "disk.vmdk", "vmdk", "");
-    let started = programs(&cloud, cloud.cp(&vmdk).driver("qcow2"));
+    let vdi = cloud.converted(&raw, "disk.vdi", "vdi", "");
+    let started = programs(&cloud, cloud.cp(&vdi).driver("qcow2"));
     without_a_shell(&started);
     assert!(started.iter().any(|program| program.ends_with("qemu-img")), "{started:?}");
 }
