@@ -1,9 +1,7 @@
 """The rows of tests/bench about single calls: what the quick actions take, and how large the drivers are."""
 import statistics
 
-from benchlib import ACTIONS, MIB, SET, driver, note, row, seconds, tool, wanted
-
-NAME = "0123456789abcdef" * 2
+from benchlib import ACTIONS, MIB, SET, driver, image_to_prepare, note, row, seconds, tool, wanted
 
 
 def rows(fs):
@@ -15,18 +13,7 @@ def latency(fs):
     raw, qcow2 = fs.users / "small.raw", fs.users / "small.qcow2"
     tool("qemu-img", "create", "-q", "-f", "raw", raw, "1G")
     tool("qemu-img", "create", "-q", "-f", "qcow2", qcow2, "1G")
-    image, snap = fs.base / NAME, fs.base / f"{NAME}.snap"
-    source = {"TYPE": 0, "SOURCE": image, "FORMAT": "raw", "SIZE": 1}
-
-    def with_image():
-        image.write_bytes(b"image")
-
-    def with_snapshot():
-        with_image()
-        snap.mkdir(exist_ok=True)
-        (snap / "0").write_bytes(b"image")
-        (snap / "1").write_bytes(b"image")
-
+    source, with_image, with_snapshot = image_to_prepare(fs)
     calls = {
         "stat of a raw file": ("stat", None, {"PATH": raw, "SIZE": ""}),
         "stat of a qcow2 file": ("stat", None, {"PATH": qcow2, "SIZE": ""}),

@@ -3,11 +3,10 @@ large one, and many at once. The least is a program that only parses the message
 import base64, os, statistics, subprocess, sys, time
 from pathlib import Path
 
-from benchlib import SET, Run, driver, message, note, row, seconds, wanted
+from benchlib import SET, Run, driver, image_to_prepare, message, note, row, seconds, wanted
 
 NEEDS = {"cargo": "a Rust toolchain"}
 HERE = Path(__file__).resolve().parent.parent
-NAME = "0123456789abcdef" * 2
 AT_ONCE = 15  # as many as oned starts
 
 
@@ -25,17 +24,7 @@ def calls(fs):
     raw = fs.users / "small.raw"
     raw.write_bytes(b"")
     os.truncate(raw, 1 << 30)
-    image, snap = fs.base / NAME, fs.base / f"{NAME}.snap"
-    source = {"TYPE": 0, "SOURCE": image, "FORMAT": "raw", "SIZE": 1}
-
-    def with_image():
-        image.write_bytes(b"image")
-
-    def with_snapshot():
-        with_image()
-        snap.mkdir(exist_ok=True)
-        (snap / "0").write_bytes(b"image")
-        (snap / "1").write_bytes(b"image")
+    source, with_image, with_snapshot = image_to_prepare(fs)
 
     return {
         "stat": (None, {"PATH": raw, "SIZE": ""}),

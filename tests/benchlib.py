@@ -72,6 +72,23 @@ def driver(label, action, base, image=None, template=None, may_refuse=False, xml
     return run
 
 
+def image_to_prepare(fs):
+    """An image of a datastore: its attributes, and what makes its file without and with snapshots."""
+    image = fs.base / ("0123456789abcdef" * 2)
+    snap = image.with_suffix(".snap")
+
+    def with_image():
+        image.write_bytes(b"image")
+
+    def with_snapshot():
+        with_image()
+        snap.mkdir(exist_ok=True)
+        (snap / "0").write_bytes(b"image")
+        (snap / "1").write_bytes(b"image")
+
+    return {"TYPE": 0, "SOURCE": image, "FORMAT": "raw", "SIZE": 1}, with_image, with_snapshot
+
+
 # ------------------------------------------------------------------ file systems and inputs
 
 class FileSystem:
