@@ -65,6 +65,26 @@ impl Ceph {
         Self::with(Share::WithOthers(guard))
     }
 
+    /// As [`Self::new`], with image 5, which begins with "head", and its snapshot 0, which begins with "s0".
+    pub fn with_snapshot() -> Self {
+        let ceph = Self::new();
+        ceph.image("one-5", "s0");
+        ceph.take_snapshot("one-5", "0");
+        ceph.write("one-5", "head");
+        ceph
+    }
+
+    /// As [`Self::with_snapshot`], with snapshot 1 as well, which begins with "s1".
+    pub fn with_two_snapshots() -> Self {
+        let ceph = Self::new();
+        ceph.image("one-5", "s0");
+        ceph.take_snapshot("one-5", "0");
+        ceph.write("one-5", "s1");
+        ceph.take_snapshot("one-5", "1");
+        ceph.write("one-5", "head");
+        ceph
+    }
+
     /// The datastore, while no other test uses the cluster.
     pub fn alone() -> Self {
         let guard = CLUSTER.write().unwrap_or_else(PoisonError::into_inner);

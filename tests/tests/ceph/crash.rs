@@ -41,12 +41,7 @@ fn a_new_image_whose_driver_is_killed_anywhere_is_gone_after_the_next_call() {
 
 /// Image 5 in one of the layouts that the transfer drivers make.
 fn prepared(layout: &str) -> Ceph {
-    let ceph = Ceph::new();
-    ceph.image("one-5", "s0");
-    ceph.take_snapshot("one-5", "0");
-    ceph.write("one-5", "s1");
-    ceph.take_snapshot("one-5", "1");
-    ceph.write("one-5", "head");
+    let ceph = Ceph::with_two_snapshots();
     if layout != "own" {
         ceph.snap("snap_revert", 5, 0).run().succeeds();
         ceph.write("one-5", "head");

@@ -2,20 +2,9 @@
 
 use ferrostore_tests::Ceph;
 
-/// Image 5 with snapshots 0 and 1, each of which begins with its number.
-fn with_two_snapshots() -> Ceph {
-    let ceph = Ceph::new();
-    ceph.image("one-5", "s0");
-    ceph.take_snapshot("one-5", "0");
-    ceph.write("one-5", "s1");
-    ceph.take_snapshot("one-5", "1");
-    ceph.write("one-5", "head");
-    ceph
-}
-
 #[test]
 fn an_image_with_snapshots_becomes_their_carrier() {
-    let ceph = with_two_snapshots();
+    let ceph = Ceph::with_two_snapshots();
     ceph.snap("snap_revert", 5, 0).run().succeeds().silently();
     assert_eq!(ceph.layout(), ["one-5 [] < one-5-0:1@0", "one-5-0:1 [0* 1*]"]);
     assert_eq!(ceph.head("one-5"), "s0");
@@ -25,7 +14,7 @@ fn an_image_with_snapshots_becomes_their_carrier() {
 
 #[test]
 fn an_image_without_snapshots_of_its_own_is_replaced() {
-    let ceph = with_two_snapshots();
+    let ceph = Ceph::with_two_snapshots();
     ceph.snap("snap_revert", 5, 0).run().succeeds();
     ceph.write("one-5", "lost");
     ceph.snap("snap_revert", 5, 1).run().succeeds();
@@ -36,7 +25,7 @@ fn an_image_without_snapshots_of_its_own_is_replaced() {
 
 #[test]
 fn the_tree_of_an_image_that_was_reverted_again_and_again_is_whole() {
-    let ceph = with_two_snapshots();
+    let ceph = Ceph::with_two_snapshots();
     ceph.snap("snap_revert", 5, 0).run().succeeds();
     ceph.write("one-5", "s2");
     ceph.take_snapshot("one-5", "2");
@@ -64,7 +53,7 @@ fn the_tree_of_an_image_that_was_reverted_again_and_again_is_whole() {
 
 #[test]
 fn a_carrier_is_named_after_the_snapshots_that_are_left_on_it() {
-    let ceph = with_two_snapshots();
+    let ceph = Ceph::with_two_snapshots();
     ceph.take_snapshot("one-5", "2");
     ceph.snap("snap_revert", 5, 1).run().succeeds();
     ceph.snap("snap_delete", 5, 0).run().succeeds().silently();
@@ -76,7 +65,7 @@ fn a_carrier_is_named_after_the_snapshots_that_are_left_on_it() {
 
 #[test]
 fn the_snapshot_that_the_image_was_reverted_to_can_be_deleted() {
-    let ceph = with_two_snapshots();
+    let ceph = Ceph::with_two_snapshots();
     ceph.snap("snap_revert", 5, 0).run().succeeds();
     ceph.snap("snap_delete", 5, 1).run().succeeds();
     let reply = ceph.snap("snap_delete", 5, 0).run().succeeds();
@@ -89,7 +78,7 @@ fn the_snapshot_that_the_image_was_reverted_to_can_be_deleted() {
 
 #[test]
 fn a_carrier_that_reads_from_a_deleted_snapshot_stands_alone() {
-    let ceph = with_two_snapshots();
+    let ceph = Ceph::with_two_snapshots();
     ceph.snap("snap_revert", 5, 0).run().succeeds();
     ceph.take_snapshot("one-5", "2");
     ceph.snap("snap_revert", 5, 1).run().succeeds();
@@ -102,7 +91,7 @@ fn a_carrier_that_reads_from_a_deleted_snapshot_stands_alone() {
 #[test]
 fn a_flattened_image_stands_alone_without_snapshots_in_any_layout() {
     for target in [0_u32, 1, 2] {
-        let ceph = with_two_snapshots();
+        let ceph = Ceph::with_two_snapshots();
         ceph.snap("snap_revert", 5, 0).run().succeeds();
         ceph.write("one-5", "s2");
         ceph.take_snapshot("one-5", "2");
@@ -116,7 +105,7 @@ fn a_flattened_image_stands_alone_without_snapshots_in_any_layout() {
 
 #[test]
 fn other_images_and_disks_of_virtual_machines_are_left_alone() {
-    let ceph = with_two_snapshots();
+    let ceph = Ceph::with_two_snapshots();
     for other in [
         "one-51",
         "one-51-0",

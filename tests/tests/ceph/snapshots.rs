@@ -2,17 +2,9 @@
 
 use ferrostore_tests::Ceph;
 
-fn with_snapshot() -> Ceph {
-    let ceph = Ceph::new();
-    ceph.image("one-5", "s0");
-    ceph.take_snapshot("one-5", "0");
-    ceph.write("one-5", "head");
-    ceph
-}
-
 #[test]
 fn snapshots_of_backups_go_with_the_state_that_they_belong_to() {
-    let ceph = with_snapshot();
+    let ceph = Ceph::with_snapshot();
     ceph.snap("snap_revert", 5, 0).run().succeeds();
     ceph.write("one-5", "next");
     ceph.take_snapshot("one-5", "one_backup_0");
@@ -26,7 +18,7 @@ fn snapshots_of_backups_go_with_the_state_that_they_belong_to() {
 
 #[test]
 fn snapshots_of_backups_stay_on_a_carrier_that_has_others() {
-    let ceph = with_snapshot();
+    let ceph = Ceph::with_snapshot();
     ceph.take_snapshot("one-5", "one_backup_0");
     let reply = ceph.snap("snap_revert", 5, 0).run().succeeds();
     assert!(reply.outcome.stderr_text().contains("backup"));
@@ -52,7 +44,7 @@ fn a_snapshot_that_was_not_yet_protected_serves_all_the_same() {
 
 #[test]
 fn a_snapshot_with_clones_of_others_is_not_deleted_and_they_are_named() {
-    let ceph = with_snapshot();
+    let ceph = Ceph::with_snapshot();
     ceph.clone_snapshot("one-5", "0", "stranger");
     let before = ceph.layout();
     for action in ["snap_delete", "snap_flatten"] {
@@ -69,7 +61,7 @@ fn a_snapshot_with_clones_of_others_is_not_deleted_and_they_are_named() {
 
 #[test]
 fn with_clones_of_format_2_every_snapshot_can_be_deleted_at_once() {
-    let ceph = with_snapshot();
+    let ceph = Ceph::with_snapshot();
     let two = "rbd_default_clone_format = 2\n";
     let conf = std::fs::read_to_string(ceph.conf()).unwrap();
     std::fs::write(ceph.conf(), conf.replace("[global]\n", &format!("[global]\n{two}"))).unwrap();
@@ -91,7 +83,7 @@ fn with_clones_of_format_2_every_snapshot_can_be_deleted_at_once() {
 
 #[test]
 fn a_snapshot_that_oned_knows_and_rbd_does_not_is_deleted_already() {
-    let ceph = with_snapshot();
+    let ceph = Ceph::with_snapshot();
     let known = "<ALLOW_ORPHANS>NO</ALLOW_ORPHANS><SNAPSHOT><ID>4</ID></SNAPSHOT>";
     ceph.snap("snap_delete", 5, 4)
         .run()

@@ -2,17 +2,9 @@
 
 use ferrostore_tests::{Ceph, MIB, pattern, run};
 
-fn with_snapshot() -> Ceph {
-    let ceph = Ceph::new();
-    ceph.image("one-5", "s0");
-    ceph.take_snapshot("one-5", "0");
-    ceph.write("one-5", "head");
-    ceph
-}
-
 #[test]
 fn a_revert_to_a_snapshot_that_does_not_exist_changes_nothing() {
-    let ceph = with_snapshot();
+    let ceph = Ceph::with_snapshot();
     ceph.snap("snap_revert", 5, 7)
         .run()
         .fails()
@@ -31,7 +23,7 @@ fn a_revert_to_a_snapshot_that_does_not_exist_changes_nothing() {
 
 #[test]
 fn a_flatten_that_fails_changes_nothing() {
-    let ceph = with_snapshot();
+    let ceph = Ceph::with_snapshot();
     let before = ceph.layout();
     ceph.snap("snap_flatten", 5, 7).run().fails().for_any_reason().naming("IMAGE/TARGET_SNAPSHOT");
     // Its name is taken by an image that no driver has left.
@@ -57,7 +49,7 @@ fn a_flatten_that_fails_changes_nothing() {
 
 #[test]
 fn what_an_interrupted_flatten_left_is_not_taken_for_another_snapshot() {
-    let ceph = with_snapshot();
+    let ceph = Ceph::with_snapshot();
     ceph.write("one-5", "next");
     ceph.take_snapshot("one-5", "1");
     ceph.clone_snapshot("one-5", "0", "one-5.ferrostore");
@@ -70,7 +62,7 @@ fn what_an_interrupted_flatten_left_is_not_taken_for_another_snapshot() {
 
 #[test]
 fn rm_deletes_no_clone_of_others() {
-    let ceph = with_snapshot();
+    let ceph = Ceph::with_snapshot();
     ceph.clone_snapshot("one-5", "0", "stranger");
     ceph.on_image("rm", 5).run().fails().naming("IMAGE/SOURCE").saying("stranger");
     assert_eq!(ceph.layout(), ["one-5 [0*]", "stranger [] < one-5@0"]);
@@ -78,7 +70,7 @@ fn rm_deletes_no_clone_of_others() {
 
 #[test]
 fn nothing_of_a_reverted_image_stays_outside_the_trash() {
-    let ceph = with_snapshot();
+    let ceph = Ceph::with_snapshot();
     ceph.snap("snap_revert", 5, 0).run().succeeds();
     ceph.on_image("rm", 5).set("DATASTORE/TEMPLATE/CEPH_TRASH", "YES").run().succeeds();
     assert_eq!(ceph.names(), [""; 0]);
@@ -88,7 +80,7 @@ fn nothing_of_a_reverted_image_stays_outside_the_trash() {
 
 #[test]
 fn a_snapshot_is_not_called_deleted_while_it_is_there() {
-    let ceph = with_snapshot();
+    let ceph = Ceph::with_snapshot();
     ceph.clone_snapshot("one-5", "0", "stranger");
     ceph.snap("snap_delete", 5, 0).run().fails().naming("IMAGE/TARGET_SNAPSHOT").saying("stranger");
     assert_eq!(ceph.layout()[0], "one-5 [0*]");
@@ -106,7 +98,7 @@ fn a_flattened_image_keeps_its_data_pool() {
 
 #[test]
 fn a_flatten_of_an_open_image_changes_nothing() {
-    let ceph = with_snapshot();
+    let ceph = Ceph::with_snapshot();
     let open = ceph.open("one-5");
     ceph.snap("snap_flatten", 5, 0).run().fails().naming("IMAGE/SOURCE").saying("open");
     drop(open);
@@ -119,7 +111,7 @@ fn a_flatten_of_an_open_image_changes_nothing() {
 
 #[test]
 fn an_image_can_be_reverted_after_an_incremental_backup() {
-    let ceph = with_snapshot();
+    let ceph = Ceph::with_snapshot();
     ceph.snap("snap_revert", 5, 0).run().succeeds();
     ceph.take_snapshot("one-5", "one_backup_0");
     ceph.snap("snap_revert", 5, 0).run().succeeds();
