@@ -50,6 +50,7 @@ mod oned;
 mod outcome;
 mod pause;
 mod program_faults;
+mod publisher;
 pub mod random;
 mod record;
 mod referee;
@@ -83,6 +84,7 @@ pub use nfs::NfsCloud;
 pub use oned::{Answer, Oned};
 pub use outcome::{Failure, Outcome, Reply};
 pub use program_faults::ProgramFaults;
+pub use publisher::{MinisignKey, Publisher};
 pub use referee::{
     allocated, digest, info, qemu_img_check, same_bytes, same_content, virtual_size,
 };

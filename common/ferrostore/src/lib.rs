@@ -16,3 +16,4 @@ pub mod progress;
 pub mod record;
 pub mod snapshots;
 pub mod transfer;
+pub mod verify;

@@ -12,4 +12,5 @@ pub mod reply;
 mod seen;
 pub mod settings;
 pub mod values;
+mod verification;
 pub mod xml_rpc;

@@ -381,7 +381,7 @@ impl Settings {
     }
 
     /// The value of `key` in `datastore.conf` as `parse` takes it.
-    fn parsed<T>(
+    pub(crate) fn parsed<T>(
         &self,
         key: &'static str,
         parse: impl Fn(&str) -> Option<T>,

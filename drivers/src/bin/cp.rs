@@ -9,7 +9,7 @@ const ACTION: Action = Action {
     usage: Usage {
         name: "cp",
         about: "Register an image: copy it into the datastore, verified, decompressed and converted.",
-        reads: "IMAGE/PATH TYPE SIZE TEMPLATE/{MD5,SHA1,SHA256,SHA512}; DATASTORE/BASE_PATH TYPE TEMPLATE/{DRIVER,CONVERT,NO_DECOMPRESS,SPARSE,SAFE_DIRS,RESTRICTED_DIRS}",
+        reads: "IMAGE/PATH TYPE SIZE TEMPLATE/{MD5,SHA1,SHA256,SHA512,CHECKSUM_URL,SIGNATURE_URL}; DATASTORE/BASE_PATH TYPE TEMPLATE/{DRIVER,CONVERT,NO_DECOMPRESS,SPARSE,SAFE_DIRS,RESTRICTED_DIRS,KEYRING,REQUIRE_SIGNATURE,REQUIRE_DIGEST}",
         replies: "<path> <format>",
     },
     bridge: BridgeMode::CP,

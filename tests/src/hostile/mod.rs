@@ -5,6 +5,7 @@
 
 mod archives;
 mod layout;
+pub mod lists;
 mod others;
 mod polyglots;
 mod qcow2;

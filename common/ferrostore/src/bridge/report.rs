@@ -23,6 +23,7 @@ pub(super) fn written(role: Role) -> Vec<u8> {
     lines.push(format!("format {}", facts.format_in));
     lines.push(format!("compression {}", facts.compression));
     lines.push(format!("sha256 {}", facts.sha256));
+    lines.push(format!("verified {}", facts.verified));
     if role == Role::Act {
         lines.push(format!("done {}", now.done));
         lines.push(format!("total {}", now.total));
@@ -51,6 +52,7 @@ pub(super) fn take(payload: &[u8]) {
             (&mut facts.format_in, value("format")),
             (&mut facts.compression, value("compression")),
             (&mut facts.sha256, value("sha256")),
+            (&mut facts.verified, value("verified")),
         ] {
             if !value.is_empty() {
                 value.clone_into(fact);

@@ -2,7 +2,7 @@
 //!
 //! `one.image.update` sets the attribute PROGRESS of the image, where users look for it. The same answer tells that the
 //! image no longer exists: then the driver stops as if by a signal, and leaves nothing. Any other answer, and none, changes
-//! nothing.
+//! nothing. What was verified of an image is told in its attribute VERIFIED.
 
 use super::{Now, now, wait, words};
 use crate::record::{self, Ending};
@@ -16,6 +16,8 @@ use std::time::Duration;
 
 /// The name of the attribute.
 const ATTRIBUTE: &str = "PROGRESS";
+/// The name of the attribute that tells what was verified.
+const VERIFIED: &str = "VERIFIED";
 /// Nothing is said of what takes less.
 const FIRST: Duration = Duration::from_secs(10);
 /// Between two values.
@@ -52,16 +54,23 @@ pub fn follow(action: &'static str, id: u64, settings: &Settings, tell: bool) {
     *FOLLOWED.lock().unwrap_or_else(PoisonError::into_inner) = Some(followed);
 }
 
-/// Ends that, and sets the last value where there was one before. Call it once the reply is given.
+/// Ends that, sets the last value where there was one before, and tells what was verified. Call it once the reply is given.
 pub fn end(ending: Ending) {
     ENDED.store(true, Ordering::Relaxed);
     let followed = FOLLOWED.lock().unwrap_or_else(PoisonError::into_inner).take();
     let Some(Followed { image, thread: Some(thread) }) = followed else { return };
     thread.thread().unpark();
     let _ = thread.join();
+    if !image.tell {
+        return;
+    }
     let elapsed = record::elapsed();
-    if image.tell && elapsed >= FIRST {
+    if elapsed >= FIRST {
         let _ = image.set(&last_words(ending, &now(), elapsed));
+    }
+    let verified = record::facts().verified;
+    if ending == Ending::Success && !verified.is_empty() {
+        let _ = image.client.append_to_image(image.id, VERIFIED, &verified);
     }
 }
 

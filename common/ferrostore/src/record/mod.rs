@@ -23,6 +23,8 @@ const LONGEST_ERROR: usize = 1400;
 const LONGEST_SOURCE: usize = 900;
 /// As much for every other text.
 const LONGEST_WORD: usize = 96;
+/// As much for what was verified: the longest digest and fingerprint.
+const LONGEST_VERIFIED: usize = 224;
 
 /// How a call ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,8 @@ pub struct Facts {
     pub compression: String,
     /// The SHA-256 digest of the image's bytes as they came, where that was computed.
     pub sha256: String,
+    /// What was verified of the image, and by whom it is signed.
+    pub verified: String,
     /// The bridge host that did the work.
     pub bridge: String,
 }
@@ -191,6 +195,7 @@ fn line(call: &Call, ending: Ending, error: &str) -> String {
         format_out,
         compression,
         sha256,
+        verified,
         bridge,
     } = &call.facts;
     let host = nix::sys::utsname::uname();
@@ -213,6 +218,7 @@ fn line(call: &Call, ending: Ending, error: &str) -> String {
     known("compression", compression, LONGEST_WORD);
     known("format_out", format_out, LONGEST_WORD);
     known("sha256", sha256, LONGEST_WORD);
+    known("verified", verified, LONGEST_VERIFIED);
     known("bridge", bridge, LONGEST_WORD);
     known("version", env!("CARGO_PKG_VERSION"), LONGEST_WORD);
     for (name, id) in [("datastore", datastore), ("image", image)] {
@@ -245,6 +251,7 @@ mod tests {
             format_out: text.clone(),
             compression: text.clone(),
             sha256: text.clone(),
+            verified: text.clone(),
             bridge: text,
         };
         Call { facts, ..Call::default() }

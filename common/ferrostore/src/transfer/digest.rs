@@ -39,18 +39,71 @@ pub enum DigestError {
         /// The image's own.
         actual: String,
     },
+    /// The image has another than its publisher's list says.
+    #[error(
+        "IMAGE/TEMPLATE/CHECKSUM_URL {} does not match: the image has {actual}, where the list has the {name} digest {value}; fetch the image again, or give the list of this very release",
+        shown(list)
+    )]
+    NotAsListed {
+        /// As [`Self::Mismatch`].
+        name: &'static str,
+        /// The digest in the list.
+        value: String,
+        /// The image's own.
+        actual: String,
+        /// `IMAGE/TEMPLATE/CHECKSUM_URL`, as it may be shown.
+        list: String,
+    },
+    /// The image has another than the marketplace says.
+    #[error(
+        "IMAGE/TEMPLATE/FROM_APP_MD5 {} does not match: the image has {actual}, and REQUIRE_DIGEST is set; have the MD5 of the marketplace's app corrected, or export the app again",
+        shown(value)
+    )]
+    NotTheApp {
+        /// The value.
+        value: String,
+        /// The image's own.
+        actual: String,
+    },
     /// The image can't be read.
     #[error("the image can't be read for its digests: {0}")]
     Unreadable(#[from] io::Error),
 }
 
-struct Wanted {
-    name: &'static str,
-    value: String,
-    hasher: Box<dyn DynDigest + Send>,
+/// Who says what digest an image has.
+#[derive(Debug, Clone)]
+pub enum Origin {
+    /// The user, by the attribute of the algorithm's name.
+    Template,
+    /// A checksum list.
+    List {
+        /// `IMAGE/TEMPLATE/CHECKSUM_URL`, as it may be shown.
+        list: String,
+        /// The key by which it is signed, where that was verified.
+        key: Option<String>,
+    },
+    /// The marketplace. Where that is wrong, it is an error only if digests are `required`.
+    App {
+        /// `REQUIRE_DIGEST`.
+        required: bool,
+    },
 }
 
-/// Digests to verify.
+/// A digest that the image should have.
+struct Expected {
+    value: String,
+    origin: Origin,
+}
+
+/// An algorithm, and the digests of it.
+struct Wanted {
+    name: &'static str,
+    hasher: Box<dyn DynDigest + Send>,
+    expected: Vec<Expected>,
+}
+
+/// Digests to verify: each algorithm is computed once, whatever the number of digests of it.
+#[derive(Default)]
 pub struct Digests(Vec<Wanted>);
 
 pub(super) fn hasher(name: &str) -> Box<dyn DynDigest + Send> {
@@ -68,18 +121,31 @@ impl Digests {
     /// # Errors
     /// [`DigestError::Invalid`].
     pub fn new(given: &[(&'static str, String)]) -> Result<Self, DigestError> {
-        given
-            .iter()
-            .map(|(name, value)| {
-                let hasher = hasher(name);
-                let digits = hasher.output_size() * 2;
-                if value.len() != digits || !value.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-                    return Err(DigestError::Invalid { name, value: value.clone(), digits });
-                }
-                Ok(Wanted { name, value: value.clone(), hasher })
-            })
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let mut digests = Self::default();
+        for (name, value) in given {
+            if let Err(digits) = digests.add(name, value, Origin::Template) {
+                return Err(DigestError::Invalid { name, value: value.clone(), digits });
+            }
+        }
+        Ok(digests)
+    }
+
+    /// Adds a digest.
+    ///
+    /// # Errors
+    /// How many hexadecimal digits it must have, where it has others.
+    pub fn add(&mut self, name: &'static str, value: &str, origin: Origin) -> Result<(), usize> {
+        let hasher = hasher(name);
+        let digits = hasher.output_size() * 2;
+        if value.len() != digits || !value.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(digits);
+        }
+        let expected = Expected { value: value.to_owned(), origin };
+        match self.0.iter_mut().find(|wanted| wanted.name == name) {
+            Some(wanted) => wanted.expected.push(expected),
+            None => self.0.push(Wanted { name, hasher, expected: vec![expected] }),
+        }
+        Ok(())
     }
 
     /// Whether there are none.
@@ -95,19 +161,28 @@ impl Digests {
         }
     }
 
-    /// Compares, once all bytes have been taken.
+    /// Compares, once all bytes have been taken, and says what was verified.
     ///
     /// # Errors
-    /// [`DigestError::Mismatch`].
+    /// [`DigestError`].
     pub fn verify(self) -> Result<(), DigestError> {
-        for Wanted { name, value, hasher } in self.0 {
+        let mut best: Option<Verified> = None;
+        for Wanted { name, hasher, expected } in self.0 {
             let actual = hexadecimal(&hasher.finalize());
             if name == "SHA256" {
                 record::note(|facts| facts.sha256.clone_from(&actual));
             }
-            if !actual.eq_ignore_ascii_case(&value) {
-                return Err(DigestError::Mismatch { name, value, actual });
+            for Expected { value, origin } in expected {
+                if compare(name, &value, &actual, &origin)? {
+                    let verified = Verified { name, digest: actual.clone(), origin };
+                    if best.as_ref().is_none_or(|best| best.strength() < verified.strength()) {
+                        best = Some(verified);
+                    }
+                }
             }
+        }
+        if let Some(verified) = best {
+            verified.tell();
         }
         Ok(())
     }
@@ -196,6 +271,62 @@ fn read_whole(file: &File, mut take: impl FnMut(&[u8])) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
+    }
+}
+
+/// Whether the image's `actual` digest is the one that is expected. Where it is not, and that is no error, a log line says so.
+fn compare(
+    name: &'static str,
+    value: &str,
+    actual: &str,
+    origin: &Origin,
+) -> Result<bool, DigestError> {
+    if actual.eq_ignore_ascii_case(value) {
+        return Ok(true);
+    }
+    let (value, actual) = (value.to_owned(), actual.to_owned());
+    Err(match origin {
+        Origin::Template => DigestError::Mismatch { name, value, actual },
+        Origin::List { list, .. } => {
+            DigestError::NotAsListed { name, value, actual, list: list.clone() }
+        }
+        Origin::App { required: true } => DigestError::NotTheApp { value, actual },
+        Origin::App { required: false } => {
+            log::warn!(
+                "the image is not what its marketplace says: it has the MD5 digest {actual}, and the app {value} (FROM_APP_MD5); it is registered all the same, because REQUIRE_DIGEST is not set"
+            );
+            return Ok(false);
+        }
+    })
+}
+
+/// A digest that the image has, as it should.
+struct Verified {
+    name: &'static str,
+    digest: String,
+    origin: Origin,
+}
+
+impl Verified {
+    /// A signature counts before the length of the digest.
+    fn strength(&self) -> (bool, usize) {
+        (matches!(self.origin, Origin::List { key: Some(_), .. }), self.digest.len())
+    }
+
+    /// Says it in the log, and notes it for the record and for oned.
+    fn tell(self) {
+        let mut text = format!("{} {}", self.name.to_ascii_lowercase(), self.digest);
+        if let Origin::List { key: Some(key), .. } = &self.origin {
+            text += ", signed by ";
+            text += key;
+        }
+        let by = match &self.origin {
+            Origin::Template => String::new(),
+            Origin::List { list, .. } => format!(" (listed in {list})"),
+            Origin::App { .. } => " (the marketplace's FROM_APP_MD5)".to_owned(),
+        };
+        log::info!("verified: {text}{by}");
+        record::note(|facts| facts.verified = text);
     }
 }
 

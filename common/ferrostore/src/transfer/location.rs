@@ -2,6 +2,8 @@
 
 use super::url::Url;
 use runtime::text;
+use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
 /// Schemes that OpenNebula's downloader serves, where it is installed.
@@ -83,6 +85,46 @@ impl Location {
                 "has the scheme {scheme}, which nothing here knows: give a file, or one of http, https, ssh, {}",
                 HELPER_SCHEMES.join(", ")
             )),
+        }
+    }
+}
+
+impl Location {
+    /// The file `name` in the directory of this one, where it has a directory.
+    #[must_use]
+    pub fn sibling(&self, name: &str) -> Option<Self> {
+        Some(match self {
+            Self::Local(path) => Self::Local(path.parent()?.join(text::path(name))),
+            Self::Http(url) => Self::Http(url.sibling(name)),
+            Self::Ssh { host, path } => {
+                let end = path.iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+                let path = [&path[..end], &text::original_bytes(name)].concat();
+                Self::Ssh { host: host.clone(), path }
+            }
+            Self::Helper { .. } | Self::Unknown(_) => return None,
+        })
+    }
+
+    /// The path of the file on its machine, where that is known.
+    #[must_use]
+    pub fn file_path(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Local(path) => Some(path.as_os_str().as_bytes().to_vec()),
+            Self::Http(url) => Some(url.path()),
+            Self::Ssh { path, .. } => Some(path.clone()),
+            Self::Helper { .. } | Self::Unknown(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Local(path) => write!(f, "{}", path.display()),
+            Self::Http(url) => f.write_str(url.as_str()),
+            Self::Ssh { host, path } => write!(f, "ssh://{host}:{}", String::from_utf8_lossy(path)),
+            Self::Helper { scheme } => write!(f, "{scheme}://..."),
+            Self::Unknown(_) => f.write_str("?"),
         }
     }
 }
@@ -201,6 +243,37 @@ mod tests {
         ] {
             assert!(matches!(Location::parse(wrong), Location::Unknown(_)), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_sibling_is_in_the_same_directory_whatever_its_name() {
+        for (location, name, sibling) in [
+            ("/images/disk.img", "SUMS", "/images/SUMS"),
+            ("/images/disk.img", "../SUMS", "/images/../SUMS"),
+            ("http://u:p@h/a/disk.img?x=/y", "SUMS", "http://u:p@h/a/SUMS"),
+            ("http://h/a/disk.img", "b/SUMS?k=1", "http://h/a/b/SUMS?k=1"),
+            ("http://h/a/disk.img", "1://evil/x#y z", "http://h/a/1://evil/x%23y%20z"),
+            ("http://h/a/disk.img", "://evil", "http://h/a/://evil"),
+            ("http://h", "SUMS", "http://h/SUMS"),
+            ("ssh://h:/a/disk.img", "SUMS", "ssh://h:/a/SUMS"),
+            ("ssh://h:disk.img", "SUMS", "ssh://h:SUMS"),
+        ] {
+            let found = Location::parse(location).sibling(name);
+            assert_eq!(
+                found.map(|found| found.to_string()).as_deref(),
+                Some(sibling),
+                "{location}"
+            );
+        }
+        assert_eq!(Location::parse("s3://bucket/disk.img").sibling("SUMS"), None);
+    }
+
+    #[test]
+    fn the_path_of_a_url_is_decoded_and_has_no_query() {
+        let path = |text| Location::parse(text).file_path();
+        assert_eq!(path("http://h/a%20b/c.img?x=/y"), Some(b"/a b/c.img".to_vec()));
+        assert_eq!(path("ssh://h:/c.img"), Some(b"/c.img".to_vec()));
+        assert_eq!(path("s3://h/c.img"), None);
     }
 
     #[test]

@@ -45,11 +45,41 @@ impl Url {
         &self.text
     }
 
+    /// The file `name` in the directory of this one. A `#` in the name is a part of it.
+    #[must_use]
+    pub fn sibling(&self, name: &str) -> Self {
+        // Whatever is in it, it is no other server.
+        let name = format!("./{}", name.replace('#', "%23"));
+        Self { text: redirected(&self.text, &original_bytes(&name)), fragment: None }
+    }
+
+    /// The path of the file on its server.
+    #[must_use]
+    pub fn path(&self) -> Vec<u8> {
+        let path = &self.text[origin(&self.text).len()..];
+        percent_decoded(path.split('?').next().unwrap_or_default())
+    }
+
     /// What followed a `#`.
     #[must_use]
     pub fn fragment(&self) -> Option<&str> {
         self.fragment.as_deref().filter(|fragment| !fragment.is_empty())
     }
+}
+
+/// The bytes that a part of a URL stands for.
+pub(super) fn percent_decoded(text: &str) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::new();
+    let mut at = 0;
+    while at < bytes.len() {
+        let escaped = (bytes[at] == b'%')
+            .then(|| text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok()))
+            .flatten();
+        out.push(escaped.unwrap_or(bytes[at]));
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    out
 }
 
 fn check_host(url: &str) -> Result<(), String> {

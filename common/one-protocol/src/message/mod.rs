@@ -113,6 +113,12 @@ pub struct Image {
     pub target_snapshot: Option<i64>,
     /// Digests that the user gave, as `(attribute, value)`, all that are not empty.
     pub digests: Vec<(&'static str, String)>,
+    /// `TEMPLATE/CHECKSUM_URL`, the publisher's checksum list; empty: none.
+    pub checksum_url: String,
+    /// `TEMPLATE/SIGNATURE_URL`, the signature of that list; empty: none, or in the list.
+    pub signature_url: String,
+    /// `TEMPLATE/FROM_APP_MD5`, the digest that a marketplace has for the image; empty: none.
+    pub from_app_md5: String,
     /// Numbers of the snapshots that oned has on record.
     pub snapshots: Vec<u32>,
     path: String,
@@ -158,6 +164,12 @@ pub struct Datastore {
     pub staging_dir: String,
     /// `TEMPLATE/DOWNLOAD_ON_BRIDGE`, default no: the bridge host downloads itself.
     pub download_on_bridge: bool,
+    /// `TEMPLATE/KEYRING`, files with the keys of publishers; empty: as `datastore.conf` says.
+    pub keyring: String,
+    /// `TEMPLATE/REQUIRE_DIGEST`, default no: what has no digest is not registered.
+    pub require_digest: bool,
+    /// `TEMPLATE/REQUIRE_SIGNATURE`, default no: what has no valid signature is not registered.
+    pub require_signature: bool,
     /// The export that is to be mounted on `BASE_PATH`, where `TEMPLATE/NFS_AUTO_ENABLE` says yes.
     pub nfs: Option<NfsExport>,
     /// What an RBD pool is reached by, as it stands in the template.

@@ -101,6 +101,9 @@ impl Image {
                 .map(|(name, value)| (name, value.trim().to_owned()))
                 .filter(|(_, value)| !value.is_empty())
                 .collect(),
+            checksum_url: wire.template.checksum_url.trim().to_owned(),
+            signature_url: wire.template.signature_url.trim().to_owned(),
+            from_app_md5: wire.template.from_app_md5.trim().to_owned(),
             snapshots: snapshot_ids(&wire.snapshots),
             path: wire.path,
             source: wire.source,
@@ -167,6 +170,17 @@ impl Datastore {
             download_on_bridge: yes_no(
                 "DATASTORE/TEMPLATE/DOWNLOAD_ON_BRIDGE",
                 &template.download_on_bridge,
+                false,
+            )?,
+            keyring: template.keyring.trim().to_owned(),
+            require_digest: yes_no(
+                "DATASTORE/TEMPLATE/REQUIRE_DIGEST",
+                &template.require_digest,
+                false,
+            )?,
+            require_signature: yes_no(
+                "DATASTORE/TEMPLATE/REQUIRE_SIGNATURE",
+                &template.require_signature,
                 false,
             )?,
             nfs: yes_no("DATASTORE/TEMPLATE/NFS_AUTO_ENABLE", &template.nfs_auto_enable, false)?

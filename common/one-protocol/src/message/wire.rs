@@ -40,8 +40,14 @@ pub(super) struct ImageTemplate {
     pub(super) sha256: String,
     #[serde(rename = "SHA512")]
     pub(super) sha512: String,
+    #[serde(rename = "CHECKSUM_URL")]
+    pub(super) checksum_url: String,
+    #[serde(rename = "SIGNATURE_URL")]
+    pub(super) signature_url: String,
     #[serde(rename = "FROM_APP")]
     pub(super) from_app: String,
+    #[serde(rename = "FROM_APP_MD5")]
+    pub(super) from_app_md5: String,
     #[serde(rename = "FORMAT")]
     pub(super) format: String,
 }
@@ -94,6 +100,9 @@ pub(super) struct DatastoreTemplate {
     pub(super) bridge_list: String,
     pub(super) staging_dir: String,
     pub(super) download_on_bridge: String,
+    pub(super) keyring: String,
+    pub(super) require_digest: String,
+    pub(super) require_signature: String,
     pub(super) pool_name: String,
     pub(super) ec_pool_name: String,
     pub(super) ceph_user: String,

@@ -5,7 +5,9 @@
 //! child dies with its driver.
 
 pub mod cluster;
+mod confined;
 mod filesystem;
+mod gpgv;
 pub mod lvm;
 mod mount;
 mod output;
@@ -22,6 +24,7 @@ use crate::process;
 use crate::sys::{self, ChildLimits};
 use crate::text::shown;
 pub use filesystem::{mkfs, mkfs_on_device, mkswap};
+pub use gpgv::{Signed, gpgv_status, gpgv_text};
 pub use mount::mount_nfs;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 pub use output::Output;

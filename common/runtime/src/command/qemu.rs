@@ -1,5 +1,6 @@
 //! `qemu-img`, which reads the formats that are not read here. It writes raw disks and nothing else.
 
+use super::confined::{inherited, own_files_and};
 use super::{CommandError, Output, find, prepared, run, run_silent};
 use crate::sys::{ChildLimits, LandlockRuleset, Permission};
 use nix::sys::stat::SFlag;
@@ -134,7 +135,7 @@ impl Call {
     ) -> Result<Self, CommandError> {
         let program = qemu_img()?;
         let prepared =
-            || -> io::Result<_> { Ok((inherited(source)?, landlock_ruleset(source, allow)?)) };
+            || -> io::Result<_> { Ok((inherited(source)?, only_reading(source, allow)?)) };
         let (source, ruleset) = prepared()
             .map_err(|source| CommandError::NotStarted { program: program.clone(), source })?;
         let limits = ChildLimits {
@@ -157,9 +158,15 @@ impl Call {
     }
 }
 
-/// A descriptor of the very file that was judged, which the child inherits.
-fn inherited(file: &File) -> io::Result<OwnedFd> {
-    Ok(nix::unistd::dup(file)?)
+/// A ruleset that lets qemu-img read `source`, do what `allow` says, and be itself.
+fn only_reading(
+    source: &File,
+    allow: &[(&File, Permission)],
+) -> io::Result<Option<LandlockRuleset>> {
+    // It tries there which locks this kernel has.
+    let nowhere = File::options().read(true).write(true).open("/dev/null").ok();
+    let nowhere = nowhere.iter().map(|file| (file, Permission::Write));
+    own_files_and(allow.iter().copied().chain([(source, Permission::Read)]).chain(nowhere))
 }
 
 /// How qemu-img opens the file or device that it has inherited. It takes no locks: the driver has them.
@@ -171,26 +178,6 @@ fn opened(file: &OwnedFd) -> String {
         "file.driver={driver},file.locking=off,file.filename=/proc/self/fd/{}",
         file.as_raw_fd()
     )
-}
-
-/// A ruleset that lets a program read `source`, do what `allow` says, and be itself.
-fn landlock_ruleset(
-    source: &File,
-    allow: &[(&File, Permission)],
-) -> io::Result<Option<LandlockRuleset>> {
-    /// Where programs and their libraries are; `/bin` and the like are mostly links to `/usr`.
-    const PROGRAMS: [&str; 6] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"];
-    let mut own = Vec::new();
-    for directory in PROGRAMS {
-        own.extend(File::open(directory).map(|file| (file, Permission::Programs)));
-    }
-    // qemu-img tries there which locks this kernel has.
-    let nowhere = File::options().read(true).write(true).open("/dev/null");
-    own.extend(nowhere.map(|file| (file, Permission::Write)));
-    own.extend(File::open("/etc/ld.so.cache").map(|file| (file, Permission::Read)));
-    let own = own.iter().map(|(file, permission)| (file, *permission));
-    let given = allow.iter().copied().chain([(source, Permission::Read)]);
-    LandlockRuleset::allowing(own.chain(given))
 }
 
 #[cfg(test)]

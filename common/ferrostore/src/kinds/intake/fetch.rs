@@ -18,36 +18,47 @@ use std::io::Read;
 impl Intake {
     /// Opens what `IMAGE/PATH` names, for `cp`.
     pub(in crate::kinds) fn open(&self, image: &Image) -> Result<ImageSource, DatastoreError> {
-        let digests = Digests::new(&image.digests)?;
+        let mut digests = Digests::new(&image.digests)?;
         let Located { location, member } = self.locate(image)?;
-        match location {
+        let (stream, length) = match &location {
             Location::Local(path) => {
-                let file = self.admit_path(image, &path, &[Kind::File])?.file;
-                let verification = digests.verify_file(&file)?;
-                Ok(ImageSource {
-                    member,
-                    digests: PendingDigests::File(verification),
-                    ..ImageSource::new(Payload::Unvalidated, Bytes::File(file))
-                })
+                let file = self.admit_path(image, path, &[Kind::File])?.file;
+                if !self.expect(image, &location, &mut digests)? {
+                    let verification = digests.verify_file(&file)?;
+                    return Ok(ImageSource {
+                        member,
+                        digests: PendingDigests::File(verification),
+                        ..ImageSource::new(Payload::Unvalidated, Bytes::File(file))
+                    });
+                }
+                // Its user could change it between two readers: what is verified must be what is stored.
+                let length = file.metadata().ok().map(|metadata| metadata.len());
+                (Box::new(Source::new(file, length)) as Box<dyn Read + Send>, length)
             }
             remote => {
-                let (stream, length) = self.fetch(image, &remote)?;
-                let (stream, result) = digests.verify_stream(stream);
-                Ok(ImageSource {
-                    member,
-                    length,
-                    digests: PendingDigests::Stream(result),
-                    ..ImageSource::new(Payload::Unvalidated, Bytes::Stream(Box::new(stream)))
-                })
+                self.expect(image, remote, &mut digests)?;
+                self.fetch(image, remote)?
             }
+        };
+        let (stream, result) = digests.verify_stream(stream);
+        Ok(ImageSource {
+            member,
+            length,
+            digests: PendingDigests::Stream(result),
+            ..ImageSource::new(Payload::Unvalidated, Bytes::Stream(Box::new(stream)))
+        })
+    }
+
+    /// Whether certificates of https servers must be trusted.
+    pub(super) fn verifies_tls(&self) -> Result<bool, DatastoreError> {
+        match self.attributes.tls_verify {
+            Some(verify) => Ok(verify),
+            None => Ok(self.settings.tls_verify(&self.attributes.ds_mad)?),
         }
     }
 
     pub(super) fn web_file(&self, image: &Image, url: &Url) -> Result<WebFile, DatastoreError> {
-        let verify = match self.attributes.tls_verify {
-            Some(verify) => verify,
-            None => self.settings.tls_verify(&self.attributes.ds_mad)?,
-        };
+        let verify = self.verifies_tls()?;
         if image.path().is_ok_and(|path| path.trim() != path) {
             log::warn!("IMAGE/PATH has blanks around its URL, which are left out");
         }

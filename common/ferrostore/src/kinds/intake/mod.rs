@@ -11,6 +11,7 @@ mod image_size;
 mod import;
 mod measure;
 mod remote;
+mod verification;
 
 use super::DatastoreError;
 use crate::policy::{Admitted, Kind, PathRules};

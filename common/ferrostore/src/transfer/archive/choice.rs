@@ -27,7 +27,7 @@ impl Choice {
     /// The choice `text`: a name, or the number of a disk, counted from 1. In a URL it may be encoded.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        let decoded = String::from_utf8(crate::transfer::http::percent_decoded(text)).ok();
+        let decoded = String::from_utf8(crate::transfer::url::percent_decoded(text)).ok();
         let plain = |text: &str| super::plain_name(text.as_bytes());
         let decoded = decoded.filter(|decoded| decoded != text).map(|decoded| plain(&decoded));
         Self { text: plain(text), decoded, is_fragment: false }

@@ -4,11 +4,12 @@
 mod encoding;
 mod pieces;
 mod proxy;
+mod small;
 mod tls;
 
 use super::location::without_password;
 pub use super::url::Url;
-use super::url::{origin, redirected};
+use super::url::{origin, percent_decoded, redirected};
 use base64::Engine as _;
 use httpdate::parse_http_date;
 pub use pieces::Pieces;
@@ -65,6 +66,14 @@ pub enum HttpError {
         "can't be fetched: the server sends it with Content-Encoding {0}, which is not undone here; have the server send the file as it is"
     )]
     Encoding(String),
+    /// A small file leads elsewhere.
+    #[error(
+        "can't be fetched: the server redirects to another host ({0}), which may be any mirror; give the URL there if it is the publisher's own"
+    )]
+    OtherHost(String),
+    /// A small file is none.
+    #[error("can't be used: it is larger than {0} MiB; check that it is the right file")]
+    TooLarge(u64),
     /// The server doesn't tell what is needed.
     #[error("can't be measured: {0}; give the image a SIZE (MiB)")]
     Unmeasurable(&'static str),
@@ -145,6 +154,8 @@ pub struct WebFile {
     agent: Agent,
     url: String,
     authorization: Option<String>,
+    /// Whether only the server of its URL may have it, and none that a redirect leads to.
+    stays: bool,
 }
 
 impl WebFile {
@@ -167,7 +178,7 @@ impl WebFile {
             .max_redirects_will_error(false)
             .build();
         let agent = Agent::with_parts(agent, Connect::new(verify), DefaultResolver::default());
-        Self { agent, url, authorization }
+        Self { agent, url, authorization, stays: false }
     }
 
     fn get(
@@ -192,6 +203,9 @@ impl WebFile {
                 return Ok(response);
             };
             let (next, own) = split_credentials(&redirected(&url, target.as_bytes()));
+            if self.stays && !small::same_server(&url, &next) {
+                return Err(HttpError::OtherHost(without_password(origin(&next))));
+            }
             // A password is for the server that it was given for.
             authorization = own.or(authorization.filter(|_| origin(&next) == origin(&url)));
             url = next;
@@ -240,20 +254,6 @@ fn split_credentials(url: &str) -> (String, Option<String>) {
     let Some((user, host)) = rest[..end].rsplit_once('@') else { return (url.to_owned(), None) };
     let encoded = base64::engine::general_purpose::STANDARD.encode(percent_decoded(user));
     (format!("{scheme}://{host}{}", &rest[end..]), Some(format!("Basic {encoded}")))
-}
-
-pub(super) fn percent_decoded(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        let escaped = (bytes[at] == b'%')
-            .then(|| text.get(at + 1..at + 3).and_then(|hex| u8::from_str_radix(hex, 16).ok()))
-            .flatten();
-        out.push(escaped.unwrap_or(bytes[at]));
-        at += if escaped.is_some() { 3 } else { 1 };
-    }
-    out
 }
 
 fn text(response: &Response<Body>, name: header::HeaderName) -> Option<String> {
