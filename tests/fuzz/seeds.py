@@ -176,6 +176,17 @@ def snapshots(corpus):
     keep(corpus / "snapshots", "out", bytes([directory, 1, overlay, 2, 9, 0, link, 3, 9, link, 0, 7]))
 
 
+def checksum_lists(corpus):
+    digest, other = "8d" * 32, "5" * 128
+    for name, text in [
+        ("gnu", f"{digest}  disk.img\n{digest} *other.img\n\\{digest}  a\\\\b\n"),
+        ("bsd", f"# comment\nSHA256 (disk.img) = {digest}\nSHA512 (./disk.img) = {other}\n"),
+        ("bare", f"{digest}\r\n"),
+        ("signed", f"-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n{digest}  images/disk.img\n"),
+    ]:
+        keep(corpus / "checksum_list", name, text.encode())
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
@@ -187,6 +198,7 @@ def main():
         foreign(corpus, Path(work))
         vmdk(corpus)
         snapshots(corpus)
+        checksum_lists(corpus)
 
 
 main()
