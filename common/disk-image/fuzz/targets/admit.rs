@@ -6,7 +6,7 @@ use disk_image::Format;
 use disk_image::admission::{Admission, admit};
 use disk_image::probe::HEAD;
 use disk_image::qcow2::{Encryption, Header};
-use ferrostore_fuzz::Sparse;
+use disk_image_fuzz::Sparse;
 use libfuzzer_sys::fuzz_target;
 
 /// Largest disk that may be registered, bytes.
@@ -17,7 +17,7 @@ fuzz_target!(|input: &[u8]| {
     let Ok(head) = image.read(0, HEAD) else { return };
     match admit(&head, &|offset, length| image.read(offset, length), LARGEST) {
         Ok((Admission::Disk(Format::Qcow2), size)) => {
-            let file = ferrostore_fuzz::file(&head);
+            let file = disk_image_fuzz::file(&head);
             let header = file.ok().and_then(|file| Header::read(&file).ok());
             // Its extensions may lie behind the head; then admission alone has seen them.
             if let Some(header) = header {

@@ -5,7 +5,7 @@
 use disk_image::ImageError;
 use disk_image::qcow2::{Header, LARGEST_DISK};
 // For its limit on memory.
-use ferrostore_fuzz as _;
+use disk_image_fuzz as _;
 use libfuzzer_sys::fuzz_target;
 use std::io;
 

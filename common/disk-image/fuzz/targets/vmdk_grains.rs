@@ -48,7 +48,7 @@ fuzz_target!(|input: &[u8]| {
 
 /// What a reader that seeks makes of the image: its disk, where that is small and sound.
 fn seeking(input: &[u8]) -> Option<Vec<u8>> {
-    let disk = SparseDisk::open(ferrostore_fuzz::file(input).ok()?).ok()?;
+    let disk = SparseDisk::open(disk_image_fuzz::file(input).ok()?).ok()?;
     disk.verify().ok()?;
     let (size, mut position) = (disk.virtual_size(), 0);
     if size > WRITTEN {
@@ -67,7 +67,7 @@ fn seeking(input: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn written(write: impl FnOnce(Target) -> Result<(), ImageError>) -> Option<Vec<u8>> {
-    let file: File = ferrostore_fuzz::file(&[]).ok()?;
+    let file: File = disk_image_fuzz::file(&[]).ok()?;
     write(Target::raw(&file, true)).ok()?;
     let mut bytes = vec![0; file.metadata().ok()?.len() as usize];
     file.read_exact_at(&mut bytes, 0).ok()?;

@@ -25,14 +25,14 @@ fuzz_target!(|input: &[u8]| {
     let mut sound = true;
     for bytes in [top, middle] {
         if let Some(layer) =
-            ferrostore_fuzz::file(bytes).ok().and_then(|file| Layer::open(file).ok())
+            disk_image_fuzz::file(bytes).ok().and_then(|file| Layer::open(file).ok())
         {
             sound &= layer.verify().is_ok();
             layers.push(layer);
         }
     }
     let raw = (!base.is_empty())
-        .then(|| ferrostore_fuzz::file(base).and_then(RawDisk::open).ok())
+        .then(|| disk_image_fuzz::file(base).and_then(RawDisk::open).ok())
         .flatten();
     let chain = Chain::new(layers, raw);
     let size = chain.virtual_size();
@@ -51,7 +51,7 @@ fuzz_target!(|input: &[u8]| {
     }
     if size <= WRITTEN {
         for qcow2 in [false, true] {
-            let Ok(file) = ferrostore_fuzz::file(&[]) else { return };
+            let Ok(file) = disk_image_fuzz::file(&[]) else { return };
             let target = if qcow2 { Target::qcow2(&file) } else { Target::raw(&file, true) };
             let _ = convert(&chain, target);
         }

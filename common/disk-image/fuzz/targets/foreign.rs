@@ -6,7 +6,7 @@
 
 use disk_image::Format;
 use disk_image::foreign;
-use ferrostore_fuzz::Sparse;
+use disk_image_fuzz::Sparse;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
