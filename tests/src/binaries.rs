@@ -29,31 +29,41 @@ pub fn stripped(action: &str) -> PathBuf {
     directory.join(action)
 }
 
+/// The driver for `action` with the names of its functions, which those of a release lack.
+pub fn debuggable(action: &str) -> PathBuf {
+    let profile = profile();
+    build(&profile, &["--bin", action]);
+    profile.join(action)
+}
+
 fn directory() -> PathBuf {
     if let Some(directory) = std::env::var_os("FERROSTORE_BIN") {
         return PathBuf::from(directory);
     }
-    // A test program is <target>/<profile>/deps/<name>: the drivers go to <target>/<profile>.
+    let profile = profile();
+    build(&profile, &["--bins"]);
+    profile
+}
+
+/// Where the drivers go: a test program is `<target>/<profile>/deps/<name>`, they are in `<target>/<profile>`.
+fn profile() -> PathBuf {
     let program = std::env::current_exe().expect("a test program knows where it is");
-    let profile = program
-        .ancestors()
-        .find(|folder| folder.ends_with("deps"))
-        .and_then(Path::parent)
-        .expect("cargo puts test programs below <target>/<profile>/deps");
-    build(profile);
-    profile.to_path_buf()
+    let deps = program.ancestors().find(|folder| folder.ends_with("deps"));
+    let profile = deps.and_then(Path::parent);
+    profile.expect("cargo puts test programs below <target>/<profile>/deps").to_path_buf()
 }
 
 /// Builds in an invocation of its own: together with this package, features of its
 /// dev-dependencies would leak into the drivers (qcow2-rs switches the `log` crate off).
-fn build(profile: &Path) {
+fn build(profile: &Path, which: &[&str]) {
     let target = profile.parent().expect("a profile's folder has a parent");
     let name = match profile.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(other) => other,
     };
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--quiet", "--package", "drivers", "--bins"])
+        .args(["build", "--quiet", "--package", "drivers"])
+        .args(which)
         .args(["--profile", name, "--target-dir"])
         .arg(target)
         .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))

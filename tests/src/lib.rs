@@ -62,7 +62,7 @@ mod web;
 mod wire;
 
 pub use admin::Said;
-pub use binaries::{executable, stripped};
+pub use binaries::{debuggable, executable, stripped};
 pub use bridge::{BridgeHost, Bridges};
 pub use call::{Call, Convention};
 pub use ceph::Ceph;

@@ -1,9 +1,11 @@
 //! What `docs/architecture.md` says of the code, as far as a program can check it.
 
 use ferrostore_tests::docs::{collect, repository};
+use ferrostore_tests::{Cloud, debuggable, pattern};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 const CRATES: [&str; 4] = ["runtime", "disk-image", "one-protocol", "ferrostore"];
 
@@ -166,5 +168,61 @@ fn no_modules_of_a_crate_import_each_other_in_a_circle() {
             .collect();
         assert_eq!(circles, [""; 0], "{name}");
         assert!(edges.values().any(|edges| !edges.is_empty()), "imports of {name} are seen");
+    }
+}
+
+/// The named functions of the project in a backtrace of gdb, the innermost first. A function that ends with a call of
+/// another one may have left the stack: `main` does.
+fn named_functions(backtrace: &str) -> Vec<String> {
+    let frames = backtrace.lines().filter(|line| line.starts_with('#'));
+    let own = frames.filter(|line| line.contains(" at common/") || line.contains(" at drivers/"));
+    let names = own.filter_map(|line| {
+        let call = line.split_once(' ')?.1.trim_start();
+        let name = call.split_once(" in ").map_or(call, |(_, name)| name);
+        let name = name.split([' ', '<']).next()?;
+        (!name.starts_with("{closure")).then(|| name.to_owned())
+    });
+    let mut names: Vec<String> = names.collect();
+    if names.last().is_some_and(|name| name != "main") {
+        names.push("main".to_owned());
+    }
+    names
+}
+
+/// What happens between the call and the data is a matter of few steps, so that a reader can follow it.
+#[test]
+fn cp_is_at_most_16_functions_from_main_to_its_first_write() {
+    if Command::new("gdb").arg("--version").output().is_err() {
+        println!("gdb is not installed: nothing is counted");
+        return;
+    }
+    let symbols = format!("file {}", debuggable("cp").display());
+    let commands = [
+        "set debuginfod enabled off",
+        "set startup-with-shell off",
+        "set breakpoint pending on",
+        "set width 0",
+        &symbols,
+        "break pwrite64",
+        "run",
+        "backtrace",
+        "kill",
+    ];
+    let gdb = ["gdb", "-nx", "-batch"].into_iter();
+    let gdb: Vec<_> =
+        gdb.chain(commands.iter().flat_map(|command| ["-ex", command])).chain(["--args"]).collect();
+    let cloud = Cloud::new();
+    // One that is read at once, and one of which the first part is written before the last is read.
+    for mebibytes in [1, 48] {
+        let disk = cloud.file("disk.img", pattern(1, mebibytes << 20));
+        for driver in ["raw", "qcow2"] {
+            let output = cloud.cp(&disk).driver(driver).under(gdb.clone()).output();
+            let text = String::from_utf8_lossy(&output.stdout);
+            let functions = named_functions(&text);
+            println!("{mebibytes} MiB to {driver}: {}: {functions:?}", functions.len());
+            assert_eq!(functions.first().map(String::as_str), Some("write"), "{text}");
+            assert!(functions.len() >= 10, "the functions have names: {text}");
+            assert!(functions.len() <= 16, "{} functions: {text}", functions.len());
+        }
     }
 }

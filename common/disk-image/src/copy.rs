@@ -82,7 +82,7 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
     /// Waits until all that [`Copier::copy`] was asked for has been written.
     pub(super) fn finish(&mut self, target: &mut Target) -> Result<(), ImageError> {
         match &mut self.reader {
-            Some(reader) => reader.finish(&mut |place, bytes| target.write_sparsely(place, bytes)),
+            Some(reader) => write_filled(reader, true, target),
             None => Ok(()),
         }
     }
@@ -171,9 +171,24 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
                 none.insert(started.map_err(ImageError::reading(offset))?)
             }
         };
-        let mut write = |place, bytes: &_| target.write_sparsely(place, bytes);
-        reader.ask(source, offset, place, length, &mut write)
+        let mut done = 0;
+        while done < length {
+            done += reader.ask(source, offset + done, place.plus(done), length - done);
+            write_filled(reader, false, target)?;
+        }
+        Ok(())
     }
+}
+
+/// Writes what has been read: enough that more can be asked for, or, at the `end`, all.
+fn write_filled(reader: &mut Reader, end: bool, target: &mut Target) -> Result<(), ImageError> {
+    while let Some(batch) = reader.filled(end)? {
+        for (place, bytes) in batch.pieces() {
+            target.write_sparsely(place, bytes)?;
+        }
+        reader.recycle(batch);
+    }
+    Ok(())
 }
 
 /// Errors that another way of copying would meet as well.

@@ -31,12 +31,17 @@ struct Piece<'a> {
 
 /// A buffer, and what it is filled with.
 #[derive(Debug, Default)]
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     pieces: Vec<Piece<'a>>,
     buffer: PageBuffer,
 }
 
 impl Batch<'_> {
+    /// Its parts, each with its place.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = (Place, &[u8])> {
+        self.pieces.iter().map(|piece| (piece.place, &self.buffer[piece.bytes.clone()]))
+    }
+
     fn read(&mut self, size: usize) -> Result<(), ImageError> {
         self.buffer.resize(size);
         for piece in &mut self.pieces {
@@ -93,79 +98,58 @@ impl<'a> Reader<'a> {
         Ok(Self { size, jobs, results, next, planned, free, under_way: 0 })
     }
 
-    /// Asks for `length` bytes of `source` at `offset`, which go to `place`. Whatever has come
-    /// meanwhile, and has to make room, is given to `write`, in the order in which it was asked for.
-    ///
-    /// # Errors
-    /// Where what was asked for earlier can't be read, or `write` fails.
-    pub(super) fn ask(
-        &mut self,
-        source: &'a File,
-        offset: u64,
-        place: Place,
-        length: u64,
-        write: &mut impl FnMut(Place, &[u8]) -> Result<(), ImageError>,
-    ) -> Result<(), ImageError> {
+    /// Asks for `length` bytes of `source` at `offset`, which go to `place`, or for their first part; for how many. Where
+    /// there is more to ask for, [`Reader::filled`] comes first.
+    pub(super) fn ask(&mut self, source: &'a File, offset: u64, place: Place, length: u64) -> u64 {
         let mut done = 0;
-        while done < length {
-            let from = self.filled();
+        while done < length && !self.is_full() {
+            let from = self.gathered();
             let place = place.plus(done);
             let mut count = (length - done).min((self.size - from) as u64);
             if count < length - done {
                 // Clusters stay in one piece, so that zeroes are seen to fill them.
                 count = count.saturating_sub((place.offset() + count) % CLUSTER);
             }
-            if count == 0 {
-                self.submit(write)?;
-                continue;
+            if count > 0 {
+                let bytes = from..from + count as usize;
+                read_ahead(source, offset + done, count);
+                self.next.push(Piece { source, offset: offset + done, place, bytes });
+                done += count;
             }
-            let bytes = from..from + count as usize;
-            read_ahead(source, offset + done, count);
-            self.next.push(Piece { source, offset: offset + done, place, bytes });
-            done += count;
+            if count == 0 || self.gathered() == self.size {
+                self.submit();
+            }
         }
-        if self.filled() == self.size { self.submit(write) } else { Ok(()) }
+        done
     }
 
-    fn filled(&self) -> usize {
+    fn gathered(&self) -> usize {
         self.next.last().map_or(0, |piece| piece.bytes.end)
     }
 
-    /// Waits until all that was asked for has been read and written.
-    ///
-    /// # Errors
-    /// As [`Reader::ask`].
-    pub(super) fn finish(
-        &mut self,
-        write: &mut impl FnMut(Place, &[u8]) -> Result<(), ImageError>,
-    ) -> Result<(), ImageError> {
-        if !self.next.is_empty() {
-            self.submit(write)?;
-        }
-        while self.under_way > 0 {
-            let batch = self.receive()?;
-            for piece in &batch.pieces {
-                write(piece.place, &batch.buffer[piece.bytes.clone()])?;
-            }
-            self.recycle(batch);
-        }
-        Ok(())
+    /// Whether so much is planned that something has to be written first.
+    fn is_full(&self) -> bool {
+        self.planned.len() * self.size > PLANNED
     }
 
-    fn submit(
-        &mut self,
-        write: &mut impl FnMut(Place, &[u8]) -> Result<(), ImageError>,
-    ) -> Result<(), ImageError> {
+    /// The next part that has been read, in the order in which it was asked for: where no more can be asked for without
+    /// that, or, at the `end`, until there is none. Once written, it goes to [`Reader::recycle`].
+    ///
+    /// # Errors
+    /// Where it can't be read.
+    pub(super) fn filled(&mut self, end: bool) -> Result<Option<Batch<'a>>, ImageError> {
+        if end && !self.next.is_empty() {
+            self.submit();
+        }
+        if self.is_full() || (end && self.under_way > 0) {
+            return self.receive().map(Some);
+        }
+        Ok(None)
+    }
+
+    fn submit(&mut self) {
         self.planned.push_back(std::mem::take(&mut self.next));
         self.hand_out();
-        while self.planned.len() * self.size > PLANNED {
-            let batch = self.receive()?;
-            for piece in &batch.pieces {
-                write(piece.place, &batch.buffer[piece.bytes.clone()])?;
-            }
-            self.recycle(batch);
-        }
-        Ok(())
     }
 
     /// Gives free buffers to what waits for one.
@@ -189,7 +173,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Takes back a buffer that has been written.
-    fn recycle(&mut self, batch: Batch) {
+    pub(super) fn recycle(&mut self, batch: Batch) {
         self.free.push(batch.buffer);
         self.hand_out();
     }

@@ -43,19 +43,27 @@ impl Intake {
             member: source.member,
             destination,
         };
-        let format = match (source.payload, source.bytes) {
-            (Payload::Unvalidated, Bytes::File(file)) => import.file(file),
-            (Payload::Unvalidated, Bytes::Stream(stream)) => import.stream(stream),
-            (Payload::File(format), Bytes::File(file)) => import.image_file(file, format),
-            (Payload::File(format), Bytes::Stream(stream)) => import.image_stream(stream, format),
-            (Payload::Disk(wanted), Bytes::Stream(stream)) => import.disk_stream(stream, wanted),
-            (Payload::Disk(wanted), Bytes::File(file)) => import.copy(file, wanted),
-            (Payload::Disk(wanted), Bytes::Disk(disk)) => import.write(disk.as_ref(), wanted),
+        let step = match (source.payload, source.bytes) {
+            (Payload::Unvalidated, Bytes::File(file)) => import.file(file)?,
+            (Payload::File(format), Bytes::File(file)) => import.image_file(file, format)?,
+            (Payload::Disk(wanted), Bytes::File(file)) => Step::Write(Plan::copy(file, wanted)?),
+            (Payload::Disk(wanted), Bytes::Disk(disk)) => Step::Write(Plan::new(disk, wanted)),
+            (Payload::Unvalidated, Bytes::Stream(stream)) => Step::Done(import.stream(stream)?),
+            (Payload::File(format), Bytes::Stream(stream)) => {
+                Step::Done(import.image_stream(stream, format)?)
+            }
+            (Payload::Disk(wanted), Bytes::Stream(stream)) => {
+                Step::Done(import.disk_stream(stream, wanted)?)
+            }
             // No kind opens these, and no other machine sends them.
             (Payload::Unvalidated | Payload::File(_), Bytes::Disk(_))
             | (Payload::InPlace, _)
-            | (_, Bytes::Nothing) => Err(reading(io::ErrorKind::Unsupported.into()).into()),
-        }?;
+            | (_, Bytes::Nothing) => return Err(reading(io::ErrorKind::Unsupported.into()).into()),
+        };
+        let format = match step {
+            Step::Done(format) => format,
+            Step::Write(plan) => import.carry_out(&plan)?,
+        };
         source.digests.verify()?;
         if image.from_app {
             warn_of_size(image, destination.disk_size(format));
@@ -77,6 +85,38 @@ fn warn_of_size(image: &Image, real: Option<u64>) {
     }
 }
 
+/// What follows once it is known what a file is.
+enum Step {
+    /// Nothing: the image is in its destination, in this format.
+    Done(Format),
+    /// A disk is written.
+    Write(Plan),
+}
+
+/// How a disk comes into a destination.
+struct Plan {
+    disk: Box<dyn Disk>,
+    /// The format that it is written in.
+    layout: Format,
+    /// The format that the result is in: another than `layout` where the bytes of an image are the disk.
+    format: Format,
+    /// Whether the result is judged as it lies in the destination: the file that it came from may have changed.
+    judged: bool,
+}
+
+impl Plan {
+    /// A disk in a format.
+    fn new(disk: Box<dyn Disk>, format: Format) -> Self {
+        Self { disk, layout: format, format, judged: false }
+    }
+
+    /// A file as it is, holes included, whose bytes are an image of `format`.
+    fn copy(file: File, format: Format) -> Result<Self, DatastoreError> {
+        let disk = Box::new(RawDisk::open(file).map_err(reading)?);
+        Ok(Self { disk, layout: Format::Raw, format, judged: false })
+    }
+}
+
 /// An image on its way into a destination. What is returned is the format that it is kept in.
 pub(super) struct Import<'d> {
     pub(super) policy: Policy,
@@ -92,42 +132,39 @@ pub(super) struct Import<'d> {
 
 impl Import<'_> {
     /// The image in `file`, perhaps compressed.
-    fn file(&mut self, file: File) -> Result<Format, DatastoreError> {
+    fn file(&mut self, file: File) -> Result<Step, DatastoreError> {
         let head = head_of(&file)?;
         if head.is_empty() {
             return Err(ImageRefusal::Empty.into());
         }
         if let Some(kind) = self.policy.archive(&head)? {
-            return self.archive_file(kind, &file);
+            return self.archive_file(kind, &file).map(Step::Done);
         }
         self.check_choice(&head)?;
         match Content::of(&head) {
             Content::Compressed(compression) if self.policy.decompress => {
                 let length = file.metadata().ok().map(|metadata| metadata.len());
                 let whole = Source::new(Whole { file, offset: 0 }, length);
-                self.decompressed(compression, whole)
+                self.decompressed(compression, whole).map(Step::Done)
             }
-            Content::Compressed(_) => self.copy(file, Format::Raw),
-            _ if self.policy.plain_file => self.copy(file, Format::Raw),
+            Content::Compressed(_) => Plan::copy(file, Format::Raw).map(Step::Write),
+            _ if self.policy.plain_file => Plan::copy(file, Format::Raw).map(Step::Write),
             _ => self.plain_file(file, &head),
         }
     }
 
     /// The file of an image of a datastore, which is recorded there as `format`.
-    fn image_file(&mut self, file: File, format: Format) -> Result<Format, DatastoreError> {
-        let largest = self.policy.largest_disk;
+    fn image_file(&mut self, file: File, format: Format) -> Result<Step, DatastoreError> {
         let wanted = self.wanted(format, &head_of(&file)?);
         match format {
             // What is in a raw disk, its guest has written: it is not judged.
-            Format::Raw if wanted == Format::Raw => self.copy(file, format),
-            Format::Raw => self.write(&RawDisk::open(file).map_err(reading)?, wanted),
-            _ if format == wanted => self.keep(file, format),
-            Format::Qcow2 => self.convert_qcow2(file, wanted),
-            Format::Vmdk => self.convert_vmdk(file, wanted),
-            _ => {
-                let size = admit_whole(&file, format, largest)?;
-                self.convert_foreign(&file, format, wanted, size)
+            Format::Raw if wanted == Format::Raw => Plan::copy(file, format).map(Step::Write),
+            Format::Raw => {
+                let disk = RawDisk::open(file).map_err(reading)?;
+                Ok(Step::Write(Plan::new(Box::new(disk), wanted)))
             }
+            _ if format == wanted => self.kept(file, format).map(Step::Write),
+            _ => self.converted(file, format, wanted),
         }
     }
 
@@ -147,7 +184,7 @@ impl Import<'_> {
         let staged = self.staged(&mut whole, None)?;
         if format != wanted {
             let file = staged.file().try_clone().map_err(reading)?;
-            let format = self.plain_file(file, &head)?;
+            let format = self.staged_file(file, &head)?;
             check_writeback(staged.file())?;
             return Ok(format);
         }
@@ -172,12 +209,6 @@ impl Import<'_> {
         if luks { Format::Raw } else { self.policy.driver.unwrap_or(format) }
     }
 
-    /// A file as it is, holes included, whose bytes are an image of `format`.
-    fn copy(&mut self, file: File, format: Format) -> Result<Format, DatastoreError> {
-        self.write(&RawDisk::open(file).map_err(reading)?, Format::Raw)?;
-        Ok(format)
-    }
-
     /// A disk in another format.
     pub(super) fn write(
         &mut self,
@@ -189,8 +220,31 @@ impl Import<'_> {
         Ok(format)
     }
 
+    /// Writes a disk as planned. An image that stays what it is, is judged once more as it lies in the datastore.
+    fn carry_out(&mut self, plan: &Plan) -> Result<Format, DatastoreError> {
+        let disk = plan.disk.as_ref();
+        let target = self.destination.begin(plan.layout, Some(disk.virtual_size()))?;
+        let written = target.file();
+        convert(disk, target)?;
+        if plan.judged {
+            admit_whole(written, plan.format, self.policy.largest_disk)?;
+            if plan.format == Format::Qcow2 {
+                warn_of_wrong_counts(&Layer::open(written.try_clone().map_err(reading)?)?)?;
+            }
+        }
+        Ok(plan.format)
+    }
+
+    /// A file that was staged out of a stream and begins with `head`.
+    fn staged_file(&mut self, file: File, head: &[u8]) -> Result<Format, DatastoreError> {
+        match self.plain_file(file, head)? {
+            Step::Done(format) => Ok(format),
+            Step::Write(plan) => self.carry_out(&plan),
+        }
+    }
+
     /// A file whose own bytes, which begin with `head`, are the image.
-    fn plain_file(&mut self, file: File, head: &[u8]) -> Result<Format, DatastoreError> {
+    fn plain_file(&mut self, file: File, head: &[u8]) -> Result<Step, DatastoreError> {
         let largest = self.policy.largest_disk;
         let (admission, _) = admit(head, &reader_of(&file), largest)?;
         let format = admission.format();
@@ -202,36 +256,43 @@ impl Import<'_> {
         if format == Format::Raw
             && let Some(disk) = disk_of_fixed_vhd(&file)?
         {
-            return self.write(&disk, wanted);
+            return Ok(Step::Write(Plan::new(Box::new(disk), wanted)));
         }
-        match format {
-            _ if format == wanted => self.keep(file, format),
-            Format::Raw => {
-                admit_whole(&file, format, largest)?;
-                self.write(&RawDisk::open(file).map_err(reading)?, wanted)
-            }
-            Format::Qcow2 => self.convert_qcow2(file, wanted),
-            Format::Vmdk => self.convert_vmdk(file, wanted),
-            _ => {
-                let size = admit_whole(&file, format, largest)?;
-                self.convert_foreign(&file, format, wanted, size)
-            }
+        if format == wanted {
+            return self.kept(file, format).map(Step::Write);
         }
+        self.converted(file, format, wanted)
     }
 
-    /// A qcow2 image that stands alone, in another format.
-    fn convert_qcow2(&mut self, file: File, wanted: Format) -> Result<Format, DatastoreError> {
-        admit_whole(&file, Format::Qcow2, self.policy.largest_disk)?;
-        let layer = Layer::open(file)?;
-        warn_of_wrong_counts(&layer)?;
-        readable(layer.header())?;
-        self.write(&Chain::new(vec![layer], None), wanted)
+    /// An image that stays what it is.
+    fn kept(&self, file: File, format: Format) -> Result<Plan, DatastoreError> {
+        if self.destination.is_stream() {
+            admit_whole(&file, format, self.policy.largest_disk)?;
+            return Plan::copy(file, format);
+        }
+        Ok(Plan { judged: true, ..Plan::copy(file, format)? })
     }
 
-    /// A vmdk image, in another format.
-    fn convert_vmdk(&mut self, file: File, wanted: Format) -> Result<Format, DatastoreError> {
-        admit_whole(&file, Format::Vmdk, self.policy.largest_disk)?;
-        self.write(&SparseDisk::open(file)?, wanted)
+    /// An image that stands alone, in another format.
+    fn converted(
+        &mut self,
+        file: File,
+        format: Format,
+        wanted: Format,
+    ) -> Result<Step, DatastoreError> {
+        let size = admit_whole(&file, format, self.policy.largest_disk)?;
+        let disk: Box<dyn Disk> = match format {
+            Format::Raw => Box::new(RawDisk::open(file).map_err(reading)?),
+            Format::Qcow2 => {
+                let layer = Layer::open(file)?;
+                warn_of_wrong_counts(&layer)?;
+                readable(layer.header())?;
+                Box::new(Chain::new(vec![layer], None))
+            }
+            Format::Vmdk => Box::new(SparseDisk::open(file)?),
+            _ => return self.convert_foreign(&file, format, wanted, size).map(Step::Done),
+        };
+        Ok(Step::Write(Plan::new(disk, wanted)))
     }
 
     /// A vmdk image out of a stream, in another format: in one pass, where its grains come in order.
@@ -252,28 +313,10 @@ impl Import<'_> {
             Opened::Unordered(mut stream) => {
                 let staged = self.staged(&mut stream, None)?;
                 let file = staged.file().try_clone().map_err(reading)?;
-                self.convert_vmdk(file, wanted)
+                admit_whole(&file, Format::Vmdk, self.policy.largest_disk)?;
+                self.write(&SparseDisk::open(file)?, wanted)
             }
         }
-    }
-
-    /// A copy of an image that stays what it is. It is judged once more as it lies in the datastore:
-    /// the file that it came from may have changed since.
-    fn keep(&mut self, file: File, format: Format) -> Result<Format, DatastoreError> {
-        let largest = self.policy.largest_disk;
-        if self.destination.is_stream() {
-            admit_whole(&file, format, largest)?;
-            return self.copy(file, format);
-        }
-        let disk = RawDisk::open(file).map_err(reading)?;
-        let target = self.destination.begin(Format::Raw, Some(disk.virtual_size()))?;
-        let copy = target.file();
-        convert(&disk, target)?;
-        admit_whole(copy, format, largest)?;
-        if format == Format::Qcow2 {
-            warn_of_wrong_counts(&Layer::open(copy.try_clone().map_err(reading)?)?)?;
-        }
-        Ok(format)
     }
 
     /// A stream, perhaps compressed: everything happens in one pass, unless a conversion needs all of the
@@ -338,7 +381,7 @@ impl Import<'_> {
             let staged = self.staged(&mut stream, Some(self.limit(AROUND_A_DISK)))?;
             if self.policy.driver.is_some_and(|wanted| wanted != format) {
                 let file = staged.file().try_clone().map_err(reading)?;
-                let format = self.plain_file(file, &head)?;
+                let format = self.staged_file(file, &head)?;
                 check_writeback(staged.file())?;
                 return Ok(format);
             }
