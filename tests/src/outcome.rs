@@ -238,7 +238,7 @@ struct Reason {
 impl Drop for Reason {
     fn drop(&mut self) {
         if !self.given && !std::thread::panicking() {
-            println!("{}: no rule is asserted of this line: {}", self.caller, self.line);
+            panic!("{}: no rule is asserted of this line: {}", self.caller, self.line);
         }
     }
 }

@@ -136,9 +136,48 @@ pub enum Rule {
     CantBeMounted,
     /// STAGING_DIR must be a directory that drivers can be put into.
     DriverDirectory,
+    /// A file system must fit into the disk.
+    FileSystemDoesNotFit,
+    /// IMAGE/SOURCE must be the image's own.
+    NotTheImagesOwn,
+    /// No other image may read from it.
+    ReadByOthers,
+    /// IMAGE/PATH must be an image of such a datastore.
+    NoImageOfTheKind,
+    /// The snapshot's volume must exist.
+    NoSuchVolume,
+    /// The RBD image must have the snapshot.
+    NoSuchRbdSnapshot,
+    /// A compressed file must be whole.
+    DamagedData,
+    /// The window of a compressed file is limited.
+    WindowTooLarge,
+    /// The members of an appliance must be what its manifest says.
+    ManifestMismatch,
+    /// The image must be writable to its end.
+    WriteFailed,
+    /// The disk must work.
+    DiskFailed,
 }
 
 impl Rule {
+    /// The rules that a disk image can break by its content.
+    pub const OF_IMAGES: &[Self] = &[
+        Self::Empty,
+        Self::FormatNotAccepted,
+        Self::Ambiguous,
+        Self::VirtualSizeLimit,
+        Self::CompressedTwice,
+        Self::DataElsewhere,
+        Self::Encrypted,
+        Self::Corrupt,
+        Self::Unreadable,
+        Self::BackingFile,
+        Self::DescriptorLine,
+        Self::HasParent,
+        Self::CommandFailed,
+    ];
+
     /// The words of the error by which a user knows the rule.
     pub(crate) fn words(self) -> &'static str {
         match self {
@@ -208,6 +247,17 @@ impl Rule {
             Self::OtherMount => "mounted on it, and not",
             Self::CantBeMounted => "can't be mounted",
             Self::DriverDirectory => "is not a directory for drivers",
+            Self::FileSystemDoesNotFit => "can't be made on a disk of",
+            Self::NotTheImagesOwn => "only the datastore's own images are touched",
+            Self::ReadByOthers => " read from",
+            Self::NoImageOfTheKind => "is no image of a",
+            Self::NoSuchVolume => "is not there:",
+            Self::NoSuchRbdSnapshot => "is no snapshot of",
+            Self::DamagedData => "data is damaged or cut off",
+            Self::WindowTooLarge => "needs a window of more than",
+            Self::ManifestMismatch => "which is not what its manifest says",
+            Self::WriteFailed => "writing the image failed at byte",
+            Self::DiskFailed => "Input/output error",
         }
     }
 }

@@ -125,6 +125,7 @@ fn succeeds_or_fails_as_any_other(call: Call) {
     } else {
         let stderr = outcome.stderr_text();
         assert!(stderr.len() < 3000, "a line of {} bytes", stderr.len());
+        // Each attribute has rules of its own, and each action reads others of them.
         outcome.fails().for_any_reason();
     }
 }

@@ -362,8 +362,7 @@ fn windows_are_as_large_as_the_administrator_allows() {
     cloud
         .cp(&wider)
         .run()
-        .fails()
-        .for_any_reason()
+        .refused(Rule::WindowTooLarge)
         .naming("IMAGE/PATH")
         .saying("DECOMPRESS_MEMORY");
     // A file that tells its length has no larger window than that.

@@ -1,6 +1,6 @@
 //! URLs as users write them and as servers send them: taken as curl takes them, or refused with a true reason.
 
-use ferrostore_tests::{Cloud, MIB, Page, Web, pattern, same_bytes};
+use ferrostore_tests::{Cloud, MIB, Page, Rule, Web, pattern, same_bytes};
 
 #[test]
 fn blanks_in_a_redirect_are_encoded() {
@@ -46,7 +46,7 @@ fn what_no_url_can_have_is_named_with_its_place() {
         (format!("{url}my\u{1}image.raw"), "control character"),
     ] {
         for call in [cloud.stat(&path), cloud.cp(&path)] {
-            let failure = call.run().fails().for_any_reason().naming("IMAGE/PATH").saying(told);
+            let failure = call.run().refused(Rule::UrlCharacter).naming("IMAGE/PATH").saying(told);
             failure.saying(&format!("character {place}"));
         }
     }
@@ -88,7 +88,7 @@ fn no_proxy_knows_addresses_and_networks() {
     assert_eq!(web.requests().len(), 5);
     for not in ["", "10.0.0.0/8", "127.0.0.2/32", "[::]/0", "127.0.0.1/33", "127.0.0"] {
         println!("{not}");
-        stat(not).fails().for_any_reason().naming("IMAGE/PATH");
+        stat(not).refused(Rule::CantBeFetched).naming("IMAGE/PATH");
     }
     assert!(web.requests().is_empty());
 }

@@ -151,7 +151,7 @@ fn a_folder_that_becomes_a_link_is_not_measured() {
     if outcome.status.success() {
         outcome.succeeds().replies("1");
     } else {
-        outcome.fails().for_any_reason().naming("IMAGE/PATH");
+        outcome.refused(Rule::CantBeMeasured).naming("IMAGE/PATH");
     }
 }
 

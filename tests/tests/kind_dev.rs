@@ -178,7 +178,11 @@ fn what_can_be_no_device_of_a_host_is_refused_where_it_is_missing() {
         "/dev/null/ferrostore-is-missing",
     ] {
         for call in [cloud.cp(path), cloud.stat(path)] {
-            call.dev().run().fails().for_any_reason().naming("IMAGE/PATH").saying(path);
+            call.dev()
+                .run()
+                .refused_by_any(&[Rule::CantBeOpened, Rule::Restricted])
+                .naming("IMAGE/PATH")
+                .saying(path);
         }
     }
     for (restricted, safe) in [("/dev", ""), ("/", "/dev/disk")] {

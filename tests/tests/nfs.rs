@@ -278,15 +278,18 @@ fn a_call_that_fails_or_is_told_to_stop_leaves_nothing() {
         let cut = cloud.file("cut.gz", cut);
         let wrong = "0".repeat(32);
         // Each of them fails when its image is being written, or its lock is held.
-        for call in [
-            cloud.cp(&disk).driver("qcow2").set("IMAGE/TEMPLATE/MD5", &wrong),
-            cloud.cp(&cut),
-            cloud.mkfs("raw", "1").set("IMAGE/FS", "xfs"),
-            cloud.clone_of(&stored, "raw").under(at_fsync("error=EIO")),
-            cloud.snap("snap_revert", &stored, "raw", 9),
-            cloud.snap("snap_delete", &stored, "raw", 9),
+        for (call, rule) in [
+            (
+                cloud.cp(&disk).driver("qcow2").set("IMAGE/TEMPLATE/MD5", &wrong),
+                Rule::DigestMismatch,
+            ),
+            (cloud.cp(&cut), Rule::DamagedData),
+            (cloud.mkfs("raw", "1").set("IMAGE/FS", "xfs"), Rule::FileSystemDoesNotFit),
+            (cloud.clone_of(&stored, "raw").under(at_fsync("error=EIO")), Rule::DiskFailed),
+            (cloud.snap("snap_revert", &stored, "raw", 9), Rule::NoSuchSnapshot),
+            (cloud.snap("snap_delete", &stored, "raw", 9), Rule::NoSuchSnapshot),
         ] {
-            nfs.on(call).run().fails().for_any_reason();
+            nfs.on(call).run().refused(rule);
             assert_eq!(on_the_server(&nfs).len(), 1, "{:?}", on_the_server(&nfs));
         }
         let slow = web.page("slow.img", Page::of(&disk).at_rate(128 * KIB));

@@ -2,7 +2,7 @@
 
 use super::{MOST_REQUESTS, gives, gives_everywhere, refuses};
 use ferrostore_tests::archive::ovf;
-use ferrostore_tests::{Cloud, MIB, Web, digest, pattern, same_bytes};
+use ferrostore_tests::{Cloud, MIB, Rule, Web, digest, pattern, same_bytes};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -198,8 +198,7 @@ fn a_manifest_is_checked_in_every_form_and_place() {
                     .cp(path)
                     .driver("qcow2")
                     .run()
-                    .fails()
-                    .for_any_reason()
+                    .refused(Rule::ManifestMismatch)
                     .naming("IMAGE/PATH");
                 failure.saying("manifest").saying("instead of");
             }

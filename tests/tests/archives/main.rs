@@ -39,7 +39,7 @@ fn gives_everywhere(cloud: &Cloud, web: &Web, file: &Path, disk: &Path) {
 
 fn refuses(cloud: &Cloud, path: &str, told: &[&str]) {
     for call in [cloud.stat(path), cloud.cp(path), cloud.cp(path).driver("qcow2")] {
-        let failure = call.run().fails().for_any_reason().naming("IMAGE/PATH");
+        let failure = call.run().fails().naming("IMAGE/PATH");
         told.iter().fold(failure, |failure, text| failure.saying(text));
     }
 }

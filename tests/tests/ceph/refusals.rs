@@ -1,6 +1,6 @@
 //! Values that are refused, before anything is done.
 
-use ferrostore_tests::{Call, Ceph, MIB};
+use ferrostore_tests::{Call, Ceph, MIB, Rule};
 
 #[test]
 fn names_that_could_mean_something_else_are_refused() {
@@ -17,7 +17,7 @@ fn names_that_could_mean_something_else_are_refused() {
         let attribute = format!("DATASTORE/TEMPLATE/{name}");
         for value in values {
             for call in [ceph.mkfs(6, "raw", 4), ceph.on_image("rm", 5), ceph.call("monitor", 0)] {
-                call.set(&attribute, value).run().fails().for_any_reason().naming(&attribute);
+                call.set(&attribute, value).run().refused(Rule::NotValid).naming(&attribute);
             }
         }
     }
@@ -56,7 +56,7 @@ fn the_old_format_of_images_is_refused_with_the_reason() {
         .fails()
         .naming(attribute)
         .saying("set it to 2");
-    ceph.mkfs(5, "raw", 4).set(attribute, "3").run().fails().for_any_reason().naming(attribute);
+    ceph.mkfs(5, "raw", 4).set(attribute, "3").run().refused(Rule::NotValid).naming(attribute);
     ceph.mkfs(5, "raw", 4).set(attribute, "2").run().succeeds();
 }
 
@@ -69,14 +69,13 @@ fn only_the_images_own_name_in_the_datastores_pool_is_touched() {
     let before = ceph.layout();
     for source in ["one-6", "other", "one-5-0", "one-05", "one-5@x"] {
         let call = ceph.on_image("rm", 5).set("IMAGE/SOURCE", ceph.spec(source));
-        call.run().fails().for_any_reason().naming("IMAGE/SOURCE");
+        call.run().refused(Rule::NotTheImagesOwn).naming("IMAGE/SOURCE");
     }
     for source in ["one-5", "/one-5", "data/one-5", "--all", "../one-5"] {
         ceph.on_image("rm", 5)
             .set("IMAGE/SOURCE", source)
             .run()
-            .fails()
-            .for_any_reason()
+            .refused(Rule::NotTheImagesOwn)
             .naming("IMAGE/SOURCE");
     }
     assert_eq!(ceph.layout(), before);
@@ -98,16 +97,19 @@ fn an_image_that_is_there_already_is_not_overwritten() {
 #[test]
 fn formats_and_sizes_that_rbd_has_not_are_refused() {
     let ceph = Ceph::new();
-    ceph.mkfs(5, "qcow2", 4).run().fails().for_any_reason().naming("IMAGE/FORMAT");
-    ceph.mkfs(5, "raw", 0).run().fails().for_any_reason().naming("IMAGE/SIZE");
-    ceph.mkfs(5, "raw", u64::MAX >> 20).run().fails().for_any_reason().naming("IMAGE/SIZE");
+    ceph.mkfs(5, "qcow2", 4).run().fails().naming("IMAGE/FORMAT").saying("must be raw or swap");
+    ceph.mkfs(5, "raw", 0).run().refused(Rule::NotValid).naming("IMAGE/SIZE");
+    ceph.mkfs(5, "raw", u64::MAX >> 20).run().refused(Rule::VirtualSizeLimit).naming("IMAGE/SIZE");
     ceph.mkfs(5, "raw", 4)
         .set("IMAGE/FS", "nofs")
         .run()
-        .fails()
-        .for_any_reason()
+        .refused(Rule::FileSystemNotSupported)
         .naming("IMAGE/FS");
-    ceph.mkfs(5, "raw", 1).set("IMAGE/FS", "xfs").run().fails().for_any_reason().naming("IMAGE/FS");
+    ceph.mkfs(5, "raw", 1)
+        .set("IMAGE/FS", "xfs")
+        .run()
+        .refused(Rule::FileSystemDoesNotFit)
+        .naming("IMAGE/FS");
     assert_eq!(ceph.names(), [""; 0]);
     ceph.is_at_rest();
 }

@@ -1,14 +1,13 @@
 //! What OpenNebula's own drivers for Ceph get wrong: each of these loses an image, or space, with them.
 
-use ferrostore_tests::{Ceph, MIB, pattern, run};
+use ferrostore_tests::{Ceph, MIB, Rule, pattern, run};
 
 #[test]
 fn a_revert_to_a_snapshot_that_does_not_exist_changes_nothing() {
     let ceph = Ceph::with_snapshot();
     ceph.snap("snap_revert", 5, 7)
         .run()
-        .fails()
-        .for_any_reason()
+        .refused(Rule::NoSuchRbdSnapshot)
         .naming("IMAGE/TARGET_SNAPSHOT")
         .saying("0");
     assert_eq!(
@@ -17,7 +16,11 @@ fn a_revert_to_a_snapshot_that_does_not_exist_changes_nothing() {
     );
     let plain = Ceph::new();
     plain.image("one-5", "head");
-    plain.snap("snap_revert", 5, 0).run().fails().for_any_reason().naming("IMAGE/TARGET_SNAPSHOT");
+    plain
+        .snap("snap_revert", 5, 0)
+        .run()
+        .refused(Rule::NoSuchRbdSnapshot)
+        .naming("IMAGE/TARGET_SNAPSHOT");
     assert_eq!(plain.head("one-5"), "head");
 }
 
@@ -25,7 +28,10 @@ fn a_revert_to_a_snapshot_that_does_not_exist_changes_nothing() {
 fn a_flatten_that_fails_changes_nothing() {
     let ceph = Ceph::with_snapshot();
     let before = ceph.layout();
-    ceph.snap("snap_flatten", 5, 7).run().fails().for_any_reason().naming("IMAGE/TARGET_SNAPSHOT");
+    ceph.snap("snap_flatten", 5, 7)
+        .run()
+        .refused(Rule::NoSuchRbdSnapshot)
+        .naming("IMAGE/TARGET_SNAPSHOT");
     // Its name is taken by an image that no driver has left.
     let log = ceph.cloud.root().join("log");
     let inject = "inject=clone,vfork,clone3:error=EAGAIN:when=";
@@ -141,7 +147,7 @@ fn a_stream_that_breaks_off_is_no_image() {
     run("gzip", ["-k".as_ref(), file.as_os_str()]);
     let whole = std::fs::read(&gz).unwrap();
     std::fs::write(&gz, &whole[..whole.len() / 2]).unwrap();
-    ceph.cp(5, &gz).run().fails().for_any_reason().naming("IMAGE/PATH");
+    ceph.cp(5, &gz).run().refused(Rule::DamagedData).naming("IMAGE/PATH");
     assert_eq!(ceph.names(), [""; 0]);
     ceph.is_at_rest();
 }

@@ -10,7 +10,7 @@ fn soon(call: Call, seconds: u64) -> ferrostore_tests::Failure {
     let outcome: Outcome = call.run();
     let took = start.elapsed();
     assert!(took < Duration::from_secs(seconds), "{took:?}: {}", outcome.stderr_text());
-    let failure = outcome.fails().for_any_reason();
+    let failure = outcome.fails();
     assert!(
         !failure.text.contains("keyring on") && !failure.text.contains("AuthRegistry"),
         "{}",
@@ -115,9 +115,11 @@ fn keys_users_and_pools_that_the_cluster_does_not_know_are_named() {
         if action == "mkfs" {
             ceph.on_image("rm", 5).run().succeeds();
         }
-        soon(keyed(&wrong), 30).naming(&template("CEPH_KEY"));
-        soon(keyed(&missing), 30).naming(&template("CEPH_KEY"));
-        soon(call().set(&template("CEPH_USER"), "stranger"), 30).naming(&template("CEPH_USER"));
+        soon(keyed(&wrong), 30).naming(&template("CEPH_KEY")).saying("does not let client.keyed");
+        soon(keyed(&missing), 30).naming(&template("CEPH_KEY")).saying("does not let client.keyed");
+        soon(call().set(&template("CEPH_USER"), "stranger"), 30)
+            .naming(&template("CEPH_USER"))
+            .saying("can't log in");
         soon(call().set(&template("POOL_NAME"), "nowhere"), 60)
             .naming(&template("POOL_NAME"))
             .saying("nowhere");
@@ -155,7 +157,7 @@ fn what_descends_in_a_pool_that_the_user_may_not_see_keeps_the_image() {
         let call = call
             .set("DATASTORE/TEMPLATE/CEPH_USER", "narrow")
             .set("DATASTORE/TEMPLATE/CEPH_KEY", key.to_str().unwrap());
-        soon(call, 60);
+        soon(call, 60).saying("that CEPH_USER may not see");
     }
     assert_eq!(ceph.layout(), before);
 }

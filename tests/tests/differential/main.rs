@@ -3,7 +3,7 @@
 
 mod mutate;
 
-use ferrostore_tests::{Call, Cloud, MIB, info};
+use ferrostore_tests::{Call, Cloud, MIB, Rule, info};
 use mutate::{Model, Numbers, foreign_models, mutate, overlay, qcow2_models};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -117,7 +117,7 @@ fn by_ours(call: Call) -> Option<PathBuf> {
     if outcome.status.code() == Some(0) {
         return Some(outcome.succeeds().image("raw"));
     }
-    outcome.fails().for_any_reason();
+    outcome.refused_by_any(Rule::OF_IMAGES);
     None
 }
 
@@ -149,7 +149,7 @@ fn measured(cloud: &Cloud, image: &Path, format: &str) -> End {
     let outcome = cloud.stat(image).under(LIMITS).run();
     let qemu = size_by_qemu(image, format);
     if outcome.status.code() != Some(0) {
-        outcome.fails().for_any_reason();
+        outcome.refused_by_any(Rule::OF_IMAGES);
         return if qemu.is_some() { End::Stricter } else { End::Refused };
     }
     let reply = outcome.succeeds().line().to_owned();
@@ -199,7 +199,7 @@ fn qcow2_images_that_are_kept() {
         let outcome = cloud.cp(&image).under(LIMITS).run();
         let qemu = size_by_qemu(&image, "qcow2");
         if outcome.status.code() != Some(0) {
-            outcome.fails().for_any_reason();
+            outcome.refused_by_any(Rule::OF_IMAGES);
             let end = if qemu.is_some() { End::Stricter } else { End::Refused };
             return (changes, end);
         }
@@ -273,7 +273,7 @@ fn images_of_other_formats() {
         let ours = if outcome.status.code() == Some(0) {
             Some(outcome.succeeds().image("raw"))
         } else {
-            outcome.fails().for_any_reason();
+            outcome.refused_by_any(Rule::OF_IMAGES);
             None
         };
         (changes, compare(ours, by_qemu(cloud, &image, model.format)))

@@ -1,6 +1,6 @@
 //! Disks that fail, by device-mapper.
 
-use ferrostore_tests::{Lvm, MIB, persistent};
+use ferrostore_tests::{Lvm, MIB, Rule, persistent};
 use std::fs;
 
 /// Where disks begin to fail: behind what LVM keeps at their beginning and a few small volumes.
@@ -26,7 +26,7 @@ fn an_image_that_ends_on_a_bad_part_of_the_disk_is_not_there() {
         lvm.clone_of(2, "vg-one-104/img-one-1"),
         persistent(lvm.clone_of(2, "vg-one-104/img-one-1")),
     ] {
-        call.run().fails().for_any_reason();
+        call.run().refused_by_any(&[Rule::WriteFailed, Rule::CommandFailed]);
         lvm.is_at_rest();
         assert_eq!(lvm.volumes(), before);
     }
@@ -52,7 +52,7 @@ fn a_disk_that_takes_no_more_writes_leaves_nothing_once_it_is_well_again() {
             "[ $program != lvcreate ] || {{ /usr/sbin/lvcreate \"$@\"; made=$?; {}; exit $made; }}",
             lvm.taking_no_writes()
         ));
-        call.run().fails().for_any_reason();
+        call.run().refused_by_any(&[Rule::WriteFailed, Rule::CommandFailed]);
         lvm.unwatch();
         lvm.is_well();
         lvm.call("monitor", 0).run().succeeds();

@@ -122,13 +122,16 @@ fn an_empty_image_is_made_with_and_without_a_file_system() {
 fn what_can_not_be_made_is_refused_and_leaves_nothing() {
     let lvm = Lvm::new();
     lvm.mkfs(1, "qcow2", 8).run().fails().naming("IMAGE/FORMAT").saying("qcow2");
-    lvm.mkfs(1, "raw", 0).run().fails().for_any_reason().naming("IMAGE/SIZE");
-    lvm.mkfs(1, "raw", 8).set("IMAGE/FS", "xfs").run().fails().for_any_reason().naming("IMAGE/FS");
+    lvm.mkfs(1, "raw", 0).run().refused(Rule::NotValid).naming("IMAGE/SIZE");
+    lvm.mkfs(1, "raw", 8)
+        .set("IMAGE/FS", "xfs")
+        .run()
+        .refused(Rule::FileSystemDoesNotFit)
+        .naming("IMAGE/FS");
     persistent(lvm.mkfs(1, "raw", 8))
         .set("IMAGE/FS", "xfs")
         .run()
-        .fails()
-        .for_any_reason()
+        .refused(Rule::FileSystemDoesNotFit)
         .naming("IMAGE/FS");
     lvm.mkfs(1, "raw", 1 << 20).run().fails().naming("DATASTORE/ID").saying("no space");
     persistent(lvm.mkfs(1, "raw", 1 << 20)).run().fails().saying("no space");
@@ -212,13 +215,16 @@ fn what_is_no_image_is_not_cloned() {
     run("lvcreate", ["-q", "-L", "4M", "-an", "-Zn", "-n", "root", "vg-one-104"]);
     for path in ["vg-one-104/root", "/etc/passwd", "vg-one-104/img-one-1-pool", "rootvg/img-one-1"]
     {
-        lvm.clone_of(3, path).run().fails().for_any_reason().naming("IMAGE/PATH").saying(path);
+        lvm.clone_of(3, path)
+            .run()
+            .refused(Rule::NoImageOfTheKind)
+            .naming("IMAGE/PATH")
+            .saying(path);
     }
     for missing in ["vg-one-104/img-one-1", "vg-one-105/img-one-1"] {
         lvm.clone_of(3, missing)
             .run()
-            .fails()
-            .for_any_reason()
+            .refused(Rule::CantBeRead)
             .naming("IMAGE/PATH")
             .saying(missing);
     }
@@ -261,8 +267,7 @@ fn an_image_that_a_virtual_machine_reads_from_is_not_removed() {
     let before = lvm.volumes();
     lvm.on_image("rm", 1)
         .run()
-        .fails()
-        .for_any_reason()
+        .refused(Rule::ReadByOthers)
         .naming("IMAGE/SOURCE")
         .saying("vm-one-1-0");
     assert_eq!(lvm.volumes(), before);
@@ -286,8 +291,7 @@ fn only_the_images_own_volume_is_touched() {
             lvm.snap(action, 1, 0)
                 .set("IMAGE/SOURCE", source)
                 .run()
-                .fails()
-                .for_any_reason()
+                .refused(Rule::NotTheImagesOwn)
                 .naming("IMAGE/SOURCE");
         }
     }

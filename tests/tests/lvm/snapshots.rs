@@ -1,6 +1,6 @@
 //! `snap_revert`, `snap_flatten`, `snap_delete`.
 
-use ferrostore_tests::{Lvm, persistent, run};
+use ferrostore_tests::{Lvm, Rule, persistent, run};
 
 /// Image 1, whose snapshots 0 and 1 begin with their numbers, and which itself begins with a 9.
 fn with_snapshots() -> Lvm {
@@ -71,7 +71,7 @@ fn a_snapshot_that_is_not_there_changes_nothing() {
             .fails()
             .naming("IMAGE/TARGET_SNAPSHOT")
             .saying("img-one-1_one_s7");
-        lvm.snap(action, 2, 0).run().fails().for_any_reason().naming("IMAGE/TARGET_SNAPSHOT");
+        lvm.snap(action, 2, 0).run().refused(Rule::NoSuchVolume).naming("IMAGE/TARGET_SNAPSHOT");
     }
     assert_eq!(lvm.volumes(), before);
     lvm.is_at_rest();
