@@ -333,7 +333,7 @@ open_work() {
     chmod 0755 "$work" "$work/new"
 }
 
-copy_aside() {
+copy_beside() {
     local action
     for action in "${files[@]}"; do cp "$built/$action" "$work/new/"; done
     chmod 0755 "$work/new"/*
@@ -417,7 +417,7 @@ install_drivers() {
         say "would try the new drivers on a call or two"
         say "would put the ten drivers into $dir: ${files[*]}"
     else
-        copy_aside
+        copy_beside
         self_test "$work/new" # a driver that can't work here never reaches oned
         put_in_place
         self_test "$dir"

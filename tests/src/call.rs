@@ -60,7 +60,7 @@ impl Convention {
 }
 
 /// A driver that takes longer than this hangs.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A call to be made: built by [`Cloud`], refined here, made by [`Call::run`].
 #[derive(Clone, Debug)]
@@ -371,10 +371,10 @@ impl<'cloud> Call<'cloud> {
             if let Some(status) = child.try_wait().expect("the child can be waited for") {
                 return status;
             }
-            if start.elapsed() > PATIENCE {
+            if start.elapsed() > TIMEOUT {
                 let _ = child.kill();
                 let _ = child.wait();
-                panic!("{} still runs after {PATIENCE:?}", self.action);
+                panic!("{} still runs after {TIMEOUT:?}", self.action);
             }
             thread::sleep(Duration::from_millis(2));
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// Held while a test attaches a device: the kernel gives one that was detached to the next who asks.
 static ATTACHING: Mutex<()> = Mutex::new(());
 
-fn nobody_else_attaches() -> MutexGuard<'static, ()> {
+fn no_other_attaches() -> MutexGuard<'static, ()> {
     ATTACHING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -26,7 +26,7 @@ impl LoopDevice {
     /// A device of `size` bytes, a multiple of 512, that keeps its data in the new file `file`.
     pub fn new(file: &Path, size: u64) -> Self {
         File::create(file).and_then(|file| file.set_len(size)).unwrap();
-        let _alone = nobody_else_attaches();
+        let _alone = no_other_attaches();
         let output = run("losetup", ["--find", "--show", file.to_str().unwrap()]);
         let path = String::from_utf8(output.stdout).unwrap().trim().into();
         Self { path, attached: true }
@@ -39,7 +39,7 @@ impl LoopDevice {
 
     /// Takes the data away; the device file stays, and no other test gets it for as long as the result lives.
     pub fn detach(&mut self) -> MutexGuard<'static, ()> {
-        let alone = nobody_else_attaches();
+        let alone = no_other_attaches();
         run("losetup", ["--detach", self.path.to_str().unwrap()]);
         self.attached = false;
         // The kernel waits until all have closed it.

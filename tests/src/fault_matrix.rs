@@ -185,14 +185,14 @@ impl Trial<'_, '_> {
     fn after_the_cut(&self, at: &str, allowed: &[Holds]) {
         let next = self.matrix.cloud.monitor().output();
         assert!(next.status.success(), "{at}: then monitor: {next:?}");
-        assert!(!self.matrix.cloud.work_directory().exists(), "{at}: something is not swept");
+        assert!(!self.matrix.cloud.work_directory().exists(), "{at}: something is left");
         let holds = self.holds();
         assert!(allowed.contains(&holds), "{at}: {holds:?} after the next call");
     }
 
     /// After the next call on the datastore.
     fn check_nothing_left(&self, said: &str, output: &Output) {
-        assert!(!self.matrix.cloud.work_directory().exists(), "{said}: something is not swept");
+        assert!(!self.matrix.cloud.work_directory().exists(), "{said}: something is left");
         let settled = [Holds::Before, Holds::After].contains(&self.holds());
         assert!(settled, "{said}: {:?} after the next call", self.holds());
         let (_, new) = self.known();

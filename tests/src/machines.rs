@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 const BED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/vm");
 /// A boot takes about ten seconds where nothing else runs.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Hosts `machine1` and `machine2`, with the group `vg-one-104` on their disk, until dropped. This
 /// machine is their front-end.
@@ -56,7 +56,7 @@ impl Machines {
         while !self.ssh(number, "true").status.success() {
             let console =
                 fs::read_to_string(self.directory.path().join(format!("machine{number}.log")));
-            assert!(start.elapsed() < PATIENCE, "machine{number} does not serve: {console:?}");
+            assert!(start.elapsed() < TIMEOUT, "machine{number} does not serve: {console:?}");
             thread::sleep(Duration::from_millis(500));
         }
     }

@@ -10,7 +10,7 @@ use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Calls by which a program changes a file, or hears that it couldn't.
+/// Calls by which a program changes a file, or is told that it couldn't.
 const CALLS: [&str; 10] = [
     "pwrite64",
     "write",

@@ -120,7 +120,7 @@ pub enum Kind {
     CompressNoise,
     /// Writes explicit zeros.
     Zero,
-    /// Writes explicit zeros and lets go of the cluster.
+    /// Writes explicit zeros and frees the cluster.
     ZeroAndFree,
     /// Discards.
     Discard,

@@ -113,7 +113,7 @@ fn a_host_that_cannot_be_reached_is_passed_over() {
 }
 
 #[test]
-fn a_host_whose_key_has_changed_or_that_lets_nobody_in_is_passed_over() {
+fn a_host_whose_key_has_changed_or_that_refuses_the_login_is_passed_over() {
     let cloud = Cloud::new();
     let bridges = Bridges::of(&cloud, 2);
     let known = bridges.home().join(".ssh/known_hosts");

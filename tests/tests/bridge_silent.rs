@@ -56,7 +56,7 @@ fn a_host_that_falls_silent_is_given_up_after_a_minute() {
     let told = said.lines().filter(|line| line.starts_with("cp: host1: Timeout"));
     assert_eq!(told.count(), 1, "{said}");
     assert!((55..100).contains(&took.as_secs()), "it took {took:?}");
-    // What the host heard of that, it hears when it wakes up.
+    // What was sent to the host meanwhile, it reads when it wakes up.
     let start = Instant::now();
     while !host.listing().names().is_empty() {
         assert!(start.elapsed() < Duration::from_secs(20), "{:?}", host.listing().names());

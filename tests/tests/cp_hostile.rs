@@ -204,7 +204,7 @@ fn overlays_of_other_formats_are_refused() {
 }
 
 #[test]
-fn formats_that_nobody_converts_are_refused_where_a_conversion_is_asked() {
+fn formats_without_a_converter_are_refused_where_a_conversion_is_asked() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
     for format in ["qed", "parallels", "qcow"] {

@@ -32,7 +32,7 @@ fn a_server_is_trusted_if_the_machine_trusts_its_authority() {
 }
 
 #[test]
-fn a_server_that_nobody_vouches_for_is_refused_with_the_way_out() {
+fn a_server_with_an_untrusted_certificate_is_refused_with_the_remedy() {
     let (cloud, authority, stranger) = (Cloud::new(), Authority::new(), Authority::new());
     let disk = cloud.raw("disk.img", MIB);
     for (what, certificate) in [

@@ -125,7 +125,7 @@ fn a_relative_path_is_refused() {
 }
 
 #[test]
-fn a_scheme_that_nobody_serves_is_named() {
+fn an_unknown_scheme_is_named() {
     let cloud = Cloud::new();
     for path in ["s3://bucket/disk.img", "gopher://host/disk.img", "rbd://pool/disk"] {
         let scheme = path.split_once(':').unwrap().0;

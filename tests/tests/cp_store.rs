@@ -111,7 +111,7 @@ fn a_base_path_that_is_read_only_is_named() {
 }
 
 #[test]
-fn a_base_path_that_belongs_to_somebody_else_is_named() {
+fn a_base_path_of_another_user_is_named() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
     cloud.hand_over_to(12345);
@@ -264,7 +264,7 @@ fn fifteen_calls_at_once_make_fifteen_images() {
 }
 
 #[test]
-fn what_a_killed_call_left_is_swept_by_the_next() {
+fn what_a_killed_call_left_is_removed_by_the_next() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
     let left = cloud.cp(&disk).killed_leaving("staging");
@@ -285,7 +285,7 @@ fn what_another_call_is_still_writing_is_left_alone() {
             assert!(!before.is_empty(), "the other call is writing");
             let outcome = cloud.monitor().run();
             assert!(outcome.status.success(), "{}", outcome.stderr_text());
-            assert_eq!(outcome.log_lines(), [""; 0], "nothing is swept");
+            assert_eq!(outcome.log_lines(), [""; 0], "nothing is removed");
             assert_eq!(cloud.left_overs(), before);
         });
         same_bytes(&disk, live.succeeds().image("raw"));

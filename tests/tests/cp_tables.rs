@@ -99,9 +99,9 @@ fn a_disk_that_no_qcow2_can_hold_is_not_made() {
     }
 }
 
-/// oned asks for the removal of an image only if it has heard of it.
+/// oned asks for the removal of an image only if it knows it.
 #[test]
-fn an_image_whose_reply_nobody_takes_is_taken_back() {
+fn an_image_whose_reply_is_not_read_is_rolled_back() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
     let full = ["sh", "-c", "exec \"$@\" > /dev/full", "sh"];

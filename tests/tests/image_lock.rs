@@ -156,7 +156,7 @@ fn an_image_may_be_read_by_several_at_once() {
 }
 
 #[test]
-fn a_full_disk_keeps_nobody_from_removing() {
+fn an_image_can_be_removed_from_a_full_disk() {
     for disk in [Disk::Ext4(8 * MIB), Disk::Xfs(320 * MIB), Disk::Tmpfs(4 * MIB)] {
         let cloud = Cloud::with_datastore_on(disk);
         let disk = cloud.raw("disk.img", MIB);

@@ -77,7 +77,7 @@ fn what_is_no_name_of_a_target_is_refused() {
 }
 
 #[test]
-fn deleting_the_image_asks_nobody() {
+fn deleting_the_image_contacts_no_server() {
     let cloud = Cloud::new();
     cloud.rm(TARGET).iscsi().run().succeeds().silently();
     cloud.rm("anything").iscsi().run().succeeds().silently();

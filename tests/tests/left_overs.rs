@@ -1,4 +1,4 @@
-//! A driver that is told to stop leaves nothing; what one that is killed leaves is swept by the next call, and
+//! A driver that is told to stop leaves nothing; what one that is killed leaves is removed by the next call, and
 //! what a live one is about is left alone.
 
 use ferrostore_tests::layouts::{Chain, Layout};
@@ -207,7 +207,7 @@ fn a_download_that_never_ends_is_stopped() {
 }
 
 #[test]
-fn a_killed_driver_takes_its_programs_with_it_and_the_next_call_sweeps() {
+fn a_killed_driver_takes_its_programs_with_it_and_the_next_call_cleans_up() {
     let cloud = Cloud::new();
     cloud.datastore_conf("FS_OPTS_ext4=\"-E lazy_itable_init=0,lazy_journal_init=0,nodiscard\"\n");
     let call = cloud.mkfs("raw", "2048").set("IMAGE/FS", "ext4");
@@ -228,12 +228,12 @@ fn a_killed_driver_takes_its_programs_with_it_and_the_next_call_sweeps() {
         let next =
             if left.get().is_multiple_of(2) { cloud.monitor() } else { cloud.stat(cloud.images()) };
         // A child that was about to become its program dies a moment later, and counts as alive until then.
-        let swept = (0..20).any(|_| {
+        let clean = (0..20).any(|_| {
             assert!(next.output().status.success());
             thread::sleep(Duration::from_millis(10));
             !cloud.work_directory().exists()
         });
-        assert!(swept, "killed, {moment:?}: something is left");
+        assert!(clean, "killed, {moment:?}: something is left");
         start.restore(&cloud.datastore());
     }
     assert!(left.get() >= 3, "{} killed drivers left something", left.get());
@@ -241,12 +241,12 @@ fn a_killed_driver_takes_its_programs_with_it_and_the_next_call_sweeps() {
 
 /// Up to fifteen drivers run at once: none may take another's unfinished work for left-overs.
 #[test]
-fn a_driver_that_sweeps_meanwhile_disturbs_no_other() {
+fn a_driver_that_recovers_meanwhile_disturbs_no_other() {
     for layout in [Layout::ABSOLUTE, Layout::RESOLVED, Layout::SSH_SYSTEM, Layout::LOCAL] {
         for (action, target) in [("snap_flatten", 2), ("snap_revert", 1), ("snap_delete", 2)] {
             let cloud = Cloud::new();
             let chain = Chain::tree(&cloud, layout);
-            // Slow enough that a sweep comes between any two steps.
+            // Slow enough that a recovery comes between any two steps.
             let slow =
                 "inject=rename,renameat,renameat2,unlink,unlinkat,rmdir,linkat:delay_enter=100000";
             let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", slow];

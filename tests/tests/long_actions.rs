@@ -166,7 +166,7 @@ fn progress_can_be_turned_off_and_a_deleted_image_is_noticed_all_the_same() {
 }
 
 #[test]
-fn by_hand_or_without_credentials_nobody_is_asked() {
+fn by_hand_or_without_credentials_oned_is_not_asked() {
     thread::scope(|scope| {
         scope.spawn(|| {
             let world = World::new();

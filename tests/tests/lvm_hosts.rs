@@ -83,7 +83,7 @@ fn two_hosts_work_on_one_group_at_once(machines: &Machines) {
         assert_eq!(content, digest("sha256sum", disk(id)), "image {id}");
     }
 
-    // A volume that is incomplete on another host is not this host's to sweep; its own is.
+    // A volume that is incomplete on another host is not removed by this host; its own is.
     machines.on(
         1,
         "lvcreate -q -an -ky -Wn -Zn -L 8M -n img-one-20 --addtag ferrostore.making.machine1 vg-one-104",

@@ -210,7 +210,7 @@ const TAKES_TIME: &str = "delay_enter=4000000";
 
 #[test]
 #[ignore = "in the virtual machine"]
-fn what_a_killed_driver_left_is_swept_by_any_front_end_and_what_a_live_one_writes_is_not() {
+fn what_a_killed_driver_left_is_removed_by_any_front_end_and_what_a_live_one_writes_is_not() {
     for version in NfsCloud::VERSIONS {
         let nfs = NfsCloud::mounted(version);
         let elsewhere = nfs.elsewhere();
@@ -309,7 +309,7 @@ fn a_call_that_fails_or_is_told_to_stop_leaves_nothing() {
 #[test]
 #[ignore = "in the virtual machine"]
 fn a_server_that_is_gone_is_an_error_and_its_return_the_end_of_it() {
-    // Calls on a hard mount wait for the server for ever, but for the driver's patience; on a soft one they fail.
+    // Calls on a hard mount wait for the server for ever, but for the driver's timeout; on a soft one they fail.
     for (version, options, word) in
         [("4.2", "", "does not answer"), ("3", ",soft,timeo=5,retrans=1", "can't be used")]
     {

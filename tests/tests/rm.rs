@@ -225,7 +225,7 @@ fn an_image_that_can_not_be_changed_is_an_error() {
 }
 
 #[test]
-fn what_a_killed_call_left_is_swept() {
+fn what_a_killed_call_left_is_removed() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", MIB);
     cloud.cp(&disk).killed_leaving("staging");

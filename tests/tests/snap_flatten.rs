@@ -246,7 +246,7 @@ fn the_new_file_keeps_owner_and_mode_of_the_image() {
 }
 
 #[test]
-fn without_room_for_the_result_everything_stays_as_it_was() {
+fn without_space_for_the_result_everything_stays_as_it_was() {
     let cloud = Cloud::with_datastore_on(Disk::Tmpfs(16 * MIB));
     let chain = Chain::of_four(&cloud, Layout::ABSOLUTE);
     let filler = cloud.datastore().join("filler");

@@ -290,7 +290,7 @@ fn a_raw_copy_that_begins_like_a_qcow2_is_copied_byte_for_byte() {
 }
 
 #[test]
-fn without_room_for_the_copy_everything_stays_as_it_was() {
+fn without_space_for_the_copy_everything_stays_as_it_was() {
     let cloud = Cloud::with_datastore_on(Disk::Tmpfs(20 * MIB));
     let copies = Copies::of_three(&cloud, "raw");
     // All that is left is less than snapshot 2 needs.

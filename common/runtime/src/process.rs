@@ -1,8 +1,8 @@
 //! What happens when oned, or a person, tells a driver to stop.
 //!
 //! SIGTERM, SIGINT and SIGHUP are blocked in every thread and taken by one that waits for them.
-//! It stops the children, removes what is staged, says so in one line and ends the process. Past the
-//! point of no return (the staged file has its final name) a signal comes too late: the driver
+//! It stops the children, removes what is staged, says so in one line and ends the process. After
+//! the commit (the staged file has its final name) a signal comes too late: the driver
 //! finishes within moments and reports what it did, so that oned never records a failure for an
 //! image that exists.
 //!
@@ -310,7 +310,7 @@ pub(crate) fn unlock(path: &Path) {
     step(state, || lock.release(path), |_, ()| {});
 }
 
-/// Remembers a new image that oned has not heard of yet.
+/// Remembers a new image that oned does not know yet.
 pub(crate) fn published(image: Published) {
     state().published = Some(Made::File(image));
 }

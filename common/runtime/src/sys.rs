@@ -219,7 +219,7 @@ pub fn write_error_line(text: &str) {
 pub fn unique_mount_id(file: &File) -> Option<u64> {
     use nix::libc;
     let mut status = std::mem::MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: the descriptor is open, the path an empty string with its NUL, and `status` has room for the
+    // SAFETY: the descriptor is open, the path an empty string with its NUL, and `status` is large enough for the
     // structure that the kernel fills in. All zeroes is a value of it, so it may be read in any case.
     let status = unsafe {
         let failed = libc::statx(

@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_nobody_would_read_has_its_middle_left_out() {
+    fn a_line_too_long_to_read_has_its_middle_left_out() {
         assert_eq!(readable_line("a\nb"), "a; b");
         let long = readable_line(&format!("first {} last", "x".repeat(1 << 20)));
         assert!(long.starts_with("first x") && long.ends_with("x last") && long.contains('…'));

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 /// Has the next driver look at the pool.
-fn sweep(ceph: &Ceph) {
+fn recover(ceph: &Ceph) {
     ceph.settle();
     ceph.mkfs(99, "raw", 1).run().succeeds();
     ceph.on_image("rm", 99).run().succeeds();
@@ -29,7 +29,7 @@ fn a_new_image_whose_driver_is_killed_anywhere_is_gone_after_the_next_call() {
             if ceph.killed_at(step, call) {
                 break;
             }
-            sweep(&ceph);
+            recover(&ceph);
             assert_eq!(ceph.layout(), ["one-1 []"], "{name}, killed at program {step}");
             ceph.is_at_rest();
             step += 1;
@@ -175,7 +175,7 @@ fn drivers_and_programs_that_are_killed_at_any_moment_lose_nothing() {
             assert!(ceph.content("one-6") == pattern(1, 6 * MIB as usize), "round {round}");
         }
         ceph.on_image("rm", 6).run().succeeds();
-        sweep(&ceph);
+        recover(&ceph);
         ceph.is_at_rest();
         assert!(ceph.names().iter().all(|name| name.starts_with("one-5")), "{names:?}");
     }

@@ -134,7 +134,7 @@ fn an_image_that_is_a_link_to_nowhere_or_out_of_the_datastore_is_damage() {
 }
 
 #[test]
-fn an_image_that_is_a_fifo_is_damage_and_nobody_waits_for_it() {
+fn an_image_that_is_a_fifo_is_damage_and_is_not_waited_for() {
     let change = |path: &Path| {
         fs::remove_file(path).unwrap();
         run("mkfifo", [path]);

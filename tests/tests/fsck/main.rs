@@ -84,7 +84,7 @@ fn what_can_not_be_examined_is_named_with_a_remedy() {
 }
 
 #[test]
-fn a_report_that_nobody_takes_is_an_error() {
+fn a_report_that_is_not_read_is_an_error() {
     let cloud = Cloud::new();
     let full = ["sh", "-c", "exec \"$@\" > /dev/full", "sh"];
     let why = cloud.fsck().under(full).refuses();

@@ -86,7 +86,7 @@ type Action<'a> = (&'a str, Box<dyn Fn() -> ferrostore_tests::Call<'a> + 'a>);
 
 #[test]
 #[ignore = "runs in the virtual machine"]
-fn what_a_killed_driver_leaves_is_swept_by_the_next_one() {
+fn what_a_killed_driver_leaves_is_removed_by_the_next_one() {
     let lvm = Lvm::new();
     let disk = lvm.cloud.raw("disk.img", 4 * MIB);
     persistent(lvm.cp(1, &disk)).run().succeeds();
@@ -125,7 +125,7 @@ fn what_a_killed_driver_leaves_is_swept_by_the_next_one() {
 
 #[test]
 #[ignore = "runs in the virtual machine"]
-fn an_image_that_was_never_reported_makes_room_and_a_later_one_of_its_name_stays() {
+fn an_image_that_was_never_reported_is_replaced_and_a_later_one_of_its_name_stays() {
     let lvm = Lvm::new();
     let disk = lvm.cloud.raw("disk.img", 4 * MIB);
     let killed_at_the_end = || {
@@ -142,7 +142,7 @@ fn an_image_that_was_never_reported_makes_room_and_a_later_one_of_its_name_stays
     );
     lvm.on_image("rm", 2).run().succeeds();
 
-    // The clone, which does without looking where there is nothing to sweep.
+    // The clone, which does without looking where there is nothing to clean up.
     lvm.cp(1, &disk).run().succeeds();
     lvm.killed_at(3, lvm.cp(2, &disk));
     assert_eq!(lvm.names(), ["img-one-1", "img-one-2"]);

@@ -15,7 +15,7 @@ const FIELD: usize = 8;
 /// # Errors
 /// Where there is no space for the name, or the file can't be written.
 pub fn rename_backing_file(file: &File, name: &[u8]) -> Result<(), ImageError> {
-    let no_room = || ImageError::Unsupported {
+    let no_space = || ImageError::Unsupported {
         format: Format::Qcow2,
         what: "has no space in its header for another name of its backing file".to_owned(),
     };
@@ -23,12 +23,12 @@ pub fn rename_backing_file(file: &File, name: &[u8]) -> Result<(), ImageError> {
     let cluster = header.cluster_size() as usize;
     let mut head = vec![0; cluster];
     read_up_to(file, &mut head, 0).map_err(ImageError::reading(0))?;
-    let start = cluster.checked_sub(name.len()).ok_or_else(no_room)? / 8 * 8;
+    let start = cluster.checked_sub(name.len()).ok_or_else(no_space)? / 8 * 8;
     let free = head.get(start..).unwrap_or_default();
     // A program that was killed before it let the field point there has left the name.
     let begun = free.starts_with(name);
     if free.len() < name.len() || (!begun && free.iter().any(|&byte| byte != 0)) {
-        return Err(no_room());
+        return Err(no_space());
     }
     let mut field = [0; 12];
     field[..8].copy_from_slice(&(start as u64).to_be_bytes());
@@ -38,7 +38,7 @@ pub fn rename_backing_file(file: &File, name: &[u8]) -> Result<(), ImageError> {
     head[FIELD..FIELD + field.len()].copy_from_slice(&field);
     let renamed = Header::parse(&head, |offset, buffer| {
         let from = offset as usize;
-        let bytes = head.get(from..from + buffer.len()).ok_or_else(no_room)?;
+        let bytes = head.get(from..from + buffer.len()).ok_or_else(no_space)?;
         buffer.copy_from_slice(bytes);
         Ok(())
     })?;
@@ -46,7 +46,7 @@ pub fn rename_backing_file(file: &File, name: &[u8]) -> Result<(), ImageError> {
         || renamed.backing_format != header.backing_format
         || renamed.has_data_file != header.has_data_file
     {
-        return Err(no_room());
+        return Err(no_space());
     }
     let written = |offset: usize| move |source| ImageError::Write { offset: offset as u64, source };
     file.write_all_at(name, start as u64).map_err(written(start))?;

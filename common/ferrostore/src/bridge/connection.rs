@@ -29,7 +29,7 @@ const LONGEST_GREETING: u64 = 64 << 10;
 const LONGEST_REASON: usize = 16 << 10;
 /// ssh's exit code where it is the connection that failed.
 const CONNECTION_FAILED: i32 = 255;
-/// The other side hears something this often, so that it can tell when the front-end is gone.
+/// The other side gets a frame this often, so that it can tell when the front-end is gone.
 const ALIVE: Duration = Duration::from_secs(15);
 /// So long the other side may take to clean up, once told that nothing more comes.
 const PARTING: Duration = Duration::from_secs(5);
@@ -192,15 +192,15 @@ impl Connection {
     /// # Errors
     /// As `dup(2)`.
     pub(super) fn stopper(&self) -> io::Result<Stopper> {
-        Ok(Stopper { input: self.session.input.try_clone()?, lending: self.frames.lending.clone() })
+        Ok(Stopper { input: self.session.input.try_clone()?, lock: self.frames.lock.clone() })
     }
 
     /// Has the other side work under the lock from the beginning.
     ///
     /// # Errors
     /// Where the lock can't be had.
-    pub(super) fn lend(&self, lock: &FrontEndLock) -> Result<(), BridgeError> {
-        self.frames.lending.lend(&lock.name).map_err(BridgeError::Lock)
+    pub(super) fn acquire(&self, lock: &FrontEndLock) -> Result<(), BridgeError> {
+        self.frames.lock.acquire(&lock.name).map_err(BridgeError::Lock)
     }
 
     /// The next frame of the other side.
@@ -247,9 +247,9 @@ impl Connection {
     /// Tells the other side that nothing more comes, and waits until it has cleaned up.
     pub(super) fn part(&mut self) -> Option<ExitStatus> {
         let _ = self.out.flush();
-        self.frames.lending.lend_for_good();
+        self.frames.lock.leave_until_end();
         let _ = self.session.input.shutdown(Shutdown::Write);
-        let until = Instant::now() + self.frames.lending.timeout(PARTING);
+        let until = Instant::now() + self.frames.lock.timeout(PARTING);
         let status = loop {
             match self.session.try_wait() {
                 Ok(None) if Instant::now() < until => {
@@ -258,7 +258,7 @@ impl Connection {
                 status => break status.ok().flatten(),
             }
         };
-        self.frames.lending.end();
+        self.frames.lock.end();
         status
     }
 }

@@ -1,4 +1,4 @@
-//! What the driver on a bridge host knows of the front-end: what it has said last, and the lock that it lends.
+//! What the driver on a bridge host knows of the front-end: what it has sent last, and the lock that it holds for this driver.
 
 use super::BridgeError;
 use super::frame::Tag;
@@ -7,13 +7,13 @@ use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Without a word for so long, the front-end is gone: it says that it is there four times as often.
+/// A front-end that has sent nothing for this time is gone: it sends a frame four times as often.
 pub(super) const SILENCE: Duration = Duration::from_secs(60);
 
-/// Says something to the front-end.
+/// Sends a frame to the front-end.
 pub(super) type Say = fn(Tag, &[u8]) -> io::Result<()>;
 
-/// What the front-end has said last.
+/// What the front-end has sent last.
 #[derive(Debug)]
 pub(super) struct Line<S = Say> {
     state: Mutex<State>,
@@ -26,8 +26,8 @@ struct State {
     kept: bool,
     broken: bool,
     lock: Lock,
-    /// Whether it is lent up to the end of this process.
-    for_good: bool,
+    /// Whether this process has it until it ends.
+    until_end: bool,
     /// Since when nothing has come, while something is waited for.
     waiting: Option<Instant>,
 }
@@ -37,23 +37,23 @@ struct State {
 enum Lock {
     #[default]
     Free,
-    /// Lent unasked, for its first use.
-    Beforehand,
+    /// Acquired ahead, for its first use.
+    Ahead,
     Asked,
     Held,
     Refused(String),
 }
 
 impl State {
-    fn has_no_borrower(&self) -> bool {
-        matches!(self.lock, Lock::Free | Lock::Beforehand)
+    fn is_unused(&self) -> bool {
+        matches!(self.lock, Lock::Free | Lock::Ahead)
     }
 }
 
 impl<S: Fn(Tag, &[u8]) -> io::Result<()>> Line<S> {
-    /// A new connection, by which the front-end has lent its lock unasked or not.
+    /// A new connection, on which the front-end has acquired its lock ahead or not.
     pub(super) fn new(has_lock: bool, say: S) -> Self {
-        let lock = if has_lock { Lock::Beforehand } else { Lock::Free };
+        let lock = if has_lock { Lock::Ahead } else { Lock::Free };
         let state = State { lock, ..State::default() };
         Self { state: Mutex::new(state), changed: Condvar::new(), say }
     }
@@ -85,7 +85,7 @@ impl<S: Fn(Tag, &[u8]) -> io::Result<()>> Line<S> {
                 let reason = String::from_utf8_lossy(payload).into_owned();
                 self.change(|state| state.lock = Lock::Refused(reason));
             }
-            Tag::Last => self.change(|state| state.for_good = true),
+            Tag::Last => self.change(|state| state.until_end = true),
             _ => return false,
         }
         true
@@ -116,8 +116,8 @@ impl<S: Fn(Tag, &[u8]) -> io::Result<()>> Line<S> {
         self.change(|state| state.broken = true);
     }
 
-    fn give_back(&self) {
-        if !self.state().for_good {
+    fn release(&self) {
+        if !self.state().until_end {
             let _ = (self.say)(Tag::Unlock, b"");
         }
         self.change(|state| state.lock = Lock::Free);
@@ -127,12 +127,12 @@ impl<S: Fn(Tag, &[u8]) -> io::Result<()>> Line<S> {
 /// The locks of the front-end.
 pub(super) struct FrontEndLocks<S: Fn(Tag, &[u8]) -> io::Result<()> = Say>(pub(super) Arc<Line<S>>);
 
-/// What holds the front-end's lock.
-struct Borrowed<S: Fn(Tag, &[u8]) -> io::Result<()>>(Arc<Line<S>>);
+/// The front-end's lock, held.
+struct RemoteLock<S: Fn(Tag, &[u8]) -> io::Result<()>>(Arc<Line<S>>);
 
-impl<S: Fn(Tag, &[u8]) -> io::Result<()>> Drop for Borrowed<S> {
+impl<S: Fn(Tag, &[u8]) -> io::Result<()>> Drop for RemoteLock<S> {
     fn drop(&mut self) {
-        self.0.give_back();
+        self.0.release();
     }
 }
 
@@ -141,10 +141,10 @@ impl<S: Fn(Tag, &[u8]) -> io::Result<()> + Send + Sync + 'static> LockProvider
 {
     fn acquire(&self, name: &str) -> Result<Held, String> {
         let line = &self.0;
-        let mut state = line.when(State::has_no_borrower);
-        if state.for_good || state.lock == Lock::Beforehand {
+        let mut state = line.when(State::is_unused);
+        if state.until_end || state.lock == Lock::Ahead {
             state.lock = Lock::Held;
-            return Ok(Box::new(Borrowed(Arc::clone(line))));
+            return Ok(Box::new(RemoteLock(Arc::clone(line))));
         }
         state.lock = Lock::Asked;
         drop(state);
@@ -153,8 +153,8 @@ impl<S: Fn(Tag, &[u8]) -> io::Result<()> + Send + Sync + 'static> LockProvider
         }
         let mut state = line.when(|state| state.lock != Lock::Asked || state.broken);
         match std::mem::replace(&mut state.lock, Lock::Held) {
-            Lock::Held => Ok(Box::new(Borrowed(Arc::clone(line)))),
-            _ if state.for_good => Ok(Box::new(Borrowed(Arc::clone(line)))),
+            Lock::Held => Ok(Box::new(RemoteLock(Arc::clone(line)))),
+            _ if state.until_end => Ok(Box::new(RemoteLock(Arc::clone(line)))),
             other => {
                 state.lock = Lock::Free;
                 line.changed.notify_all();
@@ -167,8 +167,8 @@ impl<S: Fn(Tag, &[u8]) -> io::Result<()> + Send + Sync + 'static> LockProvider
     }
 
     fn release_early(&self) {
-        let mut state = self.0.when(State::has_no_borrower);
-        if std::mem::take(&mut state.lock) == Lock::Beforehand {
+        let mut state = self.0.when(State::is_unused);
+        if std::mem::take(&mut state.lock) == Lock::Ahead {
             drop(state);
             let _ = (self.0.say)(Tag::Unlock, b"");
         }
@@ -199,39 +199,39 @@ mod tests {
 
     type Said = (Tag, Vec<u8>);
 
-    /// The locks of a front-end that is the test itself: it hears what is said, and answers by [`Line::takes`].
+    /// The locks of a front-end that is the test itself: it gets the frames, and answers by [`Line::takes`].
     #[allow(clippy::type_complexity)]
     fn locks(
         has_lock: bool,
     ) -> (FrontEndLocks<impl Fn(Tag, &[u8]) -> io::Result<()>>, Receiver<Said>) {
-        let (sender, heard): (Sender<Said>, _) = channel();
+        let (sender, frames): (Sender<Said>, _) = channel();
         let say = move |tag, payload: &[u8]| {
             sender.send((tag, payload.to_vec())).map_err(|_| io::ErrorKind::BrokenPipe.into())
         };
-        (FrontEndLocks(Arc::new(Line::new(has_lock, say))), heard)
+        (FrontEndLocks(Arc::new(Line::new(has_lock, say))), frames)
     }
 
     #[test]
     fn a_lock_is_held_from_the_answer_until_it_is_given_back() {
-        let (locks, heard) = locks(false);
+        let (locks, frames) = locks(false);
         thread::scope(|scope| {
             let held = scope.spawn(|| locks.acquire("vg"));
-            assert_eq!(heard.recv().unwrap(), (Tag::Lock, b"vg".to_vec()));
+            assert_eq!(frames.recv().unwrap(), (Tag::Lock, b"vg".to_vec()));
             assert!(locks.0.takes(Tag::Locked, b""));
             let held = held.join().unwrap().unwrap();
-            assert!(heard.try_recv().is_err(), "nothing is given back");
+            assert!(frames.try_recv().is_err(), "nothing is released");
             drop(held);
-            assert_eq!(heard.recv().unwrap(), (Tag::Unlock, Vec::new()));
+            assert_eq!(frames.recv().unwrap(), (Tag::Unlock, Vec::new()));
         });
     }
 
     #[test]
     fn a_refusal_says_why_and_the_lock_can_be_asked_for_again() {
-        let (locks, heard) = locks(false);
+        let (locks, frames) = locks(false);
         for _ in 0..2 {
             thread::scope(|scope| {
                 let held = scope.spawn(|| locks.acquire("vg").err());
-                assert_eq!(heard.recv().unwrap().0, Tag::Lock);
+                assert_eq!(frames.recv().unwrap().0, Tag::Lock);
                 assert!(locks.0.takes(Tag::Refused, b"held by another host"));
                 assert_eq!(held.join().unwrap().unwrap(), "held by another host");
             });
@@ -239,40 +239,40 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_was_lent_beforehand_is_asked_for_only_the_second_time() {
-        let (locks, heard) = locks(true);
+    fn a_lock_acquired_ahead_is_asked_for_only_the_second_time() {
+        let (locks, frames) = locks(true);
         drop(locks.acquire("vg").unwrap());
-        assert_eq!(heard.recv().unwrap().0, Tag::Unlock);
+        assert_eq!(frames.recv().unwrap().0, Tag::Unlock);
         thread::scope(|scope| {
             let held = scope.spawn(|| locks.acquire("vg").is_ok());
-            assert_eq!(heard.recv().unwrap().0, Tag::Lock);
+            assert_eq!(frames.recv().unwrap().0, Tag::Lock);
             locks.0.takes(Tag::Locked, b"");
             assert!(held.join().unwrap());
         });
     }
 
     #[test]
-    fn a_lock_that_was_lent_beforehand_and_is_not_needed_is_given_back_once() {
-        let (lent, heard) = locks(true);
-        lent.release_early();
-        lent.release_early();
-        assert_eq!(heard.try_iter().collect::<Vec<_>>(), [(Tag::Unlock, Vec::new())]);
-        let (never_lent, heard) = locks(false);
-        never_lent.release_early();
-        assert!(heard.try_recv().is_err());
+    fn a_lock_acquired_ahead_and_not_needed_is_released_once() {
+        let (held_ahead, frames) = locks(true);
+        held_ahead.release_early();
+        held_ahead.release_early();
+        assert_eq!(frames.try_iter().collect::<Vec<_>>(), [(Tag::Unlock, Vec::new())]);
+        let (never_held, frames) = locks(false);
+        never_held.release_early();
+        assert!(frames.try_recv().is_err());
     }
 
     #[test]
     fn the_next_lock_is_asked_for_only_when_the_first_was_given_back() {
-        let (locks, heard) = locks(true);
+        let (locks, frames) = locks(true);
         let first = locks.acquire("vg").unwrap();
         thread::scope(|scope| {
             let second = scope.spawn(|| locks.acquire("vg").is_ok());
-            // It waits: whatever it asked for would be heard first.
+            // It waits: whatever it asked for would come first.
             thread::yield_now();
             drop(first);
-            assert_eq!(heard.recv().unwrap().0, Tag::Unlock);
-            assert_eq!(heard.recv().unwrap().0, Tag::Lock);
+            assert_eq!(frames.recv().unwrap().0, Tag::Unlock);
+            assert_eq!(frames.recv().unwrap().0, Tag::Lock);
             locks.0.takes(Tag::Locked, b"");
             assert!(second.join().unwrap());
         });
@@ -280,36 +280,36 @@ mod tests {
 
     #[test]
     fn a_front_end_that_goes_away_ends_all_waiting() {
-        let (locks, heard) = locks(false);
+        let (locks, frames) = locks(false);
         thread::scope(|scope| {
             let held = scope.spawn(|| locks.acquire("vg").err());
-            assert_eq!(heard.recv().unwrap().0, Tag::Lock);
+            assert_eq!(frames.recv().unwrap().0, Tag::Lock);
             locks.0.break_off();
             assert_eq!(held.join().unwrap().unwrap(), BridgeError::Lost.to_string());
         });
         assert!(!locks.0.is_kept(), "no reply will arrive");
         // Nor does one that can't be asked.
-        drop(heard);
+        drop(frames);
         assert!(locks.acquire("vg").is_err());
     }
 
     #[test]
-    fn a_lock_that_is_lent_up_to_the_end_is_neither_asked_for_nor_given_back() {
-        let (locks, heard) = locks(false);
+    fn a_lock_that_is_left_until_the_end_is_neither_asked_for_nor_released() {
+        let (locks, frames) = locks(false);
         thread::scope(|scope| {
             let waiting = scope.spawn(|| locks.acquire("vg").is_ok());
-            assert_eq!(heard.recv().unwrap().0, Tag::Lock);
+            assert_eq!(frames.recv().unwrap().0, Tag::Lock);
             locks.0.takes(Tag::Last, b"");
             locks.0.break_off();
             assert!(waiting.join().unwrap());
         });
         drop(locks.acquire("vg").unwrap());
-        assert!(heard.try_recv().is_err());
+        assert!(frames.try_recv().is_err());
     }
 
     #[test]
     fn frames_of_images_are_left_to_others() {
-        let (locks, _heard) = locks(false);
+        let (locks, _frames) = locks(false);
         for tag in [Tag::Data, Tag::Hole, Tag::End, Tag::Keep] {
             assert!(!locks.0.takes(tag, b""));
         }
@@ -318,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_reply_is_kept_once_the_front_end_says_so() {
-        let (locks, _heard) = locks(false);
+        let (locks, _frames) = locks(false);
         locks.0.keep();
         locks.0.break_off();
         assert!(locks.0.is_kept());

@@ -14,73 +14,74 @@ use std::process::ChildStdout;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// So long the lock is waited for that the other side needs to clean up.
+/// How long to wait for a lock that the other side needs to clean up.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// So long the other side has for that.
+/// How long the other side may take to clean up.
 const CLEANING: Duration = Duration::from_secs(10);
 
-/// What is lent to one other side.
+/// The lock that is acquired for one other side.
 #[derive(Clone)]
-pub(super) struct Lending {
-    lent: Arc<(Mutex<Lent>, Condvar)>,
+pub(super) struct ServedLock {
+    state: Arc<(Mutex<State>, Condvar)>,
     out: Out,
     /// How a lock of this machine is acquired; `None` where the storage needs none.
-    lock: Option<FrontEndLock>,
+    source: Option<FrontEndLock>,
 }
 
 #[derive(Default)]
-struct Lent {
+struct State {
     /// The lock that is asked for, of which there is one at a time.
     name: Option<String>,
     held: Option<Held>,
-    for_good: bool,
+    /// Whether the other side has it until it ends.
+    until_end: bool,
     /// Whether the other side has ended.
     ended: bool,
 }
 
-impl Lending {
-    fn lent(&self) -> MutexGuard<'_, Lent> {
-        self.lent.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl ServedLock {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn acquire(&self, name: &str, timeout: Option<Duration>) -> Result<Held, String> {
-        match &self.lock {
+    fn wait_for(&self, name: &str, timeout: Option<Duration>) -> Result<Held, String> {
+        match &self.source {
             Some(lock) => (lock.acquire)(name, timeout),
             None => Err(format!("the front-end has no lock {name} for this kind of datastore")),
         }
     }
 
-    /// Waits for a lock and lends it.
+    /// Waits for a lock and tells the other side that it has it.
     ///
     /// # Errors
     /// Why it can't be had; the other side has been told.
-    pub(super) fn lend(&self, name: &str) -> Result<(), String> {
-        self.lent().name = Some(name.to_owned());
-        let lock = self.acquire(name, None);
-        let mut lent = self.lent();
+    pub(super) fn acquire(&self, name: &str) -> Result<(), String> {
+        self.state().name = Some(name.to_owned());
+        let lock = self.wait_for(name, None);
+        let mut state = self.state();
         let (tag, text) = match &lock {
             Ok(_) => (Tag::Locked, ""),
             Err(reason) => (Tag::Refused, reason.as_str()),
         };
         let mut out = self.out.clone();
         let _ = frame::write(&mut out, tag, text.as_bytes()).and_then(|()| out.flush());
-        if !lent.for_good {
-            lent.held = Some(lock?);
+        if !state.until_end {
+            state.held = Some(lock?);
         }
         Ok(())
     }
 
-    /// Lends the other side what it needs to clean up: nothing more will come from here.
-    pub(super) fn lend_for_good(&self) {
-        let mut lent = self.lent();
-        let Some(name) = lent.name.as_ref().filter(|_| !lent.ended && !lent.for_good) else {
+    /// Leaves the other side the lock that it needs to clean up, until it ends: nothing more will come from here.
+    pub(super) fn leave_until_end(&self) {
+        let mut state = self.state();
+        let Some(name) = state.name.as_ref().filter(|_| !state.ended && !state.until_end) else {
             return;
         };
-        if lent.held.is_none() {
-            lent.held = self.acquire(name, Some(TIMEOUT)).ok();
+        if state.held.is_none() {
+            state.held = self.wait_for(name, Some(TIMEOUT)).ok();
         }
-        if lent.held.is_some() {
-            lent.for_good = true;
+        if state.held.is_some() {
+            state.until_end = true;
             let mut out = self.out.clone();
             let _ = frame::write(&mut out, Tag::Last, b"").and_then(|()| out.flush());
         }
@@ -88,22 +89,22 @@ impl Lending {
 
     /// How long the other side may take to end, where `otherwise` is enough if it holds no lock.
     pub(super) fn timeout(&self, otherwise: Duration) -> Duration {
-        if self.lent().held.is_some() { CLEANING } else { otherwise }
+        if self.state().held.is_some() { CLEANING } else { otherwise }
     }
 
-    /// Takes back what is lent, once the other side has ended.
+    /// Releases the lock, once the other side has ended.
     pub(super) fn end(&self) {
-        let mut lent = self.lent();
-        lent.ended = true;
-        lent.held = None;
-        self.lent.1.notify_all();
+        let mut state = self.state();
+        state.ended = true;
+        state.held = None;
+        self.state.1.notify_all();
     }
 }
 
 /// What the other side says.
 pub(super) struct Frames {
     from: BufReader<ChildStdout>,
-    pub(super) lending: Lending,
+    pub(super) lock: ServedLock,
     /// What has been read already.
     next: Option<Next>,
 }
@@ -112,10 +113,11 @@ type Next = io::Result<Option<(Tag, Vec<u8>)>>;
 
 impl Frames {
     pub(super) fn of(from: BufReader<ChildStdout>, out: Out, lock: Option<FrontEndLock>) -> Self {
-        Self { from, lending: Lending { lent: Arc::default(), out, lock }, next: None }
+        let lock = ServedLock { state: Arc::default(), out, source: lock };
+        Self { from, lock, next: None }
     }
 
-    /// The next frame that is not about locks: those are lent on the way.
+    /// The next frame that is not about locks: requests for them are served on the way.
     ///
     /// # Errors
     /// As [`frame::read`].
@@ -134,25 +136,25 @@ impl Frames {
     fn read(&mut self) {
         match frame::read(&mut self.from) {
             Ok(Some((Tag::Lock, name))) => {
-                let _ = self.lending.lend(&String::from_utf8_lossy(&name));
+                let _ = self.lock.acquire(&String::from_utf8_lossy(&name));
             }
             Ok(Some((Tag::Unlock, _))) => {
-                let mut lent = self.lending.lent();
-                if !lent.for_good {
-                    lent.held = None;
+                let mut state = self.lock.state();
+                if !state.until_end {
+                    state.held = None;
                 }
             }
             Ok(Some((Tag::Report, report))) => report::take(&report),
             next => {
                 if !matches!(next, Ok(Some(_))) {
-                    self.lending.end();
+                    self.lock.end();
                 }
                 self.next = Some(next);
             }
         }
     }
 
-    /// Lends what is asked for, where the other side has said something.
+    /// Serves requests for the lock, where the other side has sent something.
     fn serve_locks(&mut self) {
         while self.next.is_none() && (!self.from.buffer().is_empty() || self.has_more()) {
             self.read();
@@ -165,7 +167,7 @@ impl Frames {
     }
 }
 
-/// Sends to the other side, and heeds meanwhile what it says.
+/// Sends to the other side, and serves its requests for the lock meanwhile.
 pub(super) struct LockServingWriter<'c> {
     pub(super) out: Out,
     pub(super) frames: &'c mut Frames,
@@ -190,20 +192,21 @@ impl Write for LockServingWriter<'_> {
 /// What tells another side that nothing more comes.
 pub(super) struct Stopper {
     pub(super) input: UnixStream,
-    pub(super) lending: Lending,
+    pub(super) lock: ServedLock,
 }
 
 impl Stopper {
     /// Tells it.
     pub(super) fn stop(&self) {
-        self.lending.lend_for_good();
+        self.lock.leave_until_end();
         let _ = self.input.shutdown(Shutdown::Write);
     }
 
     /// Waits for as long as the other side cleans up under a lock.
     pub(super) fn wait(&self) {
-        let (lent, changed) = &*self.lending.lent;
-        let lent = lent.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(changed.wait_timeout_while(lent, CLEANING, |lent| lent.held.is_some() && !lent.ended));
+        let (state, changed) = &*self.lock.state;
+        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let cleans_up = |state: &mut State| state.held.is_some() && !state.ended;
+        drop(changed.wait_timeout_while(state, CLEANING, cleans_up));
     }
 }

@@ -123,7 +123,7 @@ impl<'m> Bridge<'m> {
     fn call(&self, connection: &mut Connection, role: Role) -> Result<(), BridgeError> {
         connection.call(role, &self.xml, &self.settings);
         match &self.lock {
-            Some(lock) if role == Role::Take => connection.lend(lock),
+            Some(lock) if role == Role::Take => connection.acquire(lock),
             _ => Ok(()),
         }
     }

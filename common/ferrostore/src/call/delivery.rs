@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// A reader that has not taken all by then is not waited for any longer.
-const PATIENCE: Duration = Duration::from_secs(2);
+const READ_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A reader that is waiting already takes less time than this.
 const PROMPT: Duration = Duration::from_micros(50);
@@ -28,7 +28,7 @@ const LONGEST_END: Duration = Duration::from_millis(500);
 /// took its time gets the same time again, to find their end.
 pub(super) fn hand_over() {
     let start = Instant::now();
-    while start.elapsed() < PATIENCE
+    while start.elapsed() < READ_TIMEOUT
         && (is_unread(io::stdout().as_fd()) || is_unread(io::stderr().as_fd()))
     {
         if start.elapsed() < PROMPT {

@@ -124,13 +124,13 @@ impl Examination<'_> {
                 self.facts.virtual_size = found.virtual_size;
             }
         }
-        for error in snapshots.pointers_astray() {
+        for error in snapshots.invalid_pointers() {
             self.damage(error.to_string());
         }
         for id in self.recorded.map(|recorded| recorded.snapshots.as_slice()).unwrap_or_default() {
             match snapshots.file_of(*id) {
                 // Told already.
-                Ok(_) | Err(SnapshotError::Astray { .. }) => {}
+                Ok(_) | Err(SnapshotError::InvalidPointer { .. }) => {}
                 Err(_) => {
                     self.damage(format!("oned knows the snapshot {id}, and it is not on disk"));
                 }

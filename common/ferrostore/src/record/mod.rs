@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-/// Room for an error and for a source in the line, bytes. With all the rest the line stays below 4 KiB, which is written
+/// Space for an error and for a source in the line, bytes. With all the rest the line stays below 4 KiB, which is written
 /// in one piece.
 const LONGEST_ERROR: usize = 1400;
 const LONGEST_SOURCE: usize = 900;

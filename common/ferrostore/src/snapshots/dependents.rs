@@ -14,7 +14,7 @@ impl Snapshots {
         &self,
         file: &Path,
         id: u32,
-        deed: &'static str,
+        change: &'static str,
     ) -> Result<(), SnapshotError> {
         for dependent in self.files.values().chain([&self.image]) {
             // A link that leads nowhere holds no name.
@@ -27,7 +27,7 @@ impl Snapshots {
             if backing.as_deref().is_some_and(|backing| same(backing, file)) {
                 return Err(SnapshotError::InUse {
                     id,
-                    deed,
+                    change,
                     dependent: dependent.clone(),
                     file: file.to_owned(),
                 });
@@ -37,7 +37,7 @@ impl Snapshots {
             if elsewhere && self.is_called_like_one_of(file, &mentioned_files(&name)) {
                 return Err(SnapshotError::MayBeInUse {
                     id,
-                    deed,
+                    change,
                     dependent: dependent.clone(),
                     name: String::from_utf8_lossy(&name).into_owned(),
                     file: file.to_owned(),

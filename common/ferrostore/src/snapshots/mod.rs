@@ -48,13 +48,13 @@ pub enum SnapshotError {
     },
     /// Another file backs on it.
     #[error(
-        "IMAGE/TARGET_SNAPSHOT \"{id}\" can't be {deed}: {dependent} still backs on {file}; delete what depends on it first"
+        "IMAGE/TARGET_SNAPSHOT \"{id}\" can't be {change}: {dependent} still backs on {file}; delete what depends on it first"
     )]
     InUse {
         /// The number.
         id: u32,
         /// What was to be done.
-        deed: &'static str,
+        change: &'static str,
         /// The file that depends on it.
         dependent: PathBuf,
         /// The file.
@@ -62,13 +62,13 @@ pub enum SnapshotError {
     },
     /// A file may back on it: the name that it has for its backing file can't be followed.
     #[error(
-        "IMAGE/TARGET_SNAPSHOT \"{id}\" can't be {deed}: {dependent} has the backing file {name}, which may be {file}, though nothing of that name is found here; correct the name with `qemu-img rebase -u`, or delete what depends on it first"
+        "IMAGE/TARGET_SNAPSHOT \"{id}\" can't be {change}: {dependent} has the backing file {name}, which may be {file}, though nothing of that name is found here; correct the name with `qemu-img rebase -u`, or delete what depends on it first"
     )]
     MayBeInUse {
         /// The number.
         id: u32,
         /// What was to be done.
-        deed: &'static str,
+        change: &'static str,
         /// The file that may depend on it.
         dependent: PathBuf,
         /// Its name for its backing file.
@@ -80,7 +80,7 @@ pub enum SnapshotError {
     #[error(
         "{file} points to {target}, which is no file of this image's snapshots; correct or remove it by hand"
     )]
-    Astray {
+    InvalidPointer {
         /// The file with the name in it.
         file: PathBuf,
         /// What it names.
@@ -230,7 +230,7 @@ impl Snapshots {
         }
         match (named.canonicalize(), self.image.canonicalize()) {
             (Ok(named), Ok(image)) if named == image => Ok(image),
-            _ => Err(SnapshotError::Astray { file: pointer.to_owned(), target: named }),
+            _ => Err(SnapshotError::InvalidPointer { file: pointer.to_owned(), target: named }),
         }
     }
 
@@ -274,7 +274,7 @@ impl Snapshots {
     }
 
     /// What is wrong with `.current` files that name nothing usable.
-    pub fn pointers_astray(&self) -> impl Iterator<Item = SnapshotError> {
+    pub fn invalid_pointers(&self) -> impl Iterator<Item = SnapshotError> {
         self.outside.values().filter_map(|pointer| self.follow(pointer).err())
     }
 

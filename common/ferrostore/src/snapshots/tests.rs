@@ -192,7 +192,7 @@ fn a_pointer_that_leads_elsewhere_is_an_error_for_its_own_snapshot_only() {
         let snapshots = datastore.read();
         assert!(snapshots.file_of(4).is_err(), "{target}");
         assert!(snapshots.removal_of(4).is_err(), "{target}");
-        assert_eq!(snapshots.pointers_astray().count(), 1, "{target}");
+        assert_eq!(snapshots.invalid_pointers().count(), 1, "{target}");
         assert_eq!(snapshots.file_of(1).unwrap(), datastore.snap("1"));
     }
     // Nor is one that is no path at all.

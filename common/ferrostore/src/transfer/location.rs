@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_handed_to_nobody_who_would_show_it() {
+    fn no_password_is_given_to_a_program_that_would_show_it() {
         for path in
             ["ftp://u:secret@h/p", "s3://a:b@c/d", "rsync://u:x/y@h/m", "ssh://u:secret@h:/p"]
         {

@@ -94,9 +94,9 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn run(program: &str, arguments: &[&str], patience: Duration) -> Result<(), CommandError> {
+    fn run(program: &str, arguments: &[&str], timeout: Duration) -> Result<(), CommandError> {
         let program = find(program, "coreutils").unwrap();
-        run_until(program, arguments.iter().map(Into::into).collect(), Instant::now() + patience)
+        run_until(program, arguments.iter().map(Into::into).collect(), Instant::now() + timeout)
     }
 
     #[test]

@@ -108,7 +108,7 @@ impl Staged {
     /// Makes the file a new image of its datastore, once it is on disk; the image's name there, which is one
     /// of 32 hexadecimal digits that no other image has.
     ///
-    /// Until [`process::confirm`] is called, the image is withdrawn should the call fail or its driver be
+    /// Until [`process::confirm`] is called, the image is rolled back should the call fail or its driver be
     /// killed.
     ///
     /// # Errors

@@ -40,12 +40,12 @@ struct Writing<'d> {
     name: ImageName,
     diff: Option<Box<RbdDiff>>,
     import: Option<Import>,
-    recall: Option<CleanupGuard>,
+    clean_up: Option<CleanupGuard>,
     /// Whether it has its name, or is to be left for the next driver.
     settled: bool,
 }
 
-/// The image, once it is complete: oned has not heard of it yet.
+/// The image, once it is complete: oned does not know it yet.
 struct Complete {
     pool: Pool,
     name: ImageName,
@@ -107,9 +107,9 @@ impl<'d> NewImage<'d> {
         self.reserve()?;
         let (pool, name) = (self.pool(), self.name);
         let mut writing =
-            Writing { pool, name, diff: None, import: None, recall: None, settled: false };
+            Writing { pool, name, diff: None, import: None, clean_up: None, settled: false };
         // Before there is anything, since a signal may come at any time.
-        writing.recall_with(None);
+        writing.clean_up_with(None);
         // Should it fail now, there may be something all the same.
         Ok(self.writing.insert(writing))
     }
@@ -122,7 +122,7 @@ impl<'d> NewImage<'d> {
         let (pool, name) = (self.pool(), self.name);
         let writing = self.begin_writing()?;
         let import = begin(pool, &name.temporary())?;
-        writing.recall_with(Some(&import));
+        writing.clean_up_with(Some(&import));
         Ok(import)
     }
 
@@ -199,11 +199,11 @@ fn is_silent(error: &ClusterError) -> bool {
 
 impl Writing<'_> {
     /// Has a signal end the program that writes the image, and remove it.
-    fn recall_with(&mut self, import: Option<&Import>) {
+    fn clean_up_with(&mut self, import: Option<&Import>) {
         let stopper = import.map(Import::stopper);
         let (pool, temporary) = (self.pool.clone(), self.name.temporary());
-        self.recall = None;
-        self.recall = Some(process::on_stop(move || {
+        self.clean_up = None;
+        self.clean_up = Some(process::on_stop(move || {
             if let Some(stopper) = stopper {
                 stopper.stop(STOPPING);
             }
@@ -272,7 +272,7 @@ impl Destination for NewImage<'_> {
             return Err(reading(io::ErrorKind::NotFound.into()).into());
         };
         let import = pool.import_diff(&temporary)?;
-        writing.recall_with(Some(&import));
+        writing.clean_up_with(Some(&import));
         let pipe = import.pipe();
         writing.import = Some(import);
         let diff = writing.diff.insert(Box::new(RbdDiff::begin(pipe, size)?));

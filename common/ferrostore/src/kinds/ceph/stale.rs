@@ -1,5 +1,4 @@
-//! What killed drivers have left of images that no later call names: those that oned has never heard
-//! of.
+//! What killed drivers have left of images that no later call names: those that oned does not know.
 
 use super::lock::NameLock;
 use super::names::ImageName;

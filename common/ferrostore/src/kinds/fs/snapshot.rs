@@ -90,7 +90,7 @@ impl FileDatastore {
     pub(super) fn delete_snapshot(&self, image: &Image) -> Result<(), DatastoreError> {
         let (file, id) = self.asked_for(image, "snap_delete")?;
         let lock = self.lock(image, &file)?;
-        let (place, deed) = (directory_of(&file), format!("snap_delete {id}"));
+        let (place, intent_text) = (directory_of(&file), format!("snap_delete {id}"));
         let files = self.snapshots(image, &file, id).and_then(|snapshots| {
             Ok(match snapshots.layout() {
                 Layout::Chain => snapshots.removal_of(id)?,
@@ -98,14 +98,14 @@ impl FileDatastore {
             })
         });
         let mut files = match files {
-            Err(error) if is_missing(&error) && intent::is_recorded(&place, &deed) => {
+            Err(error) if is_missing(&error) && intent::is_recorded(&place, &intent_text) => {
                 log::info!("snapshot {id} was deleted by a call that was then interrupted");
                 Vec::new()
             }
             files => files?,
         };
         files.push(digest_of(&file));
-        intent::record(&place, &deed);
+        intent::record(&place, &intent_text);
         let deleted = staging::discard(&lock, &files);
         drop(lock);
         intent::clear(&place);
@@ -117,13 +117,13 @@ impl FileDatastore {
     pub(super) fn flatten(&self, image: &Image) -> Result<(), DatastoreError> {
         let (file, id) = self.asked_for(image, "snap_flatten")?;
         let lock = self.lock(image, &file)?;
-        let deed = format!("snap_flatten {id}");
+        let intent_text = format!("snap_flatten {id}");
         match self.snapshots(image, &file, id) {
-            Err(error) if is_missing(&error) && intent::is_recorded(&file, &deed) => {
+            Err(error) if is_missing(&error) && intent::is_recorded(&file, &intent_text) => {
                 log::info!("the image was flattened by a call that was then interrupted");
             }
             Err(error) => return Err(error),
-            Ok(snapshots) => self.flatten_to(&lock, &file, &snapshots, id, &deed)?,
+            Ok(snapshots) => self.flatten_to(&lock, &file, &snapshots, id, &intent_text)?,
         }
         drop(lock);
         intent::clear(&file);
@@ -136,7 +136,7 @@ impl FileDatastore {
         file: &Path,
         snapshots: &Snapshots,
         id: u32,
-        deed: &str,
+        intent_text: &str,
     ) -> Result<(), DatastoreError> {
         let snapshot = snapshots.file_of(id)?;
         let staged = self.stage()?;
@@ -149,7 +149,7 @@ impl FileDatastore {
             }
         }
         staged.look_like(&model)?;
-        intent::record(staged.path(), deed);
+        intent::record(staged.path(), intent_text);
         staged.make_durable()?;
         snapshots.know_base_by_link()?;
         process::check_before_commit();

@@ -1,5 +1,5 @@
-//! The way into a datastore, whatever that stores images in: which of them may come ([`Policy`], the
-//! gates), where their bytes come from ([`Intake::open`]), how large they are ([`Intake::measure`]), and how
+//! The way into a datastore, whatever that stores images in: which of them may come
+//! ([`Policy`]), where their bytes come from ([`Intake::open`]), how large they are ([`Intake::measure`]), and how
 //! they are written into a [`Destination`] ([`Import`]).
 
 mod archive;

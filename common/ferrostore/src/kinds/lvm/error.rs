@@ -14,7 +14,7 @@ pub enum LvmError {
     /// A lock can't be taken.
     #[error(transparent)]
     LockFile(#[from] LockFileError),
-    /// The front-end does not lend its lock.
+    /// The front-end's lock can't be acquired.
     #[error("the front-end's lock can't be had: {reason}")]
     FrontEnd {
         /// Why.

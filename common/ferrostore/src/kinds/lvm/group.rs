@@ -40,15 +40,15 @@ impl Group {
     ) -> Result<Vec<Volume>, LvmError> {
         let volumes = lvm::volumes(&self.name)?;
         let repaired = journal::repair(&self.name, &self.directory, lock, &volumes)?;
-        let swept = self.remove_stale(&volumes, mine);
-        if repaired || swept { Ok(lvm::volumes(&self.name)?) } else { Ok(volumes) }
+        let removed = self.remove_stale(&volumes, mine);
+        if repaired || removed { Ok(lvm::volumes(&self.name)?) } else { Ok(volumes) }
     }
 
     /// Whether drivers that were killed on this machine have left anything.
     pub(super) fn may_have_stale(&self) -> bool {
-        let dead = VolumeLock::stale_locks(&self.name);
-        let any = !dead.is_empty();
-        for (_, lock) in dead {
+        let stale = VolumeLock::stale_locks(&self.name);
+        let any = !stale.is_empty();
+        for (_, lock) in stale {
             lock.leave();
         }
         any
@@ -61,8 +61,8 @@ impl Group {
         let mut changed = false;
         let mut unfinished: Vec<ImageName> = Vec::new();
         // Held up to the end, so that no driver makes what is being removed.
-        let mut dead = VolumeLock::stale_locks(&self.name);
-        for (name, lock) in &dead {
+        let mut stale = VolumeLock::stale_locks(&self.name);
+        for (name, lock) in &stale {
             if lock.is_activated() && there(name) {
                 changed = true;
                 if let Err(error) = lvm::deactivate(&self.name, &[name], None) {
@@ -71,8 +71,8 @@ impl Group {
             }
             unfinished.extend(ImageName::parse(name));
         }
-        // A volume without a tag is complete, but oned will never ask for the removal of an image that it has not
-        // heard of.
+        // A volume without a tag is complete, but oned will never ask for the removal of an image that it does
+        // not know.
         if let Some((image, lock)) = mine {
             if let Some(name) = image.unreported(lock, volumes) {
                 changed = true;
@@ -80,13 +80,13 @@ impl Group {
             }
             unfinished.push(image.clone());
         }
-        for index in (0..dead.len()).rev() {
-            let (name, lock) = &dead[index];
+        for index in (0..stale.len()).rev() {
+            let (name, lock) = &stale[index];
             let image = ImageName::parse(name);
             if let Some(name) = image.and_then(|image| image.unreported(lock, volumes)) {
                 changed = true;
                 if !self.remove_left_over(name) {
-                    dead.swap_remove(index).1.leave();
+                    stale.swap_remove(index).1.leave();
                 }
             }
         }

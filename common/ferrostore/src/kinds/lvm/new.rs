@@ -48,12 +48,12 @@ struct Made {
     device: Opened,
     path: PathBuf,
     // These go last, and in this order.
-    recall: Option<CleanupGuard>,
+    clean_up: Option<CleanupGuard>,
     /// Until it is complete.
     lock: Option<VolumeLock>,
 }
 
-/// The volume, once it is complete: oned has not heard of it yet.
+/// The volume, once it is complete: oned does not know it yet.
 struct Complete {
     group: Group,
     image: ImageName,
@@ -115,7 +115,7 @@ impl<'d> NewVolume<'d> {
         let lock = VolumeLock::exclusive(&group.name, &image.volume)?;
         let device = Opened::default();
         // Before there is anything, since a signal may come at any time.
-        let recall = {
+        let clean_up = {
             let (group, image, device) = (group.clone(), image.clone(), device.clone());
             process::on_stop(move || {
                 undo(&group, &image, &device, None);
@@ -128,7 +128,7 @@ impl<'d> NewVolume<'d> {
             thin: self.thin,
             device,
             path: group.device(&image.volume),
-            recall: Some(recall),
+            clean_up: Some(clean_up),
             lock: Some(lock),
         };
         let locked = group.lock()?;
@@ -210,7 +210,7 @@ impl Drop for Made {
     fn drop(&mut self) {
         let Some(lock) = self.lock.take() else { return };
         let nothing_left = undo(&self.group, &self.image, &self.device, Some(&lock));
-        self.recall = None;
+        self.clean_up = None;
         if !nothing_left {
             lock.leave();
         }

@@ -173,8 +173,9 @@ impl<T: Transport> Transport for Proxied<T> {
         } else {
             asked.extend_from_slice(request);
         }
-        let room = output.get_mut(..asked.len());
-        room.ok_or_else(|| Error::Io(std::io::ErrorKind::FileTooLarge.into()))?
+        let target = output.get_mut(..asked.len());
+        target
+            .ok_or_else(|| Error::Io(std::io::ErrorKind::FileTooLarge.into()))?
             .copy_from_slice(&asked);
         self.connection.transmit_output(asked.len(), timeout)
     }
