@@ -215,10 +215,11 @@ fn what_the_source_host_says_reaches_the_user_and_nothing_is_left() {
     failure.naming("IMAGE/PATH").saying("host2: ").saying_path(&missing);
     let disk = cloud.raw("disk.img", MIB);
     let broken = given_to(&bridges, 2, &cloud, &disk, 1);
-    let failure = between(&broken, "qcow2").run().fails();
+    let failure = between(&broken, "qcow2").run().refused(Rule::Corrupt);
     failure.naming("IMAGE/PATH").saying("host2: ").saying_path(&broken);
     let before = bridges.host(1).listing();
     let secret = Path::new("/etc/hostname");
-    between(secret, "raw").run().fails().naming("IMAGE/PATH").saying("host2: ").saying_path(secret);
+    let failure = between(secret, "raw").run().refused(Rule::Restricted);
+    failure.naming("IMAGE/PATH").saying("host2: ").saying_path(secret);
     assert_eq!(bridges.host(1).listing(), before);
 }

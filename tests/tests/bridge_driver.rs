@@ -80,6 +80,7 @@ fn a_directory_that_others_may_write_to_is_refused() {
     let elsewhere = host.path("/var/tmp/elsewhere");
     let refused = || {
         let failure = bridges.bridged(cloud.monitor()).run().fails();
+        let failure = failure.saying("belongs to another user, or others may write to it");
         failure.saying("host1: ").saying("STAGING_DIR").saying("/var/tmp");
         assert!(!elsewhere.exists() || names(&elsewhere).is_empty());
     };
@@ -112,7 +113,7 @@ fn the_datastore_says_where_copies_go() {
         let call =
             bridges.bridged(cloud.monitor()).set("DATASTORE/TEMPLATE/STAGING_DIR", directory);
         let failure = call.clone().run().fails();
-        failure.naming("STAGING_DIR").saying("host1: ");
+        failure.saying("none can be put into STAGING_DIR").saying("host1: ");
         fs::create_dir(host.path(directory)).unwrap();
         call.run().succeeds();
         assert_eq!(names(&copies(host, directory)), [copy_of("monitor")]);

@@ -103,6 +103,6 @@ fn verbs_that_make_or_change_data_are_not_supported() {
     ];
     for (verb, call) in calls {
         let line = format!("{verb} is not supported by DS_MAD iscsi_libvirt");
-        call.iscsi().run().fails().saying(&line);
+        call.iscsi().run().refused(Rule::NotSupported).saying(&line);
     }
 }

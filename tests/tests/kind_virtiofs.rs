@@ -157,6 +157,6 @@ fn verbs_that_make_or_change_data_are_not_supported() {
     ];
     for (verb, call) in calls {
         let line = format!("{verb} is not supported by DS_MAD virtiofs");
-        call.virtiofs().run().fails().saying(&line);
+        call.virtiofs().run().refused(Rule::NotSupported).saying(&line);
     }
 }

@@ -91,7 +91,7 @@ fn nothing_is_mounted_for_a_datastore_that_does_not_ask_for_it() {
 fn another_thing_that_is_mounted_there_is_left_alone() {
     let cloud = Cloud::with_datastore_on(Disk::Tmpfs(8 * MIB));
     for (_, call) in cloud.every_action(cloud.raw("disk.img", MIB), cloud.source(1)) {
-        let failure = call.on_nfs().run().fails();
+        let failure = call.on_nfs().run().refused(Rule::OtherMount);
         failure.naming("DATASTORE/BASE_PATH").saying("tmpfs").saying("127.0.0.1:/export");
     }
 }
@@ -149,7 +149,7 @@ fn what_mount_mounts_instead_is_noticed() {
     let script = "for place; do :; done; exec /usr/bin/mount -t tmpfs 127.0.0.1:/export \"$place\"";
     let stand_in = StandIn::new(&cloud, script);
     for call in [cloud.mkfs("raw", "1"), cloud.monitor()] {
-        let failure = call.on_nfs().under(stand_in.around()).run().fails();
+        let failure = call.on_nfs().under(stand_in.around()).run().refused(Rule::OtherMount);
         failure.naming("DATASTORE/BASE_PATH").saying("(tmpfs)");
     }
 }

@@ -136,7 +136,7 @@ impl Connection {
                 }
                 _ => {
                     return unusable(format!(
-                        "the driver did not accept in STAGING_DIR {staging} as it was sent: see whether there is space, and try again"
+                        "the copy of the driver in STAGING_DIR {staging} is not what was sent: see whether there is space, and try again"
                     ));
                 }
             }

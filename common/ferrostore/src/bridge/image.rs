@@ -226,7 +226,7 @@ impl Intake {
             if payload != expected {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    "the image did not accept as it was sent",
+                    "the image that arrived is not the one that was sent",
                 ));
             }
             let _ = self.sender.send(Ok(Piece::End));
