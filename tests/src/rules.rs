@@ -158,6 +158,18 @@ pub enum Rule {
     WriteFailed,
     /// The disk must work.
     DiskFailed,
+    /// An archive must be whole.
+    DamagedArchive,
+    /// An archive must be one that can be read to its end, with few names.
+    ArchiveNotRead,
+    /// The OVF file of an appliance must be in order.
+    OvfFile,
+    /// Of several disks one must be named.
+    SeveralDisks,
+    /// An archive must hold a disk.
+    NoDiskInside,
+    /// The members of an archive have different names.
+    TwoMembers,
 }
 
 impl Rule {
@@ -176,6 +188,17 @@ impl Rule {
         Self::DescriptorLine,
         Self::HasParent,
         Self::CommandFailed,
+    ];
+
+    /// The rules that an archive can break.
+    pub const OF_ARCHIVES: &[Self] = &[
+        Self::DamagedArchive,
+        Self::ArchiveNotRead,
+        Self::OvfFile,
+        Self::SeveralDisks,
+        Self::NoDiskInside,
+        Self::TwoMembers,
+        Self::ManifestMismatch,
     ];
 
     /// The words of the error by which a user knows the rule.
@@ -258,6 +281,12 @@ impl Rule {
             Self::ManifestMismatch => "which is not what its manifest says",
             Self::WriteFailed => "writing the image failed at byte",
             Self::DiskFailed => "Input/output error",
+            Self::DamagedArchive => "is a damaged",
+            Self::ArchiveNotRead => " archive ",
+            Self::OvfFile => "is an appliance whose OVF file",
+            Self::SeveralDisks => "choose one by its number or name",
+            Self::NoDiskInside => "holds no disk image",
+            Self::TwoMembers => "holds two members named",
         }
     }
 }

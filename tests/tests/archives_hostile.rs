@@ -1,16 +1,14 @@
 //! Archives made to harm: every one is refused, however it comes and whatever is asked.
 
 use ferrostore_tests::hostile::{Hostile, When, archives};
-use ferrostore_tests::{Call, Cloud, Page, Web};
-
-/// What is wrong with an archive, in the words of the drivers.
-const REASONS: &[&str] = &["TODO is a damaged"];
+use ferrostore_tests::{Call, Cloud, Page, Rule, Web};
 
 /// Makes a call that must fail in a line that names the image, within little time and memory; what is wrong with that.
 fn complaint(hostile: &Hostile, call: Call, path: &str) -> Option<String> {
     let call = call.under(["prlimit", "--cpu=10", "--data=536870912", "--core=0"]);
     let check = || {
-        let failure = call.run().fails().saying_any(REASONS);
+        let rules = [Rule::OF_ARCHIVES, Rule::OF_IMAGES].concat();
+        let failure = call.run().refused_by_any(&rules);
         failure.naming("IMAGE/PATH").saying(path);
     };
     let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(check)).err()?;

@@ -1,5 +1,6 @@
 //! Locks on files, which end with the process that holds them: the kernel, or the NFS server, sees to that.
 
+use crate::clock::Clock;
 use crate::lock_wait;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -157,22 +158,6 @@ pub(crate) fn lockable() -> OpenOptions {
     options
 }
 
-/// Time, as it passes or as a test has it pass.
-trait Clock {
-    fn elapsed(&self) -> Duration;
-    fn sleep(&mut self, time: Duration);
-}
-
-impl Clock for Instant {
-    fn elapsed(&self) -> Duration {
-        Instant::elapsed(self)
-    }
-
-    fn sleep(&mut self, time: Duration) {
-        std::thread::sleep(time);
-    }
-}
-
 /// Repeats `attempt` until it has its lock or `timeout` has passed. `attempt` returns the lock, or who holds it, as does
 /// this; `describe` makes of that a line for the log.
 ///
@@ -215,23 +200,11 @@ fn wait_by<T, H, E>(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::clock::ManualClock;
     use std::cell::Cell;
 
-    #[derive(Default)]
-    struct Fake(Duration);
-
-    impl Clock for Fake {
-        fn elapsed(&self) -> Duration {
-            self.0
-        }
-
-        fn sleep(&mut self, time: Duration) {
-            self.0 += time;
-        }
-    }
-
     fn wait(timeout: Duration, free_at_attempt: u32) -> (Duration, u32, Result<(), &'static str>) {
-        let (mut clock, attempts) = (Fake::default(), Cell::new(0));
+        let (mut clock, attempts) = (ManualClock::default(), Cell::new(0));
         let attempt = || -> Result<_, io::Error> {
             attempts.set(attempts.get() + 1);
             Ok(if attempts.get() >= free_at_attempt { Ok(()) } else { Err("another") })

@@ -4,6 +4,7 @@
 //! The crate knows no messages and no image formats.
 
 pub mod block_device;
+pub mod clock;
 pub mod command;
 pub mod file_lock;
 pub mod found;

@@ -6,9 +6,9 @@ use super::report;
 use crate::kinds::FrontEndLock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runtime::lock_provider::Held;
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::ChildStdout;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -102,8 +102,8 @@ impl ServedLock {
 }
 
 /// What the other side says.
-pub(super) struct Frames {
-    from: BufReader<ChildStdout>,
+pub(super) struct Frames<R = ChildStdout> {
+    from: BufReader<R>,
     pub(super) lock: ServedLock,
     /// What has been read already.
     next: Option<Next>,
@@ -111,8 +111,8 @@ pub(super) struct Frames {
 
 type Next = io::Result<Option<(Tag, Vec<u8>)>>;
 
-impl Frames {
-    pub(super) fn of(from: BufReader<ChildStdout>, out: Out, lock: Option<FrontEndLock>) -> Self {
+impl<R: Read + AsFd> Frames<R> {
+    pub(super) fn of(from: BufReader<R>, out: Out, lock: Option<FrontEndLock>) -> Self {
         let lock = ServedLock { state: Arc::default(), out, source: lock };
         Self { from, lock, next: None }
     }
@@ -208,5 +208,185 @@ impl Stopper {
         let state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let cleans_up = |state: &mut State| state.held.is_some() && !state.ended;
         drop(changed.wait_timeout_while(state, CLEANING, cleans_up));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::front_end::{FrontEndLocks, Line};
+    use super::*;
+    use runtime::lock_provider::LockProvider as _;
+    use std::io::BufWriter;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::thread;
+
+    /// A lock of this machine: how many hold it, and how it was waited for. Each test has a name of its own.
+    static HELD: [AtomicU32; 8] = [const { AtomicU32::new(0) }; 8];
+
+    struct Hold(usize);
+
+    impl Drop for Hold {
+        fn drop(&mut self) {
+            HELD[self.0].fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Acquires the lock named by a number, or refuses it where the name is none. One that ends with a `!` can only be
+    /// had within [`TIMEOUT`].
+    fn acquire(name: &str, timeout: Option<Duration>) -> Result<Held, String> {
+        let number = name.trim_end_matches('!');
+        let number: usize = number.parse().map_err(|_| format!("{name} is held by another"))?;
+        if name.ends_with('!') && timeout != Some(TIMEOUT) {
+            return Err("it is held for long".to_owned());
+        }
+        HELD[number].fetch_add(1, Ordering::SeqCst);
+        Ok(Box::new(Hold(number)))
+    }
+
+    fn held(number: usize) -> u32 {
+        HELD[number].load(Ordering::SeqCst)
+    }
+
+    /// The front-end's side of a connection, and the stream that is the other side.
+    fn connection() -> (Frames<UnixStream>, UnixStream) {
+        let (here, there) = UnixStream::pair().unwrap();
+        let lock = FrontEndLock { name: "0".to_owned(), acquire };
+        let out = Out::new(BufWriter::new(here.try_clone().unwrap()));
+        (Frames::of(BufReader::new(here), out, Some(lock)), there)
+    }
+
+    fn send(to: &UnixStream, tag: Tag, payload: &[u8]) {
+        frame::write(&mut (&*to), tag, payload).unwrap();
+    }
+
+    fn received(from: &UnixStream) -> (Tag, Vec<u8>) {
+        frame::read(&mut (&*from)).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_lock_that_is_asked_for_is_held_until_it_is_released() {
+        let (mut frames, other) = connection();
+        send(&other, Tag::Lock, b"1");
+        send(&other, Tag::Reply, b"in between");
+        assert_eq!(frames.next().unwrap(), Some((Tag::Reply, b"in between".to_vec())));
+        assert_eq!(received(&other), (Tag::Locked, Vec::new()));
+        assert_eq!(held(1), 1);
+        send(&other, Tag::Unlock, b"");
+        send(&other, Tag::Reply, b"");
+        assert!(frames.next().unwrap().is_some());
+        assert_eq!(held(1), 0);
+    }
+
+    #[test]
+    fn a_lock_that_can_not_be_had_is_refused_with_the_reason() {
+        let (mut frames, other) = connection();
+        send(&other, Tag::Lock, b"x");
+        send(&other, Tag::Reply, b"");
+        assert!(frames.next().unwrap().is_some());
+        assert_eq!(received(&other), (Tag::Refused, b"x is held by another".to_vec()));
+        assert_eq!(frames.lock.timeout(Duration::ZERO), Duration::ZERO, "nothing is held");
+    }
+
+    #[test]
+    fn a_lock_is_released_when_the_other_side_ends() {
+        let (mut frames, other) = connection();
+        send(&other, Tag::Lock, b"2");
+        send(&other, Tag::Reply, b"");
+        assert!(frames.next().unwrap().is_some());
+        assert_eq!(held(2), 1);
+        drop(other);
+        assert_eq!(frames.next().unwrap(), None);
+        assert_eq!(held(2), 0);
+    }
+
+    #[test]
+    fn who_is_told_that_nothing_more_comes_keeps_the_lock_to_clean_up() {
+        let (mut frames, other) = connection();
+        send(&other, Tag::Lock, b"3");
+        send(&other, Tag::Reply, b"");
+        assert!(frames.next().unwrap().is_some());
+        assert_eq!(received(&other).0, Tag::Locked);
+        frames.lock.leave_until_end();
+        assert_eq!(received(&other).0, Tag::Last);
+        assert_eq!(frames.lock.timeout(Duration::ZERO), CLEANING);
+        // What it releases now stays held: it was left the lock until it ends.
+        send(&other, Tag::Unlock, b"");
+        send(&other, Tag::Reply, b"");
+        assert!(frames.next().unwrap().is_some());
+        assert_eq!(held(3), 1);
+        frames.lock.end();
+        assert_eq!(held(3), 0);
+    }
+
+    #[test]
+    fn a_lock_that_was_released_is_acquired_again_to_clean_up_and_not_for_long() {
+        let (mut frames, other) = connection();
+        send(&other, Tag::Lock, b"4!");
+        send(&other, Tag::Reply, b"");
+        assert!(frames.next().unwrap().is_some());
+        assert_eq!(received(&other).0, Tag::Refused);
+        frames.lock.leave_until_end();
+        assert_eq!((received(&other).0, held(4)), (Tag::Last, 1));
+        frames.lock.end();
+        assert_eq!(held(4), 0);
+    }
+
+    #[test]
+    fn without_a_request_no_lock_is_left() {
+        let (frames, other) = connection();
+        frames.lock.leave_until_end();
+        frames.lock.end();
+        frames.lock.leave_until_end();
+        drop(frames);
+        assert!(frame::read(&mut &other).unwrap().is_none(), "nothing is sent");
+    }
+
+    #[test]
+    fn a_stop_waits_for_the_other_side_and_no_longer() {
+        let (mut frames, other) = connection();
+        send(&other, Tag::Lock, b"5");
+        send(&other, Tag::Reply, b"");
+        assert!(frames.next().unwrap().is_some());
+        let stopper = Stopper { input: other.try_clone().unwrap(), lock: frames.lock.clone() };
+        frames.lock.leave_until_end();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| stopper.wait());
+            frames.lock.end();
+            waiting.join().unwrap();
+        });
+        assert_eq!(held(5), 0);
+    }
+
+    /// Both ends of the protocol: the locks of `front_end.rs` over a connection to these.
+    #[test]
+    fn both_ends_agree_on_who_holds_the_lock() {
+        let (mut frames, other) = connection();
+        let say = {
+            let other = other.try_clone().unwrap();
+            move |tag: Tag, payload: &[u8]| frame::write(&mut &other, tag, payload)
+        };
+        let locks = FrontEndLocks(Arc::new(Line::new(false, say)));
+        thread::scope(|scope| {
+            let answers = Arc::clone(&locks.0);
+            let reader = other.try_clone().unwrap();
+            scope.spawn(move || {
+                while let Ok(Some((tag, payload))) = frame::read(&mut &reader) {
+                    assert!(answers.takes(tag, &payload));
+                }
+            });
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    let lock = locks.acquire("6").unwrap();
+                    assert_eq!(held(6), 1);
+                    drop(lock);
+                }
+                assert_eq!(locks.acquire("y").err().unwrap(), "y is held by another");
+                send(&other, Tag::Reply, b"done");
+            });
+            assert_eq!(frames.next().unwrap(), Some((Tag::Reply, b"done".to_vec())));
+            assert_eq!(held(6), 0);
+            drop(frames);
+        });
     }
 }

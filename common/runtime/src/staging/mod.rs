@@ -7,7 +7,7 @@
 //!   datastore in one step. A new image keeps its staged name beside the final one until oned has been told.
 //! - `lock.<image>`: an action works on that image, and says in it who it is.
 //! - `trash.<image>`: what that action removes; moved there first, it disappears in one step.
-//! - `undo.<image>`: the same, before the action has reached the point where all of it has taken effect.
+//! - `undo.<image>`: the same, before the action is committed.
 //!
 //! Each of them is held by its driver with a lock that ends with it. So the next driver that opens the datastore knows
 //! a dead driver's from a live one's, whatever their age, on NFS too: what is staged is removed, trash as
@@ -85,3 +85,6 @@ pub fn is_locked(path: &Path) -> io::Result<bool> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;
