@@ -1,7 +1,8 @@
 //! Actions that take long: what oned is told of them, and how they end where their image was deleted.
 
-use ferrostore_tests::layouts::Copies;
-use ferrostore_tests::{Answer, Bridges, Call, Cloud, MIB, Oned, Page, Web, run};
+use ferrostore_tests::layouts::{Chain, Copies, Layout};
+use ferrostore_tests::{Answer, Bridges, Call, Cloud, MIB, Oned, Page, Rule, Web, run};
+use std::ffi::OsString;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -59,8 +60,15 @@ impl World {
 
 /// `call`, with its first fsync taking so long.
 fn slowly(call: Call<'_>, seconds: u64) -> Call<'_> {
-    let inject = format!("inject=fsync:delay_enter={}:when=1", seconds * 1_000_000);
-    call.under(["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fsync", "-e", &inject])
+    call.under(delaying("fsync", seconds))
+}
+
+/// What a program runs under so that its first system call of this name takes so long.
+fn delaying(name: &str, seconds: u64) -> Vec<OsString> {
+    let inject = format!("inject={name}:delay_enter={}:when=1", seconds * 1_000_000);
+    let trace = format!("trace={name}");
+    let words = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject];
+    words.map(OsString::from).into()
 }
 
 #[test]
@@ -74,6 +82,40 @@ fn progress_shows_in_the_image_and_its_last_value_stays() {
     assert!(first.contains(" KiB/s") || first.contains(" MiB/s"), "{first}");
     assert!(first.contains("about ") && first.ends_with(" s left"), "{first}");
     assert!(last.starts_with("cp done in 1") && last.ends_with(" s, 12 MiB"), "{last}");
+}
+
+#[test]
+fn every_long_action_tells_its_progress_and_a_failure_its_end() {
+    thread::scope(|scope| {
+        for action in ["clone", "mkfs", "snap_flatten", "cp"] {
+            scope.spawn(move || {
+                let world = World::new();
+                let disk = world.cloud.raw("disk.img", MIB);
+                let call = match action {
+                    "clone" => world.cloud.clone_of(world.cloud.stored(1, &disk), "raw"),
+                    "mkfs" => world.cloud.mkfs("qcow2", "10"),
+                    "snap_flatten" => {
+                        let copies = Copies::of_three(&world.cloud, "raw");
+                        world.cloud.snap("snap_flatten", copies.source(), "raw", 0)
+                    }
+                    _ => world.download(11).set("IMAGE/TEMPLATE/MD5", "0".repeat(32)),
+                };
+                let end = if action == "cp" {
+                    drop(call.run().refused(Rule::DigestMismatch));
+                    "failed after "
+                } else {
+                    slowly(world.known(call), 11).run().succeeds();
+                    "done in "
+                };
+                let values = world.oned.progress(IMAGE);
+                assert!(!values.is_empty(), "{action}");
+                for value in &values {
+                    assert!(value.starts_with(&format!("{action} ")), "{value}");
+                }
+                assert!(values.last().unwrap().contains(end), "{values:?}");
+            });
+        }
+    });
 }
 
 #[test]
@@ -226,6 +268,35 @@ fn the_driver_on_a_bridge_host_is_ended_by_the_one_on_the_front_end() {
             });
         }
     });
+}
+
+/// ssh is slow to start here, so that the action takes over two seconds, however quick the host is.
+#[test]
+fn a_flattened_image_on_a_bridge_host_that_was_deleted_keeps_its_old_state() {
+    let world = World::new();
+    let chain = Chain::of_four(&world.cloud, Layout::MOVABLE);
+    let bridges = Bridges::of(&world.cloud, 1);
+    let host = bridges.host(1);
+    let listing = || host.run(&format!("ls -lARi {}", host.datastore().display())).stdout;
+    let before = listing();
+    let flatten = |world: &World, bridges: &Bridges, call: Call<'_>| {
+        let wrapper = [bridges.neighbour(), delaying("socketpair", 3)].concat();
+        world.oned.known_to(bridges.bridged(call).under(wrapper), bridges.home())
+    };
+    let questions = |world: &World| {
+        world.oned.methods().into_iter().filter(|method| method == "one.image.info").count()
+    };
+    world.deleting_after(Duration::ZERO, flatten(&world, &bridges, chain.call("snap_flatten", 0)));
+    assert_eq!(questions(&world), 1);
+    assert_eq!(String::from_utf8_lossy(&listing()), String::from_utf8_lossy(&before));
+    assert!(nothing_runs(host.datastore()));
+    // One that still exists is flattened.
+    let world = World::new();
+    let chain = Chain::of_four(&world.cloud, Layout::MOVABLE);
+    let bridges = Bridges::of(&world.cloud, 1);
+    flatten(&world, &bridges, chain.call("snap_flatten", 0)).run().succeeds().silently();
+    assert_eq!(questions(&world), 1);
+    chain.check_content(bridges.host(1).datastore().join(chain.name()), 0);
 }
 
 /// Whether no driver is at work on what is below `path`.

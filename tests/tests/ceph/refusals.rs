@@ -6,12 +6,13 @@ use ferrostore_tests::{Call, Ceph, MIB, Rule};
 fn names_that_could_mean_something_else_are_refused() {
     let ceph = Ceph::new();
     ceph.image("one-5", "five");
-    let wrong: [(&str, &[&str]); 5] = [
+    let wrong: [(&str, &[&str]); 6] = [
         ("POOL_NAME", &["--help", "a b", "a@b", "a/b/c", "a;b", "/", "a'", "$(id)", "a\nb"]),
         ("EC_POOL_NAME", &["-x", "a/b", "a b"]),
         ("CEPH_USER", &["--id", "a b", "x;y"]),
         ("CEPH_KEY", &["AQBkey==", "relative/file", "-k"]),
         ("CEPH_CONF", &["relative.conf", "--x"]),
+        ("CEPH_TRASH", &["perhaps", "-1"]),
     ];
     for (name, values) in wrong {
         let attribute = format!("DATASTORE/TEMPLATE/{name}");

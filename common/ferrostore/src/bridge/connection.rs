@@ -217,7 +217,9 @@ impl Connection {
     /// What the other side says, or that it is gone.
     pub(super) fn reply(mut self) -> Result<Vec<u8>, BridgeError> {
         let Ok(Some((Tag::Reply, reply))) = self.next() else { return Err(self.failure()) };
-        process::check_before_commit();
+        if !self.frames.commit_was_checked {
+            process::check_before_commit();
+        }
         // From here on the image, or whatever the action has done, stays.
         process::mark_committed();
         let _ = frame::write(&mut self.out, Tag::Keep, b"").and_then(|()| self.out.flush());

@@ -4,7 +4,8 @@
 //! The front-end sends a preamble ([`Tag::Role`], [`Tag::Setting`]s, [`Tag::Message`]), then perhaps the bytes
 //! of an image, at last [`Tag::Keep`]. The other side sends the bytes of an image, or [`Tag::Reply`]. In between it
 //! may ask for a lock ([`Tag::Lock`], [`Tag::Unlock`]); what begins with an image from the front-end has it
-//! from the beginning, since an answer would wait behind the image.
+//! from the beginning, since an answer would wait behind the image. Before it commits a long action, it asks whether that
+//! is still wanted ([`Tag::Commit`], [`Tag::Proceed`]); where it is not, the front-end ends.
 
 use std::io::{self, Read, Write};
 
@@ -47,11 +48,15 @@ pub(super) enum Tag {
     Last = b'z',
     /// What the other side has done so far: a [`super::report`].
     Report = b'f',
+    /// The other side is about to commit the action.
+    Commit = b'c',
+    /// The action is still wanted.
+    Proceed = b'p',
 }
 
 impl Tag {
     fn of(byte: u8) -> Option<Self> {
-        const ALL: [Tag; 16] = [
+        const ALL: [Tag; 18] = [
             Tag::Role,
             Tag::Setting,
             Tag::Message,
@@ -68,6 +73,8 @@ impl Tag {
             Tag::Unlock,
             Tag::Last,
             Tag::Report,
+            Tag::Commit,
+            Tag::Proceed,
         ];
         ALL.into_iter().find(|&tag| tag as u8 == byte)
     }

@@ -25,6 +25,8 @@ pub(super) struct Line<S = Say> {
 struct State {
     kept: bool,
     broken: bool,
+    /// Whether the front-end has told to commit.
+    may_commit: bool,
     lock: Lock,
     /// Whether this process has it until it ends.
     until_end: bool,
@@ -86,6 +88,7 @@ impl<S: Fn(Tag, &[u8]) -> io::Result<()>> Line<S> {
                 self.change(|state| state.lock = Lock::Refused(reason));
             }
             Tag::Last => self.change(|state| state.until_end = true),
+            Tag::Proceed => self.change(|state| state.may_commit = true),
             _ => return false,
         }
         true
@@ -109,6 +112,16 @@ impl<S: Fn(Tag, &[u8]) -> io::Result<()>> Line<S> {
     /// Waits until the reply has arrived, or never will; whether it has.
     pub(super) fn is_kept(&self) -> bool {
         self.when(|state| state.kept || state.broken).kept
+    }
+
+    /// Asks the front-end whether the action is still wanted: the reason not to commit it.
+    pub(super) fn reason_not_to_commit(&self) -> Option<String> {
+        if (self.say)(Tag::Commit, b"").is_err() {
+            self.break_off();
+        }
+        let state = self.when(|state| state.may_commit || state.broken);
+        // Where it is not wanted, the front-end has said why, and has gone.
+        (!state.may_commit).then(|| BridgeError::Lost.to_string())
     }
 
     /// Notes that nothing more will come.
@@ -314,6 +327,26 @@ mod tests {
             assert!(!locks.0.takes(tag, b""));
         }
         assert!(locks.0.takes(Tag::Alive, b""));
+    }
+
+    #[test]
+    fn an_action_is_committed_only_once_the_front_end_says_so() {
+        let (locks, frames) = locks(false);
+        thread::scope(|scope| {
+            let reason = scope.spawn(|| locks.0.reason_not_to_commit());
+            assert_eq!(frames.recv().unwrap(), (Tag::Commit, Vec::new()));
+            assert!(locks.0.takes(Tag::Proceed, b""));
+            assert_eq!(reason.join().unwrap(), None);
+        });
+        let (locks, frames) = self::locks(false);
+        thread::scope(|scope| {
+            let reason = scope.spawn(|| locks.0.reason_not_to_commit());
+            assert_eq!(frames.recv().unwrap().0, Tag::Commit);
+            locks.0.break_off();
+            assert_eq!(reason.join().unwrap(), Some(BridgeError::Lost.to_string()));
+        });
+        drop(frames);
+        assert!(locks.0.reason_not_to_commit().is_some());
     }
 
     #[test]

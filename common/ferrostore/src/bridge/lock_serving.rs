@@ -6,6 +6,7 @@ use super::report;
 use crate::kinds::FrontEndLock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use runtime::lock_provider::Held;
+use runtime::process;
 use std::io::{self, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -105,6 +106,8 @@ impl ServedLock {
 pub(super) struct Frames<R = ChildStdout> {
     from: BufReader<R>,
     pub(super) lock: ServedLock,
+    /// Whether it was asked if the action is still wanted.
+    pub(super) commit_was_checked: bool,
     /// What has been read already.
     next: Option<Next>,
 }
@@ -114,7 +117,7 @@ type Next = io::Result<Option<(Tag, Vec<u8>)>>;
 impl<R: Read + AsFd> Frames<R> {
     pub(super) fn of(from: BufReader<R>, out: Out, lock: Option<FrontEndLock>) -> Self {
         let lock = ServedLock { state: Arc::default(), out, source: lock };
-        Self { from, lock, next: None }
+        Self { from, lock, commit_was_checked: false, next: None }
     }
 
     /// The next frame that is not about locks: requests for them are served on the way.
@@ -145,6 +148,12 @@ impl<R: Read + AsFd> Frames<R> {
                 }
             }
             Ok(Some((Tag::Report, report))) => report::take(&report),
+            Ok(Some((Tag::Commit, _))) => {
+                process::check_before_commit();
+                self.commit_was_checked = true;
+                let mut out = self.lock.out.clone();
+                let _ = frame::write(&mut out, Tag::Proceed, b"").and_then(|()| out.flush());
+            }
             next => {
                 if !matches!(next, Ok(Some(_))) {
                     self.lock.end();
@@ -264,6 +273,15 @@ mod tests {
         frame::read(&mut (&*from)).unwrap().unwrap()
     }
 
+    /// A connection on which the other side has asked for a lock, and was answered.
+    fn asked_for(name: &str) -> (Frames<UnixStream>, UnixStream) {
+        let (mut frames, other) = connection();
+        send(&other, Tag::Lock, name.as_bytes());
+        send(&other, Tag::Reply, b"");
+        assert!(frames.next().unwrap().is_some());
+        (frames, other)
+    }
+
     #[test]
     fn a_lock_that_is_asked_for_is_held_until_it_is_released() {
         let (mut frames, other) = connection();
@@ -280,20 +298,14 @@ mod tests {
 
     #[test]
     fn a_lock_that_can_not_be_had_is_refused_with_the_reason() {
-        let (mut frames, other) = connection();
-        send(&other, Tag::Lock, b"x");
-        send(&other, Tag::Reply, b"");
-        assert!(frames.next().unwrap().is_some());
+        let (frames, other) = asked_for("x");
         assert_eq!(received(&other), (Tag::Refused, b"x is held by another".to_vec()));
         assert_eq!(frames.lock.timeout(Duration::ZERO), Duration::ZERO, "nothing is held");
     }
 
     #[test]
     fn a_lock_is_released_when_the_other_side_ends() {
-        let (mut frames, other) = connection();
-        send(&other, Tag::Lock, b"2");
-        send(&other, Tag::Reply, b"");
-        assert!(frames.next().unwrap().is_some());
+        let (mut frames, other) = asked_for("2");
         assert_eq!(held(2), 1);
         drop(other);
         assert_eq!(frames.next().unwrap(), None);
@@ -302,10 +314,7 @@ mod tests {
 
     #[test]
     fn who_is_told_that_nothing_more_comes_keeps_the_lock_to_clean_up() {
-        let (mut frames, other) = connection();
-        send(&other, Tag::Lock, b"3");
-        send(&other, Tag::Reply, b"");
-        assert!(frames.next().unwrap().is_some());
+        let (mut frames, other) = asked_for("3");
         assert_eq!(received(&other).0, Tag::Locked);
         frames.lock.leave_until_end();
         assert_eq!(received(&other).0, Tag::Last);
@@ -321,15 +330,23 @@ mod tests {
 
     #[test]
     fn a_lock_that_was_released_is_acquired_again_to_clean_up_and_not_for_long() {
-        let (mut frames, other) = connection();
-        send(&other, Tag::Lock, b"4!");
-        send(&other, Tag::Reply, b"");
-        assert!(frames.next().unwrap().is_some());
+        let (frames, other) = asked_for("4!");
         assert_eq!(received(&other).0, Tag::Refused);
         frames.lock.leave_until_end();
         assert_eq!((received(&other).0, held(4)), (Tag::Last, 1));
         frames.lock.end();
         assert_eq!(held(4), 0);
+    }
+
+    #[test]
+    fn an_action_that_is_wanted_may_be_committed() {
+        let (mut frames, other) = connection();
+        send(&other, Tag::Commit, b"");
+        send(&other, Tag::Reply, b"");
+        assert!(!frames.commit_was_checked);
+        assert!(frames.next().unwrap().is_some());
+        assert!(frames.commit_was_checked);
+        assert_eq!(received(&other), (Tag::Proceed, Vec::new()));
     }
 
     #[test]
@@ -344,10 +361,7 @@ mod tests {
 
     #[test]
     fn a_stop_waits_for_the_other_side_and_no_longer() {
-        let (mut frames, other) = connection();
-        send(&other, Tag::Lock, b"5");
-        send(&other, Tag::Reply, b"");
-        assert!(frames.next().unwrap().is_some());
+        let (frames, other) = asked_for("5");
         let stopper = Stopper { input: other.try_clone().unwrap(), lock: frames.lock.clone() };
         frames.lock.leave_until_end();
         thread::scope(|scope| {

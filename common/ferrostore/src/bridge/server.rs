@@ -9,9 +9,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use one_protocol::settings::{Carried, Settings};
 use runtime::lock_provider;
-use runtime::process;
+use runtime::{hooks, process};
 use std::io::{self, Write as _};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Between two reports of how far the work is.
@@ -158,7 +158,17 @@ fn read_frames(line: &Line, mut intake: Option<image::Intake>) {
     }
 }
 
+/// The front-end that this process works for, once it is to be asked before a commit.
+static ASKED: OnceLock<Arc<Line>> = OnceLock::new();
+
 impl BridgeServer {
+    /// Has the front-end asked whether the action is still wanted, right before it is committed.
+    pub fn ask_before_commit(&self) {
+        if self.role == Role::Act && ASKED.set(Arc::clone(&self.line)).is_ok() {
+            hooks::set_commit_check(|| ASKED.get()?.reason_not_to_commit());
+        }
+    }
+
     /// Whether the front-end only wants the image.
     #[must_use]
     pub fn only_gives(&self) -> bool {

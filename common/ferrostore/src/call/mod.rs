@@ -200,6 +200,9 @@ fn answer_bridged(
             server.give(open(&message, &settings.without_storage())?)?;
         }
         _ => {
+            if action.long.is_some() {
+                server.ask_before_commit();
+            }
             let incoming = RefCell::new(server.incoming.take());
             server.reply(&body(&Call { message, settings, incoming })?.into_bytes())?;
             process::confirm().map_err(CallError::Confirmation)?;

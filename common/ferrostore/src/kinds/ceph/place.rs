@@ -4,6 +4,7 @@ use super::names::{is_path, is_plain, is_pool};
 use crate::kinds::DatastoreError;
 use one_protocol::message::{Datastore as Attributes, MessageError};
 use one_protocol::settings::{Settings, SettingsError};
+use one_protocol::values::parse_yes_no;
 use runtime::command::cluster::Cluster;
 use runtime::command::rbd::Pool;
 use std::path::PathBuf;
@@ -95,12 +96,12 @@ impl Place {
             "" => PathBuf::from(STAGING),
             directory => runtime::text::path(directory),
         };
-        let trash = from.value(&ceph.trash, "CEPH_TRASH")?;
-        Ok(Self {
-            pool: Pool { cluster, name, data_pool },
-            trash: matches!(trash.to_ascii_lowercase().as_str(), "yes" | "y" | "true" | "1"),
-            staging_directory: staging,
-        })
+        let trash = match from.value(&ceph.trash, "CEPH_TRASH")?.as_str() {
+            "" => false,
+            text => parse_yes_no(text)
+                .ok_or_else(|| invalid("DATASTORE/TEMPLATE/CEPH_TRASH", text, "YES or NO"))?,
+        };
+        Ok(Self { pool: Pool { cluster, name, data_pool }, trash, staging_directory: staging })
     }
 }
 
