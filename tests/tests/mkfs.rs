@@ -259,7 +259,7 @@ fn a_size_that_makes_no_sense_is_refused() {
 }
 
 #[test]
-fn save_as_only_promises_a_path() {
+fn save_as_only_replies_a_path() {
     let cloud = Cloud::new();
     for size in ["4", "0", ""] {
         let reply = cloud.mkfs("save_as", size).run().succeeds();

@@ -1,6 +1,6 @@
 //! The work directory: images are written there, made durable, and renamed into place in one step.
 //!
-//! What is not finished lies in the directory `.ferrostore-work` of the datastore, which is there only while a
+//! Incomplete images and changes are in the directory `.ferrostore-work` of the datastore, which is there only while a
 //! driver works:
 //!
 //! - `staging.<name>`: an image that is being written. Once it is complete and on disk, it gets its place in the
