@@ -282,7 +282,12 @@ fn the_driver_on_a_bridge_host_is_ended_by_the_one_on_the_front_end() {
     });
 }
 
-/// ssh is slow to start here, so that the action takes over two seconds, however quick the host is.
+/// `call` by way of a bridge host, with ssh so slow to start that it takes over two seconds.
+fn slowly_bridged<'c>(world: &World, bridges: &Bridges, call: Call<'c>) -> Call<'c> {
+    let wrapper = [bridges.neighbour(), delaying("socketpair", 3)].concat();
+    world.oned.known_to(bridges.bridged(call).under(wrapper), bridges.home())
+}
+
 #[test]
 fn a_flattened_image_on_a_bridge_host_that_was_deleted_keeps_its_old_state() {
     let world = World::new();
@@ -291,10 +296,6 @@ fn a_flattened_image_on_a_bridge_host_that_was_deleted_keeps_its_old_state() {
     let host = bridges.host(1);
     let listing = || host.run(&format!("ls -lARi {}", host.datastore().display())).stdout;
     let before = listing();
-    let flatten = |world: &World, bridges: &Bridges, call: Call<'_>| {
-        let wrapper = [bridges.neighbour(), delaying("socketpair", 3)].concat();
-        world.oned.known_to(bridges.bridged(call).under(wrapper), bridges.home())
-    };
     let questions = |world: &World| {
         world.oned.methods().into_iter().filter(|method| method == "one.image.info").count()
     };
@@ -306,7 +307,8 @@ fn a_flattened_image_on_a_bridge_host_that_was_deleted_keeps_its_old_state() {
     let world = World::new();
     let chain = Chain::of_four(&world.cloud, Layout::MOVABLE);
     let bridges = Bridges::of(&world.cloud, 1);
-    flatten(&world, &bridges, chain.call("snap_flatten", 0)).run().succeeds().silently();
+    let call = slowly_bridged(&world, &bridges, chain.call("snap_flatten", 0));
+    call.run().succeeds().silently();
     assert_eq!(questions(&world), 1);
     chain.check_content(bridges.host(1).datastore().join(chain.name()), 0);
 }
