@@ -299,7 +299,8 @@ fn a_flattened_image_on_a_bridge_host_that_was_deleted_keeps_its_old_state() {
     let questions = |world: &World| {
         world.oned.methods().into_iter().filter(|method| method == "one.image.info").count()
     };
-    world.deleting_after(Duration::ZERO, flatten(&world, &bridges, chain.call("snap_flatten", 0)));
+    let call = slowly_bridged(&world, &bridges, chain.call("snap_flatten", 0));
+    world.deleting_after(Duration::ZERO, call);
     assert_eq!(questions(&world), 1);
     assert_eq!(String::from_utf8_lossy(&listing()), String::from_utf8_lossy(&before));
     assert!(nothing_runs(host.datastore()));
