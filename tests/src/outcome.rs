@@ -237,9 +237,12 @@ struct Reason {
 
 impl Drop for Reason {
     fn drop(&mut self) {
-        if !self.given && !std::thread::panicking() {
-            panic!("{}: no rule is asserted of this line: {}", self.caller, self.line);
-        }
+        assert!(
+            self.given || std::thread::panicking(),
+            "{}: no rule is asserted of this line: {}",
+            self.caller,
+            self.line
+        );
     }
 }
 

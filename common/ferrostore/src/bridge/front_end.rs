@@ -22,6 +22,7 @@ pub(super) struct Line<S = Say> {
 }
 
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // each is something that the front-end says at most once
 struct State {
     kept: bool,
     broken: bool,

@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn a_lock_is_released_when_the_other_side_ends() {
         let (mut frames, other) = asked_for("2");
-        assert_eq!(held(2), 1);
+        assert_eq!((received(&other).0, held(2)), (Tag::Locked, 1));
         drop(other);
         assert_eq!(frames.next().unwrap(), None);
         assert_eq!(held(2), 0);
