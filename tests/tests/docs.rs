@@ -13,10 +13,13 @@ fn set<T: Into<String>>(names: impl IntoIterator<Item = T>) -> BTreeSet<String> 
     names.into_iter().map(Into::into).collect()
 }
 
-/// The source files below `common`, without their unit tests.
+/// The source files of the crates below `common`, without their tests and fuzz targets.
 fn sources() -> Vec<(String, String)> {
     let mut sources = Vec::new();
     collect(&repository().join("common"), "rs", &mut |path| {
+        if path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "fuzz") {
+            return;
+        }
         let text = fs::read_to_string(path).unwrap();
         let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
         sources.push((path.display().to_string(), text));
