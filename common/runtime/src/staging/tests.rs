@@ -70,6 +70,12 @@ fn without_a_datastore_there_is_nothing_to_lock() {
     drop(ImageLock::exclusive(missing, OsStr::new("S"), NO_TIME).unwrap());
 }
 
+fn begin(lock: &ImageLock, one_step: bool) -> Transaction<'_> {
+    let transaction =
+        if one_step { Transaction::atomic(lock) } else { Transaction::with_rollback(lock) };
+    transaction.unwrap()
+}
+
 /// Moves the image and a snapshot into a transaction.
 fn take_parts(transaction: &Transaction, datastore: &TempDir) {
     for name in ["S.snap/1", "S"] {
@@ -81,10 +87,10 @@ fn take_parts(transaction: &Transaction, datastore: &TempDir) {
 
 #[test]
 fn a_transaction_that_is_not_committed_is_rolled_back() {
-    for begin in [Transaction::atomic, Transaction::with_rollback] {
+    for one_step in [true, false] {
         let datastore = datastore();
         let lock = exclusive(&datastore, "S").unwrap();
-        let transaction = begin(&lock).unwrap();
+        let transaction = begin(&lock, one_step);
         take_parts(&transaction, &datastore);
         drop(transaction);
         drop(lock);
@@ -94,10 +100,10 @@ fn a_transaction_that_is_not_committed_is_rolled_back() {
 
 #[test]
 fn a_committed_transaction_has_removed_what_it_took() {
-    for begin in [Transaction::atomic, Transaction::with_rollback] {
+    for one_step in [true, false] {
         let datastore = datastore();
         let lock = exclusive(&datastore, "S").unwrap();
-        let transaction = begin(&lock).unwrap();
+        let transaction = begin(&lock, one_step);
         take_parts(&transaction, &datastore);
         transaction.commit().unwrap();
         drop(lock);
