@@ -170,6 +170,8 @@ pub enum Rule {
     NoDiskInside,
     /// The members of an archive have different names.
     TwoMembers,
+    /// The archive's format must be one that is read.
+    UnreadFormat,
 }
 
 impl Rule {
@@ -198,6 +200,7 @@ impl Rule {
         Self::SeveralDisks,
         Self::NoDiskInside,
         Self::TwoMembers,
+        Self::UnreadFormat,
         Self::ManifestMismatch,
     ];
 
@@ -287,6 +290,7 @@ impl Rule {
             Self::SeveralDisks => "choose one by its number or name",
             Self::NoDiskInside => "holds no disk image",
             Self::TwoMembers => "holds two members named",
+            Self::UnreadFormat => "which is not read here",
         }
     }
 }
