@@ -1,8 +1,8 @@
 //! `cp`: checksum lists of publishers, their signatures, and what a datastore requires.
 
 use ferrostore_tests::{
-    Bridges, Call, Cloud, MIB, MinisignKey, Oned, Page, Publisher, Rule, Web, digest, pattern,
-    same_bytes, same_content, wrong_digest,
+    Bridges, Call, Cloud, MIB, MinisignKey, Oned, Page, Publisher, Rule, SshHost, Web, digest,
+    pattern, same_bytes, same_content, wrong_digest,
 };
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -398,6 +398,21 @@ fn what_can_t_be_fetched_is_named() {
         let failure = with(&secret).refused(Rule::HttpStatus).naming(LIST);
         assert!(!failure.text.contains("hunter2"), "{}", failure.text);
         call.clone().set(SIGNATURE, "SUMS.gpg").run().refused(Rule::MissingAttribute).naming(LIST);
+    }
+}
+
+#[test]
+fn lists_and_signatures_come_by_ssh_too() {
+    let (world, host) = (World::new(), SshHost::new());
+    let said = format!("signed by {}", world.publisher.fingerprint(KEY));
+    let url = |path: &Path| format!("ssh://elsewhere:{}", path.display());
+    let [by_http, local] = world.signed();
+    let list = url(&world.cloud.images().join("SHA256SUMS"));
+    for call in [local.path(url(&world.disk)), by_http.set(LIST, &list)] {
+        let call = call.under(host.neighbour());
+        same_bytes(&world.disk, verifies(call.clone(), &said));
+        let missing = call.set(LIST, url(&world.cloud.images().join("missing"))).run();
+        missing.fails().naming(LIST).saying("No such file");
     }
 }
 
