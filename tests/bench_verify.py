@@ -72,6 +72,7 @@ def rows(fs):
         fs.empty(fs.base)
     if requests != {"ours": 3, "reference": 1}:
         sys.exit(f"bench: {TITLE}: requests {requests}")
-    mine, other = (statistics.median(samples[side]) for side in ("ours", "reference"))
-    row(TITLE, f"{mine * 1000:.0f} ms", f"{other * 1000:.0f} ms", mine / other,
+    # What there is between the two is smaller than what a busy disk adds to a single run.
+    mine, other = (min(samples[side]) for side in ("ours", "reference"))
+    row(f"{TITLE} (fastest of {len(samples['ours'])})", f"{mine * 1000:.0f} ms", f"{other * 1000:.0f} ms", mine / other,
         f"≤ 1.02 × and two small requests ({small * 1000:.1f} ms)", mine <= 1.02 * other + small, samples)
