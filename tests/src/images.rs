@@ -50,6 +50,14 @@ impl Cloud {
         path
     }
 
+    /// A qcow2 image of 1 MiB without data, whose backing file is the shadow file of this machine.
+    pub fn overlay_on_shadow(&self, name: &str) -> PathBuf {
+        let path = self.images().join(name);
+        let create = ["create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", "/etc/shadow"];
+        run("qemu-img", create.into_iter().chain([path.to_str().unwrap(), "1M"]));
+        path
+    }
+
     /// The disk `from` (raw) as another format, by `qemu-img convert` with `-o options`.
     pub fn converted(&self, from: &Path, name: &str, format: &str, options: &str) -> PathBuf {
         self.convert(from, name, format, options, &[])

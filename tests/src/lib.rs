@@ -136,6 +136,15 @@ pub fn run<S: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item = S
     output
 }
 
+/// The formats that other hypervisors use, each with options of qemu-img.
+pub const FOREIGN_FORMATS: [(&str, &str); 5] = [
+    ("vmdk", "subformat=monolithicSparse"),
+    ("vmdk", "subformat=streamOptimized"),
+    ("vdi", ""),
+    ("vhdx", ""),
+    ("vpc", "subformat=dynamic,force_size=on"),
+];
+
 /// Writes a shell script that anyone may run, in a directory that is made where need be.
 pub fn write_script(path: impl AsRef<Path>, script: &str) {
     let path = path.as_ref();

@@ -170,6 +170,8 @@ pub enum Rule {
     NoDiskInside,
     /// The members of an archive have different names.
     TwoMembers,
+    /// An image must have no features that are not known.
+    UnknownFeature,
     /// The archive's format must be one that is read.
     UnreadFormat,
 }
@@ -189,6 +191,8 @@ impl Rule {
         Self::BackingFile,
         Self::DescriptorLine,
         Self::HasParent,
+        Self::UnknownFeature,
+        Self::LargerThanAllowed,
         Self::CommandFailed,
     ];
 
@@ -290,6 +294,7 @@ impl Rule {
             Self::SeveralDisks => "choose one by its number or name",
             Self::NoDiskInside => "holds no disk image",
             Self::TwoMembers => "holds two members named",
+            Self::UnknownFeature => " image that ",
             Self::UnreadFormat => "which is not read here",
         }
     }

@@ -115,23 +115,7 @@ fn a_raw_disk_that_looks_like_another_format_stays_raw() {
     let cloud = Cloud::new();
     // A guest can write whatever it wants to its raw disk: a header that names the host's files.
     let disk = cloud.raw("disk.img", 2 * MIB);
-    let header = cloud.images().join("header.qcow2");
-    run(
-        "qemu-img",
-        [
-            "create",
-            "-q",
-            "-u",
-            "-f",
-            "qcow2",
-            "-F",
-            "raw",
-            "-b",
-            "/etc/shadow",
-            header.to_str().unwrap(),
-            "1M",
-        ],
-    );
+    let header = cloud.overlay_on_shadow("header.qcow2");
     File::options()
         .write(true)
         .open(&disk)

@@ -1,7 +1,8 @@
 //! `cp`: every format as it comes and converted.
 
 use ferrostore_tests::{
-    Cloud, MIB, info, pattern, qemu_img_check, run, same_bytes, same_content, virtual_size,
+    Cloud, FOREIGN_FORMATS, MIB, info, pattern, qemu_img_check, run, same_bytes, same_content,
+    virtual_size,
 };
 use std::fs;
 use std::path::Path;
@@ -132,13 +133,7 @@ fn convert_no_keeps_every_format() {
 fn formats_of_other_hypervisors_convert_to_raw_and_to_qcow2() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", 5 * MIB);
-    for (format, options) in [
-        ("vmdk", "subformat=monolithicSparse"),
-        ("vmdk", "subformat=streamOptimized"),
-        ("vdi", ""),
-        ("vhdx", ""),
-        ("vpc", "subformat=dynamic,force_size=on"),
-    ] {
+    for (format, options) in FOREIGN_FORMATS {
         println!("{format} {options}");
         let image = cloud.converted(&disk, &format!("disk.{format}"), format, options);
         let size = virtual_size(&image, format);

@@ -57,20 +57,7 @@ fn a_backing_file_is_refused() {
 #[test]
 fn a_backing_file_is_refused_in_compressed_files_too() {
     let cloud = Cloud::new();
-    let image = cloud.images().join("overlay.qcow2");
-    qemu_img(&[
-        "create",
-        "-q",
-        "-u",
-        "-f",
-        "qcow2",
-        "-F",
-        "raw",
-        "-b",
-        "/etc/shadow",
-        image.to_str().unwrap(),
-        "1M",
-    ]);
+    let image = cloud.overlay_on_shadow("overlay.qcow2");
     for program in ["gzip", "bzip2", "xz", "zstd"] {
         let packed = cloud.compressed(&image, program);
         refused(&cloud, &packed, &["backing file"]);

@@ -1,6 +1,8 @@
 //! `stat`: what a file would take once registered, in MiB.
 
-use ferrostore_tests::{Cloud, KIB, MIB, Rule, Web, pattern, run, same_bytes, virtual_size};
+use ferrostore_tests::{
+    Cloud, FOREIGN_FORMATS, KIB, MIB, Rule, Web, pattern, run, same_bytes, virtual_size,
+};
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
@@ -65,13 +67,7 @@ fn an_empty_qcow2_file_of_a_terabyte_counts_a_terabyte() {
 fn other_formats_with_a_header_count_their_virtual_size() {
     let cloud = Cloud::new();
     let disk = cloud.raw("disk.img", 20 * MIB);
-    for (format, options) in [
-        ("vmdk", "subformat=monolithicSparse"),
-        ("vmdk", "subformat=streamOptimized"),
-        ("vdi", ""),
-        ("vhdx", ""),
-        ("vpc", "subformat=dynamic,force_size=on"),
-    ] {
+    for (format, options) in FOREIGN_FORMATS {
         let image = cloud.converted(&disk, &format!("disk.{format}"), format, options);
         println!("{format} {options}");
         let expected = virtual_size(&image, format).div_ceil(MIB);
