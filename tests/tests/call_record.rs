@@ -112,6 +112,22 @@ fn a_line_is_whole_and_short_whatever_the_message_holds() {
 }
 
 #[test]
+fn a_line_is_one_write_at_the_end_of_the_file() {
+    let cloud = Cloud::new();
+    cloud.monitor().run().succeeds();
+    let trace = cloud.root().join("trace");
+    let strace = ["strace", "-f", "-qq", "-y", "-e", "trace=openat,write,pwrite64,writev", "-o"];
+    let wrapper = strace.into_iter().chain([trace.to_str().unwrap()]);
+    cloud.monitor().under(wrapper).run().succeeds();
+    let text = fs::read_to_string(trace).unwrap();
+    let lines: Vec<_> = text.lines().filter(|line| line.contains("ferrostore.jsonl")).collect();
+    let (opened, written): (Vec<_>, Vec<_>) =
+        lines.into_iter().partition(|line| line.contains("openat("));
+    assert!(opened.iter().all(|line| line.contains("O_APPEND")), "{opened:?}");
+    assert_eq!(written.len(), 1, "{written:?}");
+}
+
+#[test]
 fn lines_of_drivers_at_the_same_time_do_not_mix() {
     let cloud = Cloud::new();
     thread::scope(|scope| {

@@ -1,5 +1,6 @@
 //! `ferrostore log` and `ferrostore metrics`: what an administrator learns of the calls.
 
+use ferrostore_tests::docs::repository;
 use ferrostore_tests::{Cloud, MIB};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -68,6 +69,17 @@ fn a_line_tells_what_the_call_did() {
     );
     let json = cloud.ferrostore(["log", "--json", "--image", "2"]).well();
     assert_eq!(json.text, line("cp", "failure", 2, 101, 3.0), "as it was recorded");
+}
+
+#[test]
+fn the_rotated_file_is_that_of_the_record_and_drivers_make_the_next() {
+    let snippet = repository().join("packaging/logrotate/ferrostore");
+    let text = fs::read_to_string(snippet).unwrap();
+    assert!(text.contains("\n/var/log/one/ferrostore.jsonl {\n"), "{text}");
+    assert!(
+        text.contains("    nocreate\n") && text.contains("    su oneadmin oneadmin\n"),
+        "{text}"
+    );
 }
 
 #[test]

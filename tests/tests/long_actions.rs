@@ -74,14 +74,17 @@ fn delaying(name: &str, seconds: u64) -> Vec<OsString> {
 #[test]
 fn progress_shows_in_the_image_and_its_last_value_stays() {
     let world = World::new();
-    world.download(12).run().succeeds().image("raw");
+    world.download(27).run().succeeds().image("raw");
     let values = world.oned.progress(IMAGE);
-    assert!(values.len() >= 2, "{values:?}");
+    let seconds = world.cloud.last_call()["seconds"].as_f64().unwrap();
+    // After 10 s, every 15 s from then on, and at the end.
+    let most = 2 + ((seconds - 10.0) / 15.0) as usize;
+    assert!((3..=most).contains(&values.len()), "{values:?} in {seconds} s");
     let (first, last) = (&values[0], values.last().unwrap());
-    assert!(first.starts_with("cp ") && first.contains(" % of 12 MiB, "), "{first}");
+    assert!(first.starts_with("cp ") && first.contains(" % of 27 MiB, "), "{first}");
     assert!(first.contains(" KiB/s") || first.contains(" MiB/s"), "{first}");
     assert!(first.contains("about ") && first.ends_with(" s left"), "{first}");
-    assert!(last.starts_with("cp done in ") && last.ends_with(" s, 12 MiB"), "{last}");
+    assert!(last.starts_with("cp done in ") && last.ends_with(" s, 27 MiB"), "{last}");
 }
 
 #[test]
@@ -350,6 +353,20 @@ fn sigusr1_asks_how_far_it_is_and_changes_nothing() {
         "inject=statfs:signal=SIGUSR1",
     ]);
     monitor.run().succeeds();
+}
+
+#[test]
+fn a_person_at_a_terminal_sees_rate_and_time_left() {
+    let world = World::new();
+    // Runs a program in a terminal of its own.
+    let terminal = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)";
+    let call = world.download(4).by(ferrostore_tests::Convention::FileXml);
+    let output = call.under(["python3", "-c", terminal]).output();
+    let shown = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{shown}");
+    assert!(shown.contains("of 4.00 MiB") && shown.contains("iB/s, "), "{shown}");
+    assert!(shown.contains("s left"), "{shown}");
+    assert!(shown.trim_end().ends_with(" raw"), "the reply follows: {shown}");
 }
 
 #[test]
