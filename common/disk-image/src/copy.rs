@@ -9,6 +9,7 @@ use super::target::{Place, Target};
 use nix::errno::Errno;
 use nix::fcntl::copy_file_range;
 use nix::sys::statfs::{FsType, fstatfs};
+use runtime::space::{self, with_space};
 use runtime::sys;
 use std::fs::File;
 use std::io;
@@ -99,7 +100,8 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
             return Ok(share);
         }
         let place = target.trial_place(guest);
-        let tried = sys::clone_range(source, offset, target.file(), place, SHARED_BLOCK);
+        let tried =
+            with_space(1, || sys::clone_range(source, offset, target.file(), place, SHARED_BLOCK));
         if let Err(error) = &tried
             && is_final(error)
         {
@@ -118,7 +120,7 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
         length: u64,
     ) -> Result<bool, ImageError> {
         if self.share == Some(true) {
-            match sys::clone_range(source, offset, file, host, length) {
+            match with_space(1, || sys::clone_range(source, offset, file, host, length)) {
                 Ok(()) => {
                     observer::moved(Moved::Shared, length);
                     return Ok(true);
@@ -141,6 +143,7 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
                     observer::moved(Moved::Written, count as u64);
                     done += count as u64;
                 }
+                Err(errno) if space::is_exhausted(&errno.into()) && space::make(left as u64) => {}
                 Err(errno) if is_final(&errno.into()) => {
                     return Err(ImageError::writing(host + done)(errno.into()));
                 }

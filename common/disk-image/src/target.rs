@@ -7,9 +7,11 @@ use super::raw::SECTOR;
 use super::rbd_diff::{self, RbdDiff};
 use super::{Format, ImageError};
 use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::statvfs::fstatvfs;
+use runtime::space::{self, with_space};
 use runtime::sys;
 use std::fs::File;
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 
 /// Granularity in which zeroes are left out of a raw image, bytes: the block size of file systems.
 const BLOCK: u64 = 4 << 10;
@@ -322,7 +324,7 @@ impl Output<'_> {
 
     fn write(self, bytes: &[u8], offset: u64) -> Result<(), ImageError> {
         match self {
-            Self::File(file) => file.write_all_at(bytes, offset),
+            Self::File(file) => with_space(bytes.len() as u64, || file.write_all_at(bytes, offset)),
             Self::Device { device, .. } => device.write(bytes, offset),
             Self::Diff(diff) => {
                 diff.write(bytes, offset)?;
@@ -344,10 +346,21 @@ impl Output<'_> {
 
 /// Gives every hole of the first `size` bytes blocks of its own.
 fn allocate(file: &File, size: u64) -> Result<(), ImageError> {
-    match fallocate(file, FallocateFlags::empty(), 0, size as i64) {
-        Err(nix::Error::EOPNOTSUPP) => fill_holes(file),
-        result => result.map_err(|errno| ImageError::writing(0)(errno.into())),
+    loop {
+        match fallocate(file, FallocateFlags::empty(), 0, size as i64) {
+            Err(nix::Error::EOPNOTSUPP) => return fill_holes(file),
+            Err(nix::Error::ENOSPC | nix::Error::EDQUOT) if space::make(missing(file, size)) => {}
+            result => return result.map_err(|errno| ImageError::writing(0)(errno.into())),
+        }
     }
+}
+
+/// How many bytes the disk lacks for the first `size` bytes of `file`; at least one.
+fn missing(file: &File, size: u64) -> u64 {
+    let allocated = file.metadata().map_or(0, |metadata| metadata.blocks() * 512);
+    let free = fstatvfs(file)
+        .map_or(0, |stat| stat.blocks_available().saturating_mul(stat.fragment_size()));
+    size.saturating_sub(allocated).saturating_sub(free).max(1)
 }
 
 /// Writes zeroes into holes, where the file system can't allocate blocks otherwise (NFS 3).
@@ -361,7 +374,7 @@ fn fill_holes(file: &File) -> Result<(), ImageError> {
         let end = extent.start + extent.length;
         while matches!(extent.content, Content::Zero) && position < end {
             let count = (end - position).min(zeroes.len() as u64);
-            file.write_all_at(&zeroes[..count as usize], position)
+            with_space(count, || file.write_all_at(&zeroes[..count as usize], position))
                 .map_err(ImageError::writing(position))?;
             position += count;
         }

@@ -13,6 +13,7 @@ pub mod lock_provider;
 pub mod lock_wait;
 pub mod mount;
 pub mod process;
+pub mod space;
 pub mod staging;
 pub mod sys;
 pub mod text;

@@ -7,6 +7,7 @@
 
 use super::header::LARGEST_DISK;
 use crate::ImageError;
+use runtime::space::with_space;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
@@ -118,7 +119,8 @@ impl<'f> Writer<'f> {
     }
 
     fn write(&self, bytes: &[u8], offset: u64) -> Result<(), ImageError> {
-        self.file.write_all_at(bytes, offset).map_err(ImageError::writing(offset))
+        with_space(bytes.len() as u64, || self.file.write_all_at(bytes, offset))
+            .map_err(ImageError::writing(offset))
     }
 
     fn finish_table(&mut self) -> Result<(), ImageError> {

@@ -7,10 +7,29 @@ use disk_image::admission::check_size;
 use disk_image::raw::RawDisk;
 use disk_image::target::Target;
 use disk_image::{Format, ImageError, convert, qcow2};
+use nix::sys::statvfs::fstatvfs;
 use one_protocol::message::Image;
-use runtime::command;
+use runtime::command::{self, CommandError};
+use runtime::space;
 use runtime::staging;
 use runtime::staging::Staged;
+use std::fs::File;
+
+/// Why a file system can't be made.
+enum MakeError {
+    /// There is no file for it.
+    Empty(DatastoreError),
+    /// The program failed, on a disk that was full then or not.
+    Program(CommandError, bool),
+}
+
+/// A disk with less free space is full, bytes: the program has written what it could.
+const FULL: u64 = 1 << 20;
+
+/// Bytes that are free where `file` lies.
+fn available(file: &File) -> u64 {
+    fstatvfs(file).map_or(0, |stat| stat.blocks_available().saturating_mul(stat.fragment_size()))
+}
 
 impl FileDatastore {
     /// `mkfs`.
@@ -51,15 +70,29 @@ impl FileDatastore {
             qcow2::check_size(bytes)
                 .map_err(|error| DatastoreError::value("IMAGE/SIZE", size.to_string(), error))?;
         }
-        let staged = self.empty(bytes, if fs.is_some() { Format::Raw } else { format })?;
-        if swap {
-            command::mkswap(staged.path())?;
-        }
         let staged = match fs {
-            None => staged,
+            None => {
+                let staged = self.empty(bytes, format)?;
+                if swap {
+                    command::mkswap(staged.path())?;
+                }
+                staged
+            }
             Some((fs, options)) => {
-                command::mkfs(&fs, &options, staged.path())
-                    .map_err(|error| file_system_error(&fs, size, &error))?;
+                let make = || {
+                    let staged = self.empty(bytes, Format::Raw).map_err(MakeError::Empty)?;
+                    command::mkfs(&fs, &options, staged.path()).map_err(|error| {
+                        let full = error.is_out_of_space() || available(staged.file()) < FULL;
+                        MakeError::Program(error, full)
+                    })?;
+                    Ok(staged)
+                };
+                let is_full = |error: &MakeError| matches!(error, MakeError::Program(_, true));
+                let staged = space::with_space_for_program(make, is_full);
+                let staged = staged.map_err(|error| match error {
+                    MakeError::Empty(error) => error,
+                    MakeError::Program(error, _) => file_system_error(&fs, size, &error),
+                })?;
                 self.in_format(staged, format)?
             }
         };

@@ -7,6 +7,7 @@ use crate::kinds::DatastoreError;
 use disk_image::raw::{RawDisk, SECTOR};
 use disk_image::{Content, Format, ImageError};
 use runtime::command::{self, CommandError};
+use runtime::space;
 use std::fs::File;
 use std::io;
 
@@ -64,14 +65,12 @@ impl Foreign<'_> {
         if is_file {
             target.set_len(size).map_err(writing)?;
         }
-        let delivered = command::qemu_img_to_raw(
-            self.file,
-            self.format.name(),
-            target,
-            size.saturating_add(SLACK),
-        )
-        .map_err(|error| explained(error, self.format))
-        .and_then(|()| self.check(target, is_file));
+        let largest = size.saturating_add(SLACK);
+        // What it has written before is what it writes again.
+        let run = || command::qemu_img_to_raw(self.file, self.format.name(), target, largest);
+        let delivered = space::with_space_for_program(run, CommandError::is_out_of_space)
+            .map_err(|error| explained(error, self.format))
+            .and_then(|()| self.check(target, is_file));
         // The ruleset around the program holds the file for a moment longer: its space shall be free now.
         delivered.inspect_err(|_| drop(target.set_len(0)))
     }
