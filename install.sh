@@ -20,7 +20,7 @@ Builds the ten drivers with cargo and puts them into $REMOTES/datastore/fs,
 where oned finds them at its next call: no restart is needed. $REMOTES is
 /var/lib/one/remotes, or $ONE_LOCATION/var/remotes where ONE_LOCATION is set.
 What is run by hand is put beside them: fsck, which checks such a datastore,
-and ferrostore, which shows what the drivers did.
+and ferrostore, which shows what the drivers did and brings deleted images back.
 
   --kind KIND   install another kind of datastore than fs, in the place of the
                 stock drivers of that name: fs, lvm, ceph, dev,
@@ -588,6 +588,17 @@ uninstall_drivers() {
     [ "$name" = "$kind" ] || say "Take $name out of DATASTORE_MAD and DS_MAD_CONF in $oned_conf and restart oned."
 }
 
+# What was deleted and is kept yet: nothing else will know of it.
+trash_notes() {
+    local trash count
+    for trash in "$prefix$var"/datastores/*/.ferrostore-trash; do
+        [ -d "$trash" ] || continue
+        count=$(find "$trash" -mindepth 1 -maxdepth 1 -type d | wc -l)
+        say "note: $trash keeps deleted images: $count. The stock scripts will never remove them:"
+        say "      restore or delete them with \`ferrostore trash\` (it is in $built, too), or remove that directory"
+    done
+}
+
 # Each kind on its own: what one of them can't have doesn't take away what another has.
 for_each_kind() { # for_each_kind COMMAND
     for kind in "${kinds[@]}"; do
@@ -607,6 +618,7 @@ case $mode in
         finished ;;
     uninstall)
         for_each_kind uninstall_drivers
+        trash_notes
         finished ;;
     demo)
         build_drivers

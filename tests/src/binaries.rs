@@ -18,7 +18,7 @@ pub fn stripped(action: &str) -> PathBuf {
     let directory = DIRECTORY.get_or_init(|| {
         let directory = executable(action).with_file_name("stripped");
         std::fs::create_dir_all(&directory).expect("the folder of the drivers is writable");
-        for action in ACTIONS {
+        for action in ACTIONS.into_iter().chain(["ferrostore"]) {
             // Another test program may be doing the same, and running what it has made.
             let own = directory.join(format!(".{action}.{}", std::process::id()));
             run("strip", ["-o".into(), own.clone(), executable(action)]);

@@ -56,6 +56,7 @@ mod record;
 mod referee;
 mod rules;
 mod ssh;
+mod trash;
 mod vm;
 pub mod vmdk;
 mod web;
@@ -90,6 +91,7 @@ pub use referee::{
 };
 pub use rules::Rule;
 pub use ssh::SshHost;
+pub use trash::TRASH;
 pub use vm::{ignored_tests_in_a_virtual_machine, is_virtual_machine};
 pub use vmdk::Vmdk;
 pub use web::{Fault, Page, Web};

@@ -1,6 +1,6 @@
 //! What a call gave: its answer and its traces.
 
-use crate::{Listing, Rule};
+use crate::{Listing, Rule, TRASH};
 use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -30,8 +30,9 @@ const LEVELS: [&str; 4] = ["ERROR: ", "INFO: ", "WARN: ", "DEBUG: "];
 
 /// Whether only a driver can have put it there.
 fn is_hidden(name: &str) -> bool {
-    // The mark of an export that was mounted for the datastore stays.
-    name.starts_with('.') && name != ".automounted"
+    // The mark of an export that was mounted for the datastore stays, and so does what was deleted.
+    let stays = name == ".automounted" || name.split('/').next() == Some(TRASH);
+    name.starts_with('.') && !stays
 }
 
 impl Outcome {

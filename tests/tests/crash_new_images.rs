@@ -46,7 +46,7 @@ fn inject_all(name: String, cloud: &Cloud, call: Call, good: &dyn Fn(&Path) -> b
             _ => Holds::After,
         }
     };
-    FaultMatrix { name, cloud, call, look: &look, creates: true }.inject_all();
+    FaultMatrix { name, cloud, call, look: &look, creates: true, once: false }.inject_all();
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl Image<'_, '_> {
         };
         let look = || self.look(action, target);
         let name = format!("{action} {target}, {name}");
-        FaultMatrix { name, cloud, call, look: &look, creates: false }.inject_all();
+        FaultMatrix { name, cloud, call, look: &look, creates: false, once: false }.inject_all();
         // Whatever was removed is removed whole.
         if action == "rm" {
             let left: Vec<_> = cloud.listing().names().into_iter().map(str::to_owned).collect();
@@ -160,7 +160,8 @@ fn a_snapshot_whose_content_is_in_another_file() {
         };
         let name = format!("{action} {target}, chain with a .current file, ext4");
         let call = chain.call(action, target);
-        FaultMatrix { name, cloud: &cloud, call, look: &look, creates: false }.inject_all();
+        FaultMatrix { name, cloud: &cloud, call, look: &look, creates: false, once: false }
+            .inject_all();
     }
 }
 

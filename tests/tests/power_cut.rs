@@ -29,7 +29,7 @@ fn new_image(name: String, cloud: &Cloud, call: Call, format: &str, reference: &
             Some(false) => Holds::Neither,
         }
     };
-    FaultMatrix { name, cloud, call, look: &look, creates: true }.cut_power();
+    FaultMatrix { name, cloud, call, look: &look, creates: true, once: false }.cut_power();
 }
 
 #[test]
@@ -86,7 +86,8 @@ fn while_a_chain_is_worked_on() {
                 _ => chain.call(action, target),
             };
             let name = format!("{action}, chain, {on}");
-            FaultMatrix { name, cloud: &cloud, call, look: &look, creates: false }.cut_power();
+            FaultMatrix { name, cloud: &cloud, call, look: &look, creates: false, once: false }
+                .cut_power();
         }
     }
 }
@@ -122,7 +123,8 @@ fn while_copies_are_worked_on() {
             };
             let call = copies.call(action, target);
             let name = format!("{action}, copies, {on}");
-            FaultMatrix { name, cloud: &cloud, call, look: &look, creates: false }.cut_power();
+            FaultMatrix { name, cloud: &cloud, call, look: &look, creates: false, once: false }
+                .cut_power();
         }
     }
 }

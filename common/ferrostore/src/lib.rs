@@ -16,4 +16,5 @@ pub mod progress;
 pub mod record;
 pub mod snapshots;
 pub mod transfer;
+pub mod trash;
 pub mod verify;

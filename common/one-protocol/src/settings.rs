@@ -1,5 +1,7 @@
 //! Where OpenNebula keeps things on this machine, and what its configuration files say.
 
+mod trash;
+
 use crate::values::{parse_bytes, parse_yes_no};
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};

@@ -1,5 +1,7 @@
 //! Values of attributes and settings that are no plain text.
 
+use std::time::Duration;
+
 /// Yes or no, as oned and people write it; `None` for anything else.
 #[must_use]
 pub fn parse_yes_no(text: &str) -> Option<bool> {
@@ -28,9 +30,68 @@ pub fn parse_bytes(text: &str) -> Option<u64> {
     number.checked_mul(1 << shift).filter(|&bytes| bytes > 0)
 }
 
+/// What [`parse_retention`] takes.
+pub const RETENTION: &str =
+    "a whole number of hours, days or weeks, as in 48h, 7d or 2w, at most 520w, or no";
+
+/// How long something is kept: a whole number with `h`, `d` or `w`; nothing at all for `no` and 0. `None` for anything
+/// else.
+#[must_use]
+pub fn parse_retention(text: &str) -> Option<Duration> {
+    const HOUR: u64 = 3600;
+    const LONGEST: u64 = 520 * 7 * 24 * HOUR;
+    let text = text.trim().to_ascii_lowercase();
+    if parse_yes_no(&text) == Some(false) {
+        return Some(Duration::ZERO);
+    }
+    let unit = match text.chars().last()? {
+        'h' => HOUR,
+        'd' => 24 * HOUR,
+        'w' => 7 * 24 * HOUR,
+        _ => return None,
+    };
+    let digits = text[..text.len() - 1].trim_end();
+    let number: u64 =
+        digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())??;
+    number.checked_mul(unit).filter(|&seconds| seconds <= LONGEST).map(Duration::from_secs)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_retention_is_hours_days_or_weeks() {
+        for (text, hours) in [
+            ("1h", 1),
+            ("48H", 48),
+            ("7d", 168),
+            (" 2 w ", 336),
+            ("no", 0),
+            ("0", 0),
+            ("0d", 0),
+            ("520w", 87_360),
+        ] {
+            let expected = Some(Duration::from_secs(hours * 3600));
+            assert_eq!(parse_retention(text), expected, "{text}");
+        }
+        for text in [
+            "",
+            "7",
+            "d",
+            "yes",
+            "1m",
+            "1.5d",
+            "-1d",
+            "+1d",
+            "521w",
+            "99999999999999999w",
+            "7dd",
+            "é",
+        ] {
+            assert_eq!(parse_retention(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn yes_and_no_are_written_in_several_ways() {

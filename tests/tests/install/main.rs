@@ -114,6 +114,22 @@ fn what_is_run_by_hand_stands_beside_the_drivers_and_goes_with_them() {
 }
 
 #[test]
+fn uninstall_tells_of_deleted_images_that_are_kept() {
+    let front_end = FrontEnd::new();
+    front_end.install(&[]);
+    assert!(!front_end.install(&["--uninstall"]).contains("deleted images"));
+    front_end.install(&[]);
+    let trash = front_end.one().join("var/datastores/104/.ferrostore-trash");
+    for entry in ["1.2.3.a", "2.2.3.b"] {
+        fs::create_dir_all(trash.join(entry)).unwrap();
+    }
+    let said = front_end.install(&["--uninstall"]);
+    assert!(said.contains(&format!("{} keeps deleted images: 2", trash.display())), "{said}");
+    assert!(said.contains("ferrostore trash") && said.ends_with("done\n"), "{said}");
+    assert!(trash.join("1.2.3.a").exists());
+}
+
+#[test]
 fn uninstall_leaves_scripts_that_an_upgrade_brought() {
     let front_end = FrontEnd::new();
     front_end.install(&[]);

@@ -7,6 +7,7 @@ mod pools;
 mod snapshots;
 mod stale;
 mod streams;
+mod trash;
 mod trouble;
 
 /// Whether a test is of the first half. All others are of the second, so that none is of neither.

@@ -7,6 +7,7 @@ mod calls;
 pub mod fsck;
 pub mod log;
 pub mod metrics;
+pub mod trash;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};

@@ -151,7 +151,7 @@ impl Examination<'_> {
         // It could be read a moment ago: only its removal can refuse it now.
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let name = entry.file_name();
-            let in_work = staging::is_left_over(&name)
+            let in_work = name == staging::WORK_DIRECTORY
                 && !matches!(staging::is_locked(&entry.path()), Ok(false));
             if !usual(&name) && !in_work {
                 self.problems.push(Problem::warning(format!(

@@ -8,6 +8,7 @@ mod image;
 mod known;
 pub mod pool;
 mod report;
+mod trash;
 
 pub use image::Facts;
 pub use known::{Known, KnownImage};
@@ -91,6 +92,13 @@ pub enum Role {
         /// Whether a driver still works on it.
         live: bool,
     },
+    /// The trash.
+    Trash {
+        /// Images in it.
+        images: u64,
+        /// Space that they take, bytes.
+        allocated: u64,
+    },
     /// Something that belongs to an image that is not there.
     Part,
     /// None of these.
@@ -149,6 +157,10 @@ pub fn examine(
             tell(&Entry { name, role, problems })?;
         }
     }
+    let trashed = trash::examine(directory);
+    if let Some(entry) = &trashed.entry {
+        tell(entry)?;
+    }
     for name in &names {
         if let Some(entry) = look_at(directory, name, &names, known) {
             tell(&entry)?;
@@ -157,11 +169,16 @@ pub fn examine(
     }
     for (name, image) in known.into_iter().flat_map(Known::images) {
         if !names.contains(name) && !image.may_be_absent {
-            let what = format!(
-                "{} is not in {}: bring it back from a backup, or delete the image",
-                image.called(),
-                directory.display()
-            );
+            let remedy = if trashed.names.contains(name) {
+                format!(
+                    "it is in the trash; bring it back with `ferrostore trash restore {} {}`",
+                    directory.display(),
+                    name.display()
+                )
+            } else {
+                "bring it back from a backup, or delete the image".to_owned()
+            };
+            let what = format!("{} is not in {}: {remedy}", image.called(), directory.display());
             let problems = vec![Problem::damage(what)];
             tell(&Entry { name: name.clone(), role: Role::Missing, problems })?;
         }
@@ -188,7 +205,7 @@ fn look_at(
     let entry = |role, problems| Some(Entry { name: name.to_owned(), role, problems });
     // It may have been removed since the directory was read.
     let metadata = fs::symlink_metadata(&path).ok()?;
-    if HOUSEKEEPING.iter().any(|known| name == *known) || staging::is_left_over(name) {
+    if HOUSEKEEPING.iter().any(|known| name == *known) || staging::is_own(name) {
         return None;
     }
     if let Some(image) = image_of_part(name) {

@@ -93,6 +93,7 @@ fn role_of(role: &Role) -> &'static str {
         Role::Volume(facts) => facts.kind,
         Role::Missing => "missing",
         Role::LeftOver { .. } => "left-over",
+        Role::Trash { .. } => "trash",
         Role::Part => "part",
         Role::Unknown => "unknown",
     }
@@ -129,6 +130,10 @@ fn lines(entry: &Entry) -> String {
                 [] => text += ", no snapshots",
                 _ => text.extend([", snapshots ", &listed(&facts.snapshots)]),
             }
+        }
+        Role::Trash { images, allocated } => {
+            let images = counted(*images, "image");
+            let _ = write!(text, "trash, {images}, {} MiB on disk", mib(*allocated));
         }
         Role::LeftOver { live: true } => text += "a driver is at work on this",
         role => text += role_of(role),
@@ -180,6 +185,9 @@ fn object(entry: &Entry) -> String {
                 facts.size,
                 listed(&facts.snapshots).replace(' ', ",")
             );
+        }
+        Role::Trash { images, allocated } => {
+            let _ = write!(text, ",\"images\":{images},\"allocated\":{allocated}");
         }
         Role::Missing | Role::Part | Role::Unknown => {}
     }

@@ -6,6 +6,7 @@
 //! accessors that return `Result` say which one is missing.
 
 mod ceph;
+mod description;
 mod error;
 mod nfs;
 mod parse;
@@ -14,11 +15,13 @@ mod wire;
 
 use base64::Engine as _;
 pub use ceph::CephAttributes;
+pub use description::Description;
 pub use error::MessageError;
 pub use parse::parse;
 use runtime::mount::NfsExport;
 use runtime::text;
 use std::path::PathBuf;
+use std::time::Duration;
 pub use units::Mebibytes;
 
 /// What an image is for (`IMAGE/TYPE`).
@@ -155,6 +158,8 @@ pub struct Datastore {
     pub tls_verify: Option<bool>,
     /// `TEMPLATE/PROGRESS`, default yes: whether oned is told how far a long action is.
     pub progress: bool,
+    /// `TEMPLATE/TRASH`: how long deleted images are kept; `None`: as `datastore.conf` says, zero: not at all.
+    pub trash: Option<Duration>,
     /// `TEMPLATE/DATASTORE_CAPACITY_CHECK`, default yes: whether oned holds an image's size against the
     /// free space of the datastore.
     pub capacity_check: bool,
@@ -199,6 +204,12 @@ impl Message {
             attribute: "IMAGE",
             remedy: "this action works on an image",
         })
+    }
+
+    /// What people know the image by, which no action goes by.
+    #[must_use]
+    pub fn description(&self) -> Description {
+        Description::of(&self.xml)
     }
 
     /// The datastore.

@@ -4,7 +4,7 @@ use super::{
     CephAttributes, Datastore, DatastoreType, Image, ImageType, Mebibytes, Message, MessageError,
     nfs, wire,
 };
-use crate::values::{parse_bytes, parse_yes_no};
+use crate::values::{RETENTION, parse_bytes, parse_retention, parse_yes_no};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -160,6 +160,14 @@ impl Datastore {
                 text => Some(yes_no("DATASTORE/TEMPLATE/TLS_VERIFY", text, true)?),
             },
             progress: yes_no("DATASTORE/TEMPLATE/PROGRESS", &template.progress, true)?,
+            trash: match template.trash.trim() {
+                "" => None,
+                text => Some(parse_retention(text).ok_or_else(|| MessageError::Invalid {
+                    attribute: "DATASTORE/TEMPLATE/TRASH",
+                    value: text.to_owned(),
+                    rule: RETENTION,
+                })?),
+            },
             capacity_check: yes_no(
                 "DATASTORE/TEMPLATE/DATASTORE_CAPACITY_CHECK",
                 &template.datastore_capacity_check,

@@ -96,6 +96,7 @@ pub(super) struct DatastoreTemplate {
     pub(super) sparse: String,
     pub(super) tls_verify: String,
     pub(super) progress: String,
+    pub(super) trash: String,
     pub(super) datastore_capacity_check: String,
     pub(super) bridge_list: String,
     pub(super) staging_dir: String,

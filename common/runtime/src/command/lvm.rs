@@ -271,6 +271,23 @@ pub fn deactivate(
     privileged("lvchange", arguments).map(drop)
 }
 
+/// Gives a volume tags and takes others off it, in one step.
+///
+/// # Errors
+/// Where it is missing.
+pub fn change_tags(
+    group: &str,
+    name: &str,
+    added: &[&str],
+    removed: &[&str],
+) -> Result<(), CommandError> {
+    let volume = format!("{group}/{name}");
+    let mut arguments: Vec<&str> = added.iter().flat_map(|tag| ["--addtag", *tag]).collect();
+    arguments.extend(removed.iter().flat_map(|tag| ["--deltag", *tag]));
+    arguments.push(&volume);
+    privileged("lvchange", arguments).map(drop)
+}
+
 /// Removes volumes, a pool with all that is in it.
 ///
 /// # Errors

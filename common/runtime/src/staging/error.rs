@@ -1,5 +1,6 @@
 //! What goes wrong with files in the work directory.
 
+use crate::space::is_exhausted;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,19 +10,27 @@ use std::path::{Path, PathBuf};
 pub struct StagingError {
     step: &'static str,
     path: PathBuf,
-    pub(super) source: io::Error,
+    source: io::Error,
+}
+
+impl StagingError {
+    /// Whether there is no space, or a quota is used up.
+    #[must_use]
+    pub fn is_no_space(&self) -> bool {
+        is_exhausted(&self.source)
+    }
 }
 
 /// What to say in front of an error that says that there is no space.
 #[must_use]
 pub fn no_space_hint(error: &io::Error) -> &'static str {
-    if no_space(error) { "the datastore has no space left; free some or enlarge it: " } else { "" }
+    if is_exhausted(error) {
+        "the datastore has no space left; free some or enlarge it: "
+    } else {
+        ""
+    }
 }
 
 pub(super) fn at(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StagingError {
     move |source| StagingError { step, path: path.to_owned(), source }
-}
-
-pub(super) fn no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -12,6 +12,8 @@
 //! Each of them is held by its driver with a lock that ends with it. So the next driver that opens the datastore knows
 //! a dead driver's from a live one's, whatever their age, on NFS too: what is staged is removed, trash as
 //! well, and what is to be undone is put back in its place.
+//!
+//! Beside it lies the [`trash`], where there is one.
 
 mod error;
 mod image_lock;
@@ -19,6 +21,7 @@ pub mod intent;
 mod recovery;
 mod staged;
 mod transaction;
+pub mod trash;
 
 pub use crate::work_directory::NAME as WORK_DIRECTORY;
 pub use error::{StagingError, no_space_hint};
@@ -60,10 +63,11 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Whether a name in a datastore is ours and none of an image: that of the directory of what is not finished.
+/// Whether a name in a datastore is ours and none of an image: that of the directory of what is not finished, or of the
+/// trash.
 #[must_use]
-pub fn is_left_over(name: &OsStr) -> bool {
-    name == work_directory::NAME
+pub fn is_own(name: &OsStr) -> bool {
+    name == work_directory::NAME || name == trash::NAME
 }
 
 /// What is not finished in `datastore`.

@@ -1,14 +1,25 @@
 //! A place for what is on its way out, and for what may have to be put back.
 
-use super::error::{StagingError, at, no_space};
+use super::error::{StagingError, at};
 use super::image_lock::ImageLock;
 use super::recovery::{BESIDE, SNAPSHOTS, TRASH, UNDO, entries, name_of, roll_back, snapshots_of};
 use super::sync_directory;
 use crate::{process, work_directory};
 use std::ffi::OsString;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+
+/// What becomes of what a transaction holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is put back.
+    RollBack,
+    /// It is deleted.
+    Delete,
+    /// It has been moved elsewhere.
+    Moved,
+}
 
 /// A directory beside the images for one change of an image that the driver holds alone. Once the change
 /// is committed, it goes with all that is in it; dropped before, it goes after all is put back.
@@ -17,7 +28,7 @@ pub struct Transaction<'lock> {
     lock: &'lock ImageLock,
     path: PathBuf,
     one_step: bool,
-    committed: bool,
+    end: End,
     taken: std::cell::Cell<u32>,
 }
 
@@ -54,7 +65,7 @@ impl<'lock> Transaction<'lock> {
             .map_err(at("written into (DATASTORE/BASE_PATH must be writable)", datastore))?;
         work_directory::chown_to_datastore_owner(&path, datastore)
             .map_err(at("given to the datastore's owner", &path))?;
-        Ok(Self { lock, path, one_step, committed: false, taken: 0.into() })
+        Ok(Self { lock, path, one_step, end: End::RollBack, taken: 0.into() })
     }
 
     /// The place for what is at `origin`, numbered, so that it is put back in the reverse order.
@@ -120,7 +131,63 @@ impl<'lock> Transaction<'lock> {
             let area = work_directory::of(self.lock.datastore());
             sync_directory(&area).map_err(at("written to disk", &area))?;
         }
-        self.committed = true;
+        self.end = End::Delete;
+        Ok(())
+    }
+
+    /// Writes the file `name` beside what is kept.
+    ///
+    /// # Errors
+    /// Where it can't be written.
+    pub(super) fn note(&self, name: &str, bytes: &[u8]) -> Result<File, StagingError> {
+        let path = self.path.join(name);
+        let write = || {
+            let mut file = File::create_new(&path)?;
+            file.write_all(bytes)?;
+            work_directory::chown_to_datastore_owner(&path, self.lock.datastore())?;
+            Ok(file)
+        };
+        write().map_err(at("written", &path))
+    }
+
+    /// Declares that the change is complete, as [`Self::commit`] does. What is in here is not deleted but gets the
+    /// name `place`, in the same step; `prepare` makes the directory for it where that is missing.
+    ///
+    /// # Errors
+    /// Where it can't be moved there, or the step can't be had on disk; then all is put back.
+    pub(super) fn commit_to(
+        mut self,
+        place: &Path,
+        prepare: impl Fn() -> io::Result<()>,
+    ) -> Result<(), StagingError> {
+        let datastore = self.lock.datastore();
+        // What is moved as one must be there as one.
+        sync_directory(&self.path).map_err(at("written to disk", &self.path))?;
+        sync_directory(datastore).map_err(at("written to disk", datastore))?;
+        loop {
+            match fs::rename(&self.path, place) {
+                // It was empty, and another driver has removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound && self.path.exists() => {
+                    prepare().map_err(at("written into", place))?;
+                }
+                moved => break moved.map_err(at("completed", &self.path))?,
+            }
+        }
+        let parent = place.parent().unwrap_or(datastore);
+        let durable =
+            sync_directory(parent).and_then(|()| sync_directory(&work_directory::of(datastore)));
+        if let Err(error) = durable {
+            // Where that fails as well, all of it stays there.
+            match fs::rename(place, &self.path) {
+                Ok(()) => {}
+                Err(error) => {
+                    log::error!("file {} can't be put back: {error}", place.display());
+                    self.end = End::Moved;
+                }
+            }
+            return Err(at("written to disk", parent)(error));
+        }
+        self.end = End::Moved;
         Ok(())
     }
 
@@ -148,7 +215,7 @@ impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         let (datastore, image) = (self.lock.datastore(), self.lock.image());
         process::forget(&self.path);
-        if !self.committed
+        if self.end == End::RollBack
             && let Err(error) = roll_back(&self.path, datastore, image)
         {
             log::error!("file {} can't be rolled back: {error}", self.path.display());
@@ -156,7 +223,9 @@ impl Drop for Transaction<'_> {
             let _ = fs::rename(&self.path, self.path.with_file_name(name_of(UNDO, image)));
             return;
         }
-        if let Err(error) = fs::remove_dir_all(&self.path) {
+        if self.end != End::Moved
+            && let Err(error) = fs::remove_dir_all(&self.path)
+        {
             log::warn!("file {} is left for the next call to remove: {error}", self.path.display());
         }
         work_directory::leave(datastore);
@@ -179,7 +248,7 @@ pub fn discard(lock: &ImageLock, paths: &[PathBuf]) -> Result<bool, StagingError
         _ => Transaction::with_rollback(lock),
     };
     let transaction = match transaction {
-        Err(error) if no_space(&error.source) => return remove_in_place(&present),
+        Err(error) if error.is_no_space() => return remove_in_place(&present),
         transaction => transaction?,
     };
     for path in present {

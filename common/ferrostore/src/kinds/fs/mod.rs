@@ -4,6 +4,7 @@ mod make;
 mod snapshot;
 mod source;
 mod store;
+mod trash;
 
 use self::source::recorded;
 use self::store::NewFile;
@@ -21,6 +22,7 @@ use runtime::mount;
 use runtime::staging;
 use runtime::staging::{ImageLock, LockError, Staged};
 use runtime::text;
+use std::cell::OnceCell;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -33,6 +35,8 @@ pub struct FileDatastore {
     /// BASE_PATH as it came: what replies begin with.
     base_path: String,
     directory: PathBuf,
+    /// Bytes that images in the trash take, once that is known.
+    trashed: OnceCell<u64>,
 }
 
 impl Datastore for FileDatastore {
@@ -44,13 +48,16 @@ impl Datastore for FileDatastore {
         let base_path = attributes.base_path()?.to_owned();
 
         let directory = text::path(&base_path);
+        let mut trashed = Some(0);
         if settings.has_storage() {
             if let Some(export) = &attributes.nfs {
                 mount::ensure(export, &directory)?;
             }
             staging::remove_stale(&directory);
+            trashed = trash::open(&directory);
         }
-        Ok(Self { intake, base_path, directory })
+        let trashed = trashed.map_or_else(OnceCell::new, OnceCell::from);
+        Ok(Self { intake, base_path, directory, trashed })
     }
 
     fn ds_mad(&self) -> &str {
@@ -97,9 +104,9 @@ impl Datastore for FileDatastore {
             log::info!("file {} was gone already", file.display());
             return Ok(());
         }
+        let keep = self.intake.retention()?;
         let lock = self.lock(image, &file)?;
-        staging::discard(&lock, &parts).map_err(|error| self.source_error(image, error))?;
-        Ok(())
+        self.discard(image, &lock, &parts, keep).map_err(|error| self.source_error(image, error))
     }
 
     fn stat(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {
@@ -122,11 +129,14 @@ impl Datastore for FileDatastore {
         self.ensure_directory()?;
         let stat = nix::sys::statvfs::statvfs(&self.directory)
             .map_err(|errno| self.base_error(&format!("can't be measured: {errno}")))?;
-        let size = |blocks: u64| Mebibytes::holding(blocks.saturating_mul(stat.fragment_size()));
+        let bytes = |blocks: u64| blocks.saturating_mul(stat.fragment_size());
+        let used = bytes(stat.blocks().saturating_sub(stat.blocks_free()));
+        // What goes as soon as its space is needed is as good as free.
+        let trashed = self.trashed().min(used);
         Ok(Usage {
-            used: size(stat.blocks().saturating_sub(stat.blocks_free())),
-            total: size(stat.blocks()),
-            free: size(stat.blocks_available()),
+            used: Mebibytes::holding(used - trashed),
+            total: Mebibytes::holding(bytes(stat.blocks())),
+            free: Mebibytes::holding(bytes(stat.blocks_available()).saturating_add(trashed)),
         })
     }
 
@@ -196,6 +206,7 @@ impl FileDatastore {
     fn stage(&self) -> Result<Staged, DatastoreError> {
         let mode = self.intake.settings.image_mode()?;
         self.ensure_directory()?;
+        let _ = self.trashed();
         let staged = Staged::create(&self.directory)?;
         if let Some(mode) = mode {
             staged.set_mode(mode)?;
@@ -235,7 +246,7 @@ impl FileDatastore {
                 (Ok(parent), Ok(directory)) => parent == directory,
                 _ => false,
             };
-        if !plain || !inside || staging::is_left_over(name) {
+        if !plain || !inside || staging::is_own(name) {
             return Err(outside());
         }
         Ok(self.directory.join(name))

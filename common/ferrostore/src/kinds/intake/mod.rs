@@ -20,11 +20,12 @@ pub(super) use bytes::{check_writeback, head_of, reader_of, reading};
 pub(super) use destination::Destination;
 use disk_image::Format;
 use one_protocol::message::{
-    Datastore as Attributes, DatastoreType, Image, ImageType, Mebibytes, Message,
+    Datastore as Attributes, DatastoreType, Description, Image, ImageType, Mebibytes, Message,
 };
 use one_protocol::settings::Settings;
 use runtime::command::CommandError;
 use std::path::Path;
+use std::time::Duration;
 
 /// What every kind of datastore that takes images in knows of its message and its machine.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(super) struct Intake {
     pub(super) settings: Settings,
     /// The message as it came, where OpenNebula's downloader will want it; else empty.
     message: String,
+    /// What people know the image by, where it may be put into the trash.
+    pub(super) description: Description,
 }
 
 /// What shall become of what comes in.
@@ -57,11 +60,29 @@ impl Intake {
     pub(super) fn new(message: &Message, settings: &Settings) -> Result<Self, DatastoreError> {
         let attributes = message.datastore()?.clone();
         let path = message.image().and_then(Image::path).unwrap_or_default();
-        let message = match Location::parse(path) {
+        let encoded = match Location::parse(path) {
             Location::Helper { .. } => message.encoded(),
             _ => String::new(),
         };
-        Ok(Self { attributes, settings: settings.clone(), message })
+        let mut intake = Self {
+            attributes,
+            settings: settings.clone(),
+            message: encoded,
+            description: Description::default(),
+        };
+        let may_be_kept = message.image().is_ok_and(|image| image.source().is_ok());
+        if may_be_kept && intake.retention().is_ok_and(|keep| !keep.is_zero()) {
+            intake.description = message.description();
+        }
+        Ok(intake)
+    }
+
+    /// How long deleted images are kept; zero: not at all.
+    pub(super) fn retention(&self) -> Result<Duration, DatastoreError> {
+        match self.attributes.trash {
+            Some(keep) => Ok(keep),
+            None => Ok(self.settings.trash()?),
+        }
     }
 
     /// What the datastore's template says about images of a type.

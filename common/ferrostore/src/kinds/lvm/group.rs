@@ -3,7 +3,7 @@
 
 use super::lock::{GroupLock, VolumeLock};
 use super::names::{ImageName, making_tag};
-use super::{LvmError, journal};
+use super::{LvmError, journal, trash};
 use runtime::command::lvm::{self, Volume};
 use std::path::{Path, PathBuf};
 
@@ -40,7 +40,7 @@ impl Group {
     ) -> Result<Vec<Volume>, LvmError> {
         let volumes = lvm::volumes(&self.name)?;
         let repaired = journal::repair(&self.name, &self.directory, lock, &volumes)?;
-        let removed = self.remove_stale(&volumes, mine);
+        let removed = self.remove_stale(&volumes, mine) | trash::sweep(&self.name, &volumes);
         if repaired || removed { Ok(lvm::volumes(&self.name)?) } else { Ok(volumes) }
     }
 

@@ -4,13 +4,16 @@ use super::group::Group;
 use super::journal::Entry;
 use super::lock::{GroupLock, VolumeLock};
 use super::names::ImageName;
-use super::{LvmDatastore, LvmError};
+use super::{LvmDatastore, LvmError, trash};
 use crate::kinds::DatastoreError;
 use crate::kinds::intake::DISKS;
+use crate::trash::Record;
 use one_protocol::message::Image;
 use runtime::command::CommandError;
 use runtime::command::lvm::{self, Volume};
 use runtime::process;
+use runtime::staging::trash::{Trashed, now};
+use std::time::Duration;
 
 /// A volume's own size and that of those beside it decide on the size of its pool.
 fn pool_size(volumes: &[Volume], pool: &str) -> u64 {
@@ -56,6 +59,12 @@ impl LvmDatastore {
             Ok((volumes, group_lock, volume_lock))
         };
         let (volumes, group_lock, volume_lock) = lock(group)?;
+        // An image that was restored has another number than its name says.
+        let main = name.whole(&volumes).and_then(|main| find(&volumes, main));
+        let is_other = image.id.is_some_and(|id| id != name.id);
+        if is_other && !main.is_some_and(trash::is_restored) {
+            return Err(self.not_own(image));
+        }
         Ok(Locked {
             group,
             image: name,
@@ -88,23 +97,47 @@ impl LvmDatastore {
                 unknown.name
             )));
         }
-        // What the volume is counts, and not what the image is said to be now. A pool takes along all
-        // that is in it.
-        let pool_there = find(volumes, &pool).is_some_and(Volume::is_pool);
-        let mut names: Vec<&str> = volumes
-            .iter()
-            .filter(|volume| ours(volume) && !(pool_there && in_pool(volume)))
-            .map(|volume| volume.name.as_str())
-            .collect();
-        if pool_there {
-            names.push(&pool);
-        }
-        if names.is_empty() {
+        // What the volume is counts, and not what the image is said to be now.
+        let names = trash::parts(name, volumes);
+        let main = name.whole(volumes).and_then(|main| find(volumes, main));
+        if names.is_empty() || main.is_some_and(trash::is_trashed) {
             log::info!("volume {}/{} was gone already", group.name, name.volume);
             return Ok(());
         }
+        let keep = self.intake.retention()?;
+        if let Some(main) = main.filter(|_| !keep.is_zero()) {
+            if volumes.iter().any(|volume| ours(volume) && volume.is_open()) {
+                return Err(wrong(
+                    "is in use on this machine: stop the program that uses it, then try again"
+                        .to_owned(),
+                ));
+            }
+            return self.put_into_trash(image, &locked, &main.name, keep);
+        }
         process::mark_committed();
         lvm::remove(&group.name, &names).map_err(|error| LvmError::from(error).into())
+    }
+
+    /// Has the image kept, which is the volume `main` with all that is in it.
+    fn put_into_trash(
+        &self,
+        image: &Image,
+        locked: &Locked,
+        main: &str,
+        keep: Duration,
+    ) -> Result<(), DatastoreError> {
+        let Locked { group, image: name, volumes, .. } = locked;
+        let sizes = trash::parts(name, volumes).into_iter().filter_map(|part| find(volumes, part));
+        let bytes = sizes.map(|volume| volume.size).sum();
+        let snapshots = volumes.iter().filter(|volume| name.has_snapshot(&volume.name)).count();
+        let trashed = Trashed { deleted: now(), keep, bytes, image: main.into() };
+        let (description, id) = (&self.intake.description, self.intake.attributes.id);
+        let record =
+            Record::line(image, description, id, &trashed, snapshots as u64, trash::LONGEST);
+        let tags = trash::tags(trashed.deleted, keep, &record);
+        process::mark_committed();
+        lvm::change_tags(&group.name, main, &tags.each_ref().map(String::as_str), &[])
+            .map_err(|error| LvmError::from(error).into())
     }
 
     /// The image and the volume of its target snapshot, checked.

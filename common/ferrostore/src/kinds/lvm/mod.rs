@@ -13,7 +13,9 @@ mod journal;
 mod lock;
 mod names;
 mod new;
+mod restore;
 mod source;
+mod trash;
 
 use super::intake::{DISKS, Intake, Policy, file_system_error};
 use super::{Datastore, DatastoreError, FrontEndLock, Registered, Usage};
@@ -26,6 +28,7 @@ use names::ImageName;
 use new::NewVolume;
 use one_protocol::message::{Image, ImageType, Mebibytes, Message};
 use one_protocol::settings::Settings;
+pub use restore::VolumeTrash;
 use runtime::command;
 use runtime::command::lvm;
 use runtime::lock_provider::Held;
@@ -34,6 +37,7 @@ use source::Source;
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+pub use trash::Trashed;
 
 /// Types of images that are registered.
 const TYPES: [ImageType; 3] = [DISKS[0], ImageType::Cdrom, DISKS[1]];
@@ -183,7 +187,8 @@ impl Datastore for LvmDatastore {
             Ok((lvm::group_space(&self.group.name)?, volumes))
         };
         let (space, volumes) = look().map_err(DatastoreError::from)?;
-        for pool in volumes.iter().filter(|volume| volume.is_pool()) {
+        let pools = volumes.iter().filter(|volume| volume.is_pool() && !trash::is_trashed(volume));
+        for pool in pools {
             for (what, percent) in
                 [("DATA", pool.data_percent), ("METADATA", pool.metadata_percent)]
             {
@@ -197,7 +202,10 @@ impl Datastore for LvmDatastore {
             }
         }
         let whole = |bytes: u64| Mebibytes(bytes >> 20);
-        let (total, free) = (whole(space.size), whole(space.free));
+        // What goes as soon as its space is needed is as good as free.
+        let trashed: u64 = trash::among(&volumes).iter().map(|trashed| trashed.bytes).sum();
+        let free = space.free.saturating_add(trashed).min(space.size);
+        let (total, free) = (whole(space.size), whole(free));
         Ok(Usage { used: Mebibytes(total.0 - free.0), total, free })
     }
 
@@ -236,15 +244,17 @@ impl LvmDatastore {
             .source()?
             .split_once('/')
             .filter(|(group, _)| *group == self.group.name)
-            .and_then(|(_, volume)| ImageName::parse(volume))
-            .filter(|name| image.id.is_none_or(|id| id == name.id));
-        name.ok_or_else(|| {
-            let id = image.id.map_or_else(|| "<id>".to_owned(), |id| id.to_string());
-            self.source_error(
-                image,
-                format_args!("is not the image's volume {}/img-one-{id}: only the datastore's own images are touched", self.group.name),
-            )
-        })
+            .and_then(|(_, volume)| ImageName::parse(volume));
+        name.ok_or_else(|| self.not_own(image))
+    }
+
+    /// `IMAGE/SOURCE` names another image.
+    fn not_own(&self, image: &Image) -> DatastoreError {
+        let id = image.id.map_or_else(|| "<id>".to_owned(), |id| id.to_string());
+        self.source_error(
+            image,
+            format_args!("is not the image's volume {}/img-one-{id}: only the datastore's own images are touched", self.group.name),
+        )
     }
 
     /// `mkfs`.

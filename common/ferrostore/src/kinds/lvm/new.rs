@@ -1,10 +1,10 @@
 //! A new image: a volume that is made under its own name, and tagged until it is done.
 
-use super::LvmError;
 use super::group::Group;
-use super::lock::VolumeLock;
+use super::lock::{GroupLock, VolumeLock};
 use super::names::{ImageName, making_tag};
 use super::source::Source;
+use super::{LvmError, trash};
 use crate::kinds::DatastoreError;
 use crate::kinds::intake::{Destination, check_writeback, reading};
 use disk_image::device::Device;
@@ -100,13 +100,15 @@ impl<'d> NewVolume<'d> {
         self
     }
 
-    fn create(&self, size: u64) -> Result<(), CommandError> {
+    fn create(&self, size: u64, locked: &GroupLock) -> Result<(), CommandError> {
         let (group, volume, tag) = (&self.group.name, &self.image.volume, making_tag());
-        if self.thin {
-            lvm::create_thin(group, volume, &self.image.pool(), size, &tag)
-        } else {
-            lvm::create_thick(group, volume, size, &tag)
-        }
+        trash::with_space(group, size, locked, || {
+            if self.thin {
+                lvm::create_thin(group, volume, &self.image.pool(), size, &tag)
+            } else {
+                lvm::create_thick(group, volume, size, &tag)
+            }
+        })
     }
 
     /// Makes the volume, of `size` bytes.
@@ -136,10 +138,10 @@ impl<'d> NewVolume<'d> {
         if self.look_first {
             group.volumes(&locked, mine)?;
         }
-        match self.create(size) {
+        match self.create(size, &locked) {
             Err(error) if !self.look_first && error.says("already exists") => {
                 group.volumes(&locked, mine)?;
-                self.create(size)?;
+                self.create(size, &locked)?;
             }
             result => result?,
         }
