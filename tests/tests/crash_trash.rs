@@ -36,7 +36,7 @@ fn numbered(directory: &Path) -> Parts {
     parts.into_iter().filter_map(|(path, bytes)| Some((name(&path)?, bytes))).collect()
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Datastore,
     Trash,
@@ -110,19 +110,22 @@ impl<'a> Image<'a> {
     }
 
     fn cut_power(&self, what: &str, call: Call, before: Place, after: Place, once: bool) {
-        self.with_matrix(what, call, before, after, once, |matrix| matrix.cut_power());
+        self.with_matrix(what, call, (before, after), once, |matrix| {
+            matrix.cut_power();
+        });
     }
 
     fn inject_all(&self, what: &str, call: Call, before: Place, after: Place, once: bool) {
-        self.with_matrix(what, call, before, after, once, |matrix| matrix.inject_all());
+        self.with_matrix(what, call, (before, after), once, |matrix| {
+            matrix.inject_all();
+        });
     }
 
     fn with_matrix(
         &self,
         what: &str,
         call: Call,
-        before: Place,
-        after: Place,
+        (before, after): (Place, Place),
         once: bool,
         run: fn(&FaultMatrix),
     ) {
