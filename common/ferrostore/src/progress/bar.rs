@@ -1,14 +1,14 @@
 //! A bar at a terminal, for what takes over half a second.
 
-use super::{COUNTING, ENDED, SCREEN, now, wait};
+use super::{COUNTING, ENDED, Now, SCREEN, now, wait, words};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-const BAR_OF_ALL: &str = "{bytes:>11} of {total_bytes} {wide_bar} {bytes_per_sec}, {eta} left";
-const BAR_OF_IMAGES: &str = "{human_pos:>11} of {human_len} {wide_bar} {per_sec}, {eta} left";
-const SPINNER: &str = "{spinner} {bytes} at {bytes_per_sec}, {elapsed}";
+const BAR_OF_ALL: &str = "{bytes:>11} of {total_bytes} {wide_bar} {msg}";
+const BAR_OF_IMAGES: &str = "{human_pos:>11} of {human_len} {wide_bar} {msg}";
+const SPINNER: &str = "{spinner} {bytes} at {msg}, {elapsed}";
 
 /// Draws until the end.
 pub(super) fn show() {
@@ -26,6 +26,7 @@ pub(super) fn show() {
             bar = bar_of(total);
         }
         bar.set_position(now.done);
+        bar.set_message(speed(&now));
         bar.tick();
         *on_screen = true;
         drop(on_screen);
@@ -34,6 +35,20 @@ pub(super) fn show() {
         }
     }
     bar.finish_and_clear();
+}
+
+/// Rate and time left, as oned is told. The bar itself only knows what has been done since it is there.
+fn speed(now: &Now) -> String {
+    let rate = words::rate(now);
+    let text = if COUNTING.load(Ordering::Relaxed) {
+        format!("{rate}/s")
+    } else {
+        format!("{}/s", words::size(rate))
+    };
+    match words::left(now, rate) {
+        Some(left) => format!("{text}, {} left", words::time(left)),
+        None => text,
+    }
 }
 
 fn bar_of(total: u64) -> ProgressBar {
