@@ -1,7 +1,9 @@
 //! Bridge hosts that share a volume group: two machines with one disk between them, and this one as their
 //! front-end.
 
-use ferrostore_tests::{Call, Cloud, MIB, Machines, Page, Web, digest, pattern, persistent, run};
+use ferrostore_tests::{
+    Call, Cloud, MIB, Machines, Page, Rule, Web, digest, pattern, persistent, run,
+};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::process::Child;
