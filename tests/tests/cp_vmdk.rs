@@ -10,6 +10,13 @@ use std::path::{Path, PathBuf};
 const WITHOUT_PROGRAMS: [&str; 5] =
     ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /usr/bin; exec \"$0\" \"$@\""];
 
+/// What VirtualBox says of the parent that an image does not have.
+const VIRTUAL_BOX: &str = "ddb.uuid.image=\"6f2c8b9e-1d44-4f0e-9a55-0d9f5f3c2b11\"
+ddb.uuid.parent=\"00000000-0000-0000-0000-000000000000\"
+ddb.uuid.modification=\"8c1f6b0a-2e55-41f7-8a10-5a7e1d9c3f22\"
+ddb.uuid.parentmodification=\"00000000-0000-0000-0000-000000000000\"
+";
+
 /// One image in every layout that writers use.
 fn every_layout(disk: &[u8]) -> Vec<(&'static str, Vmdk<'_>)> {
     let stream = Vmdk::stream(disk);
@@ -27,6 +34,7 @@ fn every_layout(disk: &[u8]) -> Vec<(&'static str, Vmdk<'_>)> {
         ("stream with padding", stream.clone().padded(100)),
         ("stream with its tables first", stream.clone().tables_first()),
         ("stream in another order", stream.clone().tables_first().backwards()),
+        ("of VirtualBox", stream.clone().access("RDONLY").saying(VIRTUAL_BOX)),
         ("CRLF, tabs and names", stream.line_end("\t \r\n").saying(odd)),
         ("file", sparse.clone()),
         ("read-only file", sparse.clone().version(2).access("RDONLY").grains(16, 512)),

@@ -207,7 +207,9 @@ fn is_skippable_zstd(head: &[u8]) -> bool {
 
 /// A descriptor without its usual first line: comments and blank lines, then `version=`.
 fn is_bare_vmdk_descriptor(head: &[u8]) -> bool {
-    head.split(|&byte| byte == b'\n')
+    head.strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(head)
+        .split(|&byte| byte == b'\n' || byte == b'\r')
         .map(<[u8]>::trim_ascii)
         .find(|line| !line.is_empty() && !line.starts_with(b"#"))
         .is_some_and(|line| line.starts_with(b"version="))

@@ -95,6 +95,11 @@ fn check_setting(line: &str) -> Result<(), ImageError> {
         "parentcid" if !value.eq_ignore_ascii_case("ffffffff") => return Err(has_parent()),
         "version" => value.parse::<u32>().is_ok_and(|version| (1..=4).contains(&version)),
         "parentcid" => true,
+        // VirtualBox writes these into images without a parent.
+        "ddb.uuid.parent" if !value.bytes().all(|byte| b"0-".contains(&byte)) => {
+            return Err(has_parent());
+        }
+        "ddb.uuid.parent" | "ddb.uuid.parentmodification" => true,
         other => !other.contains("parent"),
     };
     if accepted { Ok(()) } else { Err(odd(line.as_bytes())) }
@@ -133,6 +138,8 @@ mod tests {
         with("#DDB", "changeTrackPath=\"disk-ctk.vmdk\"").unwrap();
         with("#DDB", "isNativeSnapshot=\"no\"\nencoding=\"windows-1252\"").unwrap();
         with("version=1", "version=3").unwrap();
+        let virtual_box = "ddb.uuid.image=\"6f-9c\"\nddb.uuid.parent=\"00000000-0000-0000\"\nddb.uuid.modification=\"6f\"\nddb.uuid.parentmodification=\"00000000\"";
+        with("#DDB", virtual_box).unwrap();
         let name = [&b"RW 256 SPARSE \"B\xfcro\x8a.vmdk\"\nddb.comment = \"\xff\xfe\"\n"[..]];
         checked([USUAL.replace("RW 256 SPARSE \"disk.vmdk\"", "").as_bytes(), name[0]].concat())
             .unwrap();
@@ -153,6 +160,7 @@ mod tests {
             "RW 2048 FLAT \"/etc/passwd\" 0",
             "RW 256 ZERO",
             "ddb.nativeParentHint = \"x\"",
+            "ddb.uuid.parent = \"00000000-0000-0001\"",
             "ddb.x = \"\u{1}\"",
             "what is this",
         ] {
