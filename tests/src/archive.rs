@@ -175,6 +175,7 @@ pub struct ZipMember {
     told: (u32, u32),
     /// Whether the header in front tells nothing, and what follows does.
     described: bool,
+    is_link: bool,
     offset: Option<u32>,
 }
 
@@ -205,6 +206,7 @@ impl ZipMember {
             crc: crc.sum(),
             told,
             described: false,
+            is_link: false,
             offset: None,
         }
     }
@@ -236,6 +238,12 @@ impl ZipMember {
     /// With another name in front of its data.
     pub fn local_name(mut self, name: &str) -> Self {
         self.local_name = Some(name.to_owned());
+        self
+    }
+
+    /// As a symbolic link, which only the directory tells.
+    pub fn link(mut self) -> Self {
+        self.is_link = true;
         self
     }
 
@@ -283,9 +291,12 @@ pub fn zip_of(members: &[ZipMember]) -> Vec<u8> {
                 bytes.extend(word.to_le_bytes());
             }
         }
-        directory.extend(b"PK\x01\x02\x14\0");
+        // Version 2.0 of Unix.
+        directory.extend(b"PK\x01\x02\x14\x03");
         directory.extend(member.fields(&member.name, true));
-        directory.extend([0; 10]);
+        directory.extend([0; 6]);
+        let mode: u32 = if member.is_link { 0o120_777 } else { 0o100_644 };
+        directory.extend((mode << 16).to_le_bytes());
         directory.extend(offset.to_le_bytes());
         directory.extend(member.name.as_bytes());
     }

@@ -1,6 +1,6 @@
 //! Disks of Hyper-V and Azure: the fixed vhd, whose disk is all but its footer, and vhdx images that QEMU can't read.
 
-use ferrostore_tests::{Cloud, MIB, Web, same_bytes, same_content, virtual_size};
+use ferrostore_tests::{Cloud, MIB, Page, Web, same_bytes, same_content, virtual_size};
 use std::fs;
 use std::path::PathBuf;
 
@@ -32,8 +32,39 @@ fn a_fixed_vhd_is_its_disk_without_the_footer() {
         for program in ["gzip", "xz"] {
             let packed = cloud.compressed(&vhd, program);
             for path in [packed.to_str().unwrap(), &web.serve(&packed)] {
+                cloud.stat(path).run().succeeds().replies(&mib);
                 same_bytes(&disk, cloud.cp(path).run().succeeds().image("raw"));
             }
+        }
+    }
+}
+
+#[test]
+fn a_fixed_vhd_is_measured_without_its_footer_wherever_it_is() {
+    let (cloud, web) = (Cloud::new(), Web::new());
+    let (disk, vhd) = fixed(&cloud, 9 * MIB);
+    let members = [("disk.vhd", &vhd)];
+    let tar = cloud.tar("vm.tar", &[], &members);
+    let files = [
+        vhd.clone(),
+        cloud.compressed(&vhd, "zstd"),
+        cloud.compressed(&vhd, "bzip2"),
+        tar.clone(),
+        cloud.compressed(&tar, "gzip"),
+        cloud.tar("packed.tar", &[], &[("disk.vhd.gz", cloud.compressed(&vhd, "gzip"))]),
+        cloud.zip("vm.zip", "DEFLATED", false, &members),
+        cloud.zip("stored.zip", "STORED", false, &members),
+    ];
+    for file in files {
+        println!("{}", file.display());
+        let urls = [
+            web.page("ranges", Page::of(&file)),
+            web.page("whole", Page::of(&file).without_ranges()),
+            web.page("chunked", Page::of(&file).without_ranges().chunked()),
+        ];
+        for path in std::iter::once(file.to_str().unwrap()).chain(urls.iter().map(String::as_str)) {
+            cloud.stat(path).run().succeeds().replies("9");
+            same_bytes(&disk, cloud.cp(path).run().succeeds().image("raw"));
         }
     }
 }

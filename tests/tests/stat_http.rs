@@ -236,16 +236,35 @@ fn a_server_that_tells_no_length_is_handled_or_refused_in_words() {
         cloud.stat(web.page("q", whole(&qcow2))).run().succeeds().replies("12");
         // With ranges, Content-Range tells.
         cloud.stat(web.page("r", page(Page::of(&noise)))).run().succeeds().replies("12");
-        let url = web.page("raw", whole(&noise));
-        cloud
-            .stat(&url)
-            .run()
-            .refused(Rule::CantBeMeasured)
-            .naming("IMAGE/PATH")
-            .saying(&url)
-            .saying("SIZE");
+        for file in [&noise, &cloud.compressed(&noise, "gzip"), &cloud.compressed(&noise, "xz")] {
+            cloud.stat(web.page("raw", whole(file))).run().succeeds().replies("12");
+        }
+        let tar = cloud.tar("disk.tar", &[], &[("disk.raw", &noise)]);
+        cloud.stat(web.page("tar", whole(&tar))).run().succeeds().replies("12");
+        let slow = |file: &PathBuf| page(Page::of(file).without_ranges().at_rate(200_000));
+        let url = web.page("slow", slow(&noise));
+        let failure = cloud.stat(&url).run().refused(Rule::CantBeMeasured).naming("IMAGE/PATH");
+        failure.saying(&url).saying("SIZE");
         cloud.stat(&url).set_escaped("IMAGE/SIZE", "12").run().succeeds().replies("12");
     }
+}
+
+/// Little is fetched, much comes out of it.
+#[test]
+fn a_small_file_that_unpacks_to_much_is_measured_by_all_of_it() {
+    let (cloud, web) = (Cloud::new(), Web::new());
+    let zeroes = cloud.file("zeroes.img", vec![0; 9 * MIB as usize]);
+    let text = cloud.file("text.img", b"0123456789abcdef".repeat(9 * MIB as usize / 16));
+    for program in ["gzip", "bzip2", "xz", "zstd"] {
+        for disk in [&zeroes, &text] {
+            let packed = cloud.compressed(disk, program);
+            for page in [Page::of(&packed), Page::of(&packed).without_ranges()] {
+                cloud.stat(web.page("packed", page)).run().succeeds().replies("9");
+            }
+        }
+    }
+    let noise = cloud.file("noise.img", pattern(5, 5 * MIB as usize));
+    cloud.stat(web.serve(cloud.compressed(&noise, "bzip2"))).run().succeeds().replies("5");
 }
 
 #[test]

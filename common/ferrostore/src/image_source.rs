@@ -35,6 +35,8 @@ impl Purpose {
 pub enum Payload {
     /// What is at `IMAGE/PATH`: it has yet to be decompressed, recognised and admitted.
     Unvalidated,
+    /// As [`Payload::Unvalidated`], but taken out of an archive at `IMAGE/PATH`: it must be none itself.
+    Member,
     /// The file of an image of a datastore, in this format.
     File(Format),
     /// The bytes that the guest sees of an image of a datastore, to be kept in this format.
@@ -48,7 +50,7 @@ impl Payload {
     #[must_use]
     pub fn purpose(self) -> Purpose {
         match self {
-            Self::Unvalidated | Self::InPlace => Purpose::Register,
+            Self::Unvalidated | Self::Member | Self::InPlace => Purpose::Register,
             Self::File(_) | Self::Disk(_) => Purpose::Clone,
         }
     }

@@ -135,6 +135,56 @@ fn an_ovf_file_decides_which_disks_there_are() {
 }
 
 #[test]
+fn an_ovf_file_is_read_in_any_encoding_and_its_names_as_uris() {
+    let (cloud, web) = (Cloud::new(), Web::new());
+    let (disk, image) = one_disk(&cloud);
+    let text = ovf(&["id='f1' href='the%20disk.vmdk'"], &ONE_DISK.1);
+    let appliance = Appliance::new(&cloud, &text).with("the disk.vmdk", &image);
+    gives_everywhere(&cloud, &web, &appliance.tar("vm.ova"), &disk);
+    let german = |text: &str| text.replace("Virtual disks", "F\u{fc}r \u{201e}alle\u{201c}");
+    let wide: Vec<u8> = german(&text).encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let narrow: Vec<u8> =
+        german(&text).chars().map(|c| u8::try_from(c as u32).unwrap_or(0x84)).collect();
+    for bytes in [wide, narrow] {
+        let ovf = cloud.file("other.ovf", bytes);
+        let members = [("vm.ovf", &ovf), ("the disk.vmdk", &image)];
+        gives_everywhere(&cloud, &web, &cloud.tar("vm.ova", &[], &members), &disk);
+    }
+}
+
+#[test]
+fn a_capacity_that_the_disk_does_not_have_is_told() {
+    let (cloud, web) = (Cloud::new(), Web::new());
+    let (_, image) = one_disk(&cloud);
+    let text = ovf(&ONE_DISK.0, &["fileRef='f1' capacity='9' capacityAllocationUnits='MegaBytes'"]);
+    let file = Appliance::new(&cloud, &text).with("vm-disk1.vmdk", &image).tar("vm.ova");
+    for path in [file.to_str().unwrap(), &web.serve(&file)] {
+        cloud.stat(path).run().succeeds().replies("4");
+        for driver in ["raw", "qcow2"] {
+            let outcome = cloud.cp(path).driver(driver).run();
+            let log = outcome.log_lines().join("\n");
+            assert!(log.contains("WARN: ") && log.contains("9 MiB"), "{log}");
+            outcome.succeeds().image(driver);
+        }
+    }
+}
+
+#[test]
+fn a_choice_that_no_disk_is_lists_those_of_the_ovf_file() {
+    let (cloud, web) = (Cloud::new(), Web::new());
+    let (_, image) = one_disk(&cloud);
+    let file = Appliance::new(&cloud, &ovf(&ONE_DISK.0, &ONE_DISK.1))
+        .with("vm-disk1.vmdk", &image)
+        .tar("vm.ova");
+    let packed = cloud.compressed(&file, "gzip");
+    for path in [file.to_str().unwrap(), packed.to_str().unwrap(), &web.serve(&file)] {
+        for choice in ["2", "other.vmdk"] {
+            refuses(&cloud, &format!("{path}#{choice}"), &[choice, "#1 \"vm-disk1.vmdk\" (4 MiB)"]);
+        }
+    }
+}
+
+#[test]
 fn disks_that_are_compressed_or_in_parts_are_put_together() {
     let (cloud, web) = (Cloud::new(), Web::new());
     let (disk, image) = one_disk(&cloud);

@@ -244,6 +244,41 @@ fn an_archive_without_a_disk_is_told_with_what_is_inside() {
 }
 
 #[test]
+fn a_zip_archive_on_a_server_is_read_by_its_directory() {
+    let (cloud, web) = (Cloud::new(), Web::new());
+    let disk = cloud.file("disk.img", pattern(3, 2 * MIB as usize));
+    let content = fs::read(&disk).unwrap();
+    let other = pattern(4, 30 * MIB as usize);
+    // A stored member whose length comes later can't be found from the start, and a link is one by the directory only.
+    let zip = zip_of(&[
+        ZipMember::stored("notes.bin", &other),
+        ZipMember::stored("disk.img", &content).described_later(),
+        ZipMember::stored("latest.img", b"disk.img").link(),
+    ]);
+    let file = cloud.file("vm.zip", zip);
+    gives(&cloud, file.to_str().unwrap(), &disk);
+    let url = web.serve(&file);
+    web.requests();
+    gives(&cloud, &url, &disk);
+    // Three calls, none of which fetches what is in front of the disk.
+    let sent: u64 = web.requests().iter().map(|request| request.sent).sum();
+    assert!(sent < 30 * MIB, "{sent} bytes");
+    // A digest is of all of it.
+    let packed = [ZipMember::deflated("disk.img", &content), ZipMember::stored("n", &other)];
+    let file = cloud.file("vm.zip", zip_of(&packed));
+    let call = cloud.cp(web.serve(&file)).driver("raw");
+    let call = call.set("IMAGE/TEMPLATE/MD5", digest("md5sum", &file));
+    same_bytes(&disk, call.run().succeeds().image("raw"));
+    let nested = zip_of(&[ZipMember::deflated("disk.img.gz", &gzipped(&cloud, &file))]);
+    let url = web.serve(cloud.file("nested.zip", nested));
+    refuses(&cloud, &url, &["another archive"]);
+}
+
+fn gzipped(cloud: &Cloud, file: &Path) -> Vec<u8> {
+    fs::read(cloud.compressed(file, "gzip")).unwrap()
+}
+
+#[test]
 fn archives_are_kept_where_nothing_is_decompressed() {
     let (cloud, web) = (Cloud::new(), Web::new());
     let disk = cloud.raw("disk.img", MIB);

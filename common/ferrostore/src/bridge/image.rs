@@ -28,8 +28,9 @@ const FORMATS: [Format; 6] =
     [Format::Raw, Format::Qcow2, Format::Vmdk, Format::Vdi, Format::Vhdx, Format::Vhd];
 /// What is added to the number of a disk's format.
 const DISK: u8 = 0x40;
-/// What has yet to be admitted.
+/// What has yet to be admitted, and what of it is the member of an archive.
 const UNVALIDATED: u8 = 0x80;
+const MEMBER: u8 = 0x81;
 
 fn byte_of(payload: Payload) -> u8 {
     let number = |format| {
@@ -39,6 +40,7 @@ fn byte_of(payload: Payload) -> u8 {
         Payload::File(format) => number(format),
         Payload::Disk(format) => DISK + number(format),
         Payload::Unvalidated | Payload::InPlace => UNVALIDATED,
+        Payload::Member => MEMBER,
     }
 }
 
@@ -46,6 +48,7 @@ fn payload_of(byte: u8) -> Option<Payload> {
     let format = |number: u8| FORMATS.get(usize::from(number)).copied();
     match byte {
         UNVALIDATED => Some(Payload::Unvalidated),
+        MEMBER => Some(Payload::Member),
         DISK..UNVALIDATED => format(byte - DISK).map(Payload::Disk),
         _ => format(byte).map(Payload::File),
     }

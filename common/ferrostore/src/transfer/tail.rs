@@ -21,6 +21,11 @@ impl<R: Read> Tail<R> {
         Self { stream, held: Vec::new(), length: 0, ended: false, last: Vec::new() }
     }
 
+    /// The stream, of which some bytes more may have been read than were passed on.
+    pub fn into_inner(self) -> R {
+        self.stream
+    }
+
     /// The last bytes ([`TAIL`] of them) of a stream that has been read to its end; none where they were a footer.
     #[must_use]
     pub fn last(&self) -> &[u8] {

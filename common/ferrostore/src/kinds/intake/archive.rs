@@ -1,6 +1,6 @@
 //! Archives with a disk in them, on their way into a datastore.
 
-use super::bytes::{stream_head, within};
+use super::bytes::{beginning_with, stream_head, within};
 use super::image_size::{LARGEST_HEADER, measure_image};
 use super::import::Import;
 use super::{Intake, Policy, reader_of, reading};
@@ -12,6 +12,7 @@ use crate::transfer::archive::{ArchiveError, Choice, Found, Kind, NESTED, Passin
 use crate::transfer::decompress::decompress;
 use crate::transfer::location::Location;
 use crate::transfer::measure::{Whole, count};
+use crate::transfer::tail::Tail;
 use disk_image::Format;
 use disk_image::admission::ImageRefusal;
 use disk_image::admission::check_size;
@@ -128,6 +129,7 @@ impl Import<'_> {
         let found = survey.find(self.member.as_ref())?;
         survey.warn_of_missing();
         self.length = found.size();
+        self.capacity = found.capacity;
         self.check_length()?;
         self.content(Source::new(open_member(file, &found).map_err(reading)?, self.length))
     }
@@ -140,8 +142,18 @@ impl Import<'_> {
     ) -> Result<Format, DatastoreError> {
         let mut passing = Passing::new(kind, stream, self.member.clone());
         self.length = passing.find()?;
+        self.capacity = passing.capacity();
         self.check_length()?;
         self.content(passing)
+    }
+
+    /// What is in a member of an archive that is on its way.
+    pub(super) fn member(
+        &mut self,
+        stream: Box<dyn Read + Send>,
+    ) -> Result<Format, DatastoreError> {
+        self.check_length()?;
+        self.content(stream)
     }
 
     /// That a member is not longer than any disk may be.
@@ -218,6 +230,7 @@ pub(super) fn measure_archive(
     }
     // Of a member that is compressed itself, or has holes, only the beginning is at hand.
     let start = std::cell::OnceCell::new();
+    let open = || whole(&found);
     let from_start = |offset: u64, count: usize| -> io::Result<Vec<u8>> {
         if offset.saturating_add(count as u64) <= head.len() as u64 {
             return within(&head)(offset, count);
@@ -225,7 +238,8 @@ pub(super) fn measure_archive(
         if start.get().is_none() {
             let _ = start.set(found.start(read_at, LARGEST_HEADER as u64)?);
         }
-        within(start.get().map_or(&[], Vec::as_slice))(offset, count)
+        let start = start.get().map_or(&[][..], Vec::as_slice);
+        beginning_with(start, start.len() < LARGEST_HEADER, &open, until)(offset, count)
     };
     measure_image(&head, &from_start, size, policy.largest_disk)
 }
@@ -241,7 +255,8 @@ pub(super) fn measure_passing(
     let deadline = Arc::new(Mutex::new(until));
     let stream = Box::new(Until { stream, deadline: Arc::clone(&deadline) });
     let mut passing = Passing::new(kind, stream, choice.cloned());
-    let size = passing.find()?;
+    let told = passing.find()?;
+    let mut passing = Tail::new(passing);
     let mut start = Vec::new();
     (&mut passing).take(LARGEST_HEADER as u64).read_to_end(&mut start).map_err(reading)?;
     check_not_nested(&start)?;
@@ -250,8 +265,16 @@ pub(super) fn measure_passing(
         return measure_member(whole, policy, until);
     }
     let head = &start[..start.len().min(probe::HEAD)];
-    let size = || size.map_or_else(|| Err(reading(io::ErrorKind::TimedOut.into()).into()), Ok);
+    let passing = std::cell::RefCell::new(passing);
+    // It is counted where it did not tell its length, or that could be with a footer.
+    let size = || match told.filter(|size| size % (1 << 20) != probe::TAIL as u64) {
+        Some(size) => Ok(size),
+        None => count(&mut *passing.borrow_mut(), until, policy.largest_disk)
+            .map(|rest| rest + start.len() as u64)
+            .map_err(|error| reading(error).into()),
+    };
     let measured = measure_image(head, &within(&start), size, policy.largest_disk)?;
+    let mut passing = passing.into_inner().into_inner();
     // Whether it is the only disk is not worth a long time.
     *deadline.lock().unwrap_or_else(PoisonError::into_inner) =
         until.min(Instant::now() + TIME_FOR_THE_REST);
@@ -275,6 +298,8 @@ fn measure_member(
         }
         _ => Box::new(stream),
     };
+    // What is counted is without a footer.
+    let mut stream = Tail::new(&mut stream);
     let mut start = Vec::new();
     (&mut stream).take(LARGEST_HEADER as u64).read_to_end(&mut start).map_err(reading)?;
     check_not_nested(&start)?;

@@ -1,10 +1,12 @@
 //! The first bytes of an image, and any others, wherever they come from.
 
+use crate::transfer::measure::count;
 use disk_image::qcow2::read_bytes;
 use disk_image::{ImageError, probe, stream};
 use runtime::sys;
 use std::fs::File;
 use std::io::{self, Read};
+use std::time::Instant;
 
 /// The image can't be read.
 pub(in crate::kinds) fn reading(source: io::Error) -> ImageError {
@@ -32,6 +34,37 @@ pub(super) fn stream_head(stream: &mut impl Read) -> Result<Vec<u8>, ImageError>
 /// Reads pieces of a file.
 pub(in crate::kinds) fn reader_of(file: &File) -> impl Fn(u64, usize) -> io::Result<Vec<u8>> {
     move |offset, length| read_bytes(file, offset, length)
+}
+
+/// Reads pieces of what `open` opens, which begins with `start` or is no more than that: what lies further on by passing
+/// over what is in front of it, for no longer than `until`.
+pub(super) fn beginning_with<'a>(
+    start: &'a [u8],
+    is_all: bool,
+    open: &'a dyn Fn() -> io::Result<Box<dyn Read + Send>>,
+    until: Instant,
+) -> impl Fn(u64, usize) -> io::Result<Vec<u8>> + 'a {
+    move |offset, length| {
+        let is_near = offset.saturating_add(length as u64) <= start.len() as u64;
+        if is_near || is_all {
+            return within(start)(offset, length);
+        }
+        passing_over(open, until)(offset, length)
+    }
+}
+
+/// Reads what `open` opens from its first byte to the piece that is wanted, for no longer than `until`.
+pub(super) fn passing_over<'a>(
+    open: &'a dyn Fn() -> io::Result<Box<dyn Read + Send>>,
+    until: Instant,
+) -> impl Fn(u64, usize) -> io::Result<Vec<u8>> + 'a {
+    move |offset, length| {
+        let mut stream = open()?;
+        count(&mut (&mut stream).take(offset), until, u64::MAX)?;
+        let mut bytes = Vec::new();
+        stream.take(length as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
 }
 
 /// Reads pieces of what is in memory.

@@ -7,8 +7,8 @@ use disk_image::admission::{Admission, admit, check_size};
 use disk_image::foreign::{self, luks_disk};
 use disk_image::probe;
 
-/// How much of a compressed image is decompressed to find its size in its header, bytes: the metadata
-/// of vhdx, which lie furthest from the start, are within.
+/// How much of a compressed image is decompressed at once to find its size in its header, bytes: the metadata
+/// of vhdx, which lie furthest from the start, are usually within.
 pub(super) const LARGEST_HEADER: usize = 4 << 20;
 
 /// Size of the disk whose file begins with `head` and has `length` bytes in all; at most `largest` bytes.

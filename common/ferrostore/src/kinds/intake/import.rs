@@ -41,6 +41,7 @@ impl Intake {
             sparse: self.attributes.sparse,
             length: source.length,
             member: source.member,
+            capacity: None,
             destination,
         };
         let step = match (source.payload, source.bytes) {
@@ -49,6 +50,7 @@ impl Intake {
             (Payload::Disk(wanted), Bytes::File(file)) => Step::Write(Plan::copy(file, wanted)?),
             (Payload::Disk(wanted), Bytes::Disk(disk)) => Step::Write(Plan::new(disk, wanted)),
             (Payload::Unvalidated, Bytes::Stream(stream)) => Step::Done(import.stream(stream)?),
+            (Payload::Member, Bytes::Stream(stream)) => Step::Done(import.member(stream)?),
             (Payload::File(format), Bytes::Stream(stream)) => {
                 Step::Done(import.image_stream(stream, format)?)
             }
@@ -56,7 +58,8 @@ impl Intake {
                 Step::Done(import.disk_stream(stream, wanted)?)
             }
             // No kind opens these, and no other machine sends them.
-            (Payload::Unvalidated | Payload::File(_), Bytes::Disk(_))
+            (Payload::Unvalidated | Payload::Member | Payload::File(_), Bytes::Disk(_))
+            | (Payload::Member, Bytes::File(_))
             | (Payload::InPlace, _)
             | (_, Bytes::Nothing) => return Err(reading(io::ErrorKind::Unsupported.into()).into()),
         };
@@ -64,7 +67,11 @@ impl Intake {
             Step::Done(format) => format,
             Step::Write(plan) => import.carry_out(&plan)?,
         };
+        let capacity = import.capacity;
         source.digests.verify()?;
+        if let Some(capacity) = capacity {
+            warn_of_capacity(capacity, destination.disk_size(format));
+        }
         if image.from_app {
             warn_of_size(image, destination.disk_size(format));
         }
@@ -81,6 +88,18 @@ fn warn_of_size(image: &Image, real: Option<u64>) {
     {
         log::warn!(
             "the disk has {real} MiB, while IMAGE/SIZE, which is the size of the marketplace's app, is {stated} MiB: quotas count the latter; correct SIZE in the app"
+        );
+    }
+}
+
+/// Tells where an OVF file says that the disk has another size in bytes than the image in it, which is what counts.
+fn warn_of_capacity(capacity: u64, real: Option<u64>) {
+    let stated = Mebibytes::holding(capacity);
+    if let Some(real) = real.map(Mebibytes::holding)
+        && real != stated
+    {
+        log::warn!(
+            "the OVF file of the appliance says that the disk has {stated} MiB, and the image in it has {real} MiB: the latter counts"
         );
     }
 }
@@ -127,6 +146,8 @@ pub(super) struct Import<'d> {
     pub(super) length: Option<u64>,
     /// The member that is wanted, where it comes in an archive.
     pub(super) member: Option<Choice>,
+    /// What an OVF file says that the disk has, bytes.
+    pub(super) capacity: Option<u64>,
     pub(super) destination: &'d mut dyn Destination,
 }
 

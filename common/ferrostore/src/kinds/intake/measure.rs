@@ -1,7 +1,7 @@
 //! Measuring an image before it is registered: `stat`.
 
 use super::archive::{Located, measure_archive, measure_passing, open_member};
-use super::bytes::within;
+use super::bytes::beginning_with;
 use super::image_size::{LARGEST_HEADER, measure_image};
 use super::{Intake, Policy, head_of, path_error, reader_of, reading};
 use crate::kinds::DatastoreError;
@@ -97,12 +97,13 @@ fn measure_file(
     }
     match Content::of(&head) {
         Content::Compressed(compression) if policy.decompress => {
-            let whole = Whole { file: file.try_clone().map_err(reading)?, offset: 0 };
+            let open = || {
+                let whole = Whole { file: file.try_clone()?, offset: 0 };
+                decompress(compression, whole, policy.memory)
+            };
             let mut inner = Vec::new();
-            decompress(compression, whole, policy.memory)
-                .map_err(reading)?
-                .take(LARGEST_HEADER as u64)
-                .read_to_end(&mut inner)
+            open()
+                .and_then(|stream| stream.take(LARGEST_HEADER as u64).read_to_end(&mut inner))
                 .map_err(reading)?;
             let all = || {
                 decompressed_length(compression, file, policy.memory, policy.largest_disk, until)
@@ -113,12 +114,11 @@ fn measure_file(
             }
             let head = &inner[..inner.len().min(probe::HEAD)];
             if let Some(kind) = policy.archive(head)? {
-                let whole = Whole { file: file.try_clone().map_err(reading)?, offset: 0 };
-                let stream = decompress(compression, whole, policy.memory).map_err(reading)?;
-                return measure_passing(kind, stream, choice, policy, until);
+                return measure_passing(kind, open().map_err(reading)?, choice, policy, until);
             }
             choice.map_or(Ok(()), Choice::without_archive)?;
-            measure_image(head, &within(&inner), all, policy.largest_disk)
+            let read_at = beginning_with(&inner, inner.len() < LARGEST_HEADER, &open, until);
+            measure_image(head, &read_at, all, policy.largest_disk)
         }
         Content::Compressed(_) => Ok(length),
         _ if policy.plain_file && length > 0 => Ok(length),

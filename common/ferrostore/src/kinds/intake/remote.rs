@@ -1,7 +1,7 @@
 //! Measuring a remote image before it is registered, by as little of it as its format allows.
 
 use super::archive::{measure_archive, measure_passing};
-use super::bytes::within;
+use super::bytes::{beginning_with, passing_over, within};
 use super::image_size::{LARGEST_HEADER, measure_image};
 use super::measure::stated_size;
 use super::{Intake, Policy, path_error, reading};
@@ -219,14 +219,15 @@ impl Remote<'_> {
         if let Some(kind) = policy.archive(&head)? {
             return self.archive(kind, choice, until, policy);
         }
-        let length = || Ok((self.length)()?);
+        let length = || self.counted_length(until, policy);
         let compression = match Content::of(&head) {
             Content::Compressed(compression) if policy.decompress => compression,
             Content::Compressed(_) => return length(),
             _ if policy.plain_file && !head.is_empty() => return length(),
             _ => {
                 choice.map_or(Ok(()), Choice::without_archive).map_err(DatastoreError::from)?;
-                return image_size(&head, self.read_at, &length, policy);
+                let read_at = |offset, count| self.read_anyhow(offset, count, until);
+                return image_size(&head, &read_at, &length, policy);
             }
         };
         let (mut inner, mut all) = decompressed_start(compression, &head, policy.memory);
@@ -253,7 +254,29 @@ impl Remote<'_> {
             return Ok(measure_passing(kind, stream, choice, policy, until)?);
         }
         choice.map_or(Ok(()), Choice::without_archive).map_err(DatastoreError::from)?;
-        image_size(head, &within(&inner), &whole, policy)
+        let open = || decompress(compression, (self.whole)()?, policy.memory);
+        image_size(head, &beginning_with(&inner, all, &open, until), &whole, policy)
+    }
+
+    /// A piece, from wherever it can be had.
+    fn read_anyhow(&self, offset: u64, count: usize, until: Instant) -> io::Result<Vec<u8>> {
+        match without_pieces((self.read_at)(offset, count).map(Some))? {
+            Some(bytes) => Ok(bytes),
+            None => passing_over(self.whole, until)(offset, count),
+        }
+    }
+
+    /// How many bytes it has, where pieces can be had and that is told with them.
+    fn told_length(&self) -> io::Result<Option<u64>> {
+        if self.in_pieces { without_pieces((self.length)().map(Some)) } else { Ok(None) }
+    }
+
+    /// How many bytes it has: as told, or else counted.
+    fn counted_length(&self, until: Instant, policy: Policy) -> Result<u64, Unmeasured> {
+        match without_pieces((self.length)().map(Some))? {
+            Some(length) => Ok(length),
+            None => Ok(count(&mut *(self.whole)()?, until, policy.largest_disk)?),
+        }
     }
 
     /// Size of the disk in an archive: by pieces of it, or else as it passes by.
@@ -264,8 +287,7 @@ impl Remote<'_> {
         until: Instant,
         policy: Policy,
     ) -> Result<u64, Unmeasured> {
-        if self.in_pieces {
-            let length = (self.length)()?;
+        if let Some(length) = self.told_length()? {
             let whole = |found: &Found| -> io::Result<Box<dyn Read + Send>> {
                 Ok(Box::new(found.take_from((self.whole)()?)))
             };
@@ -287,8 +309,7 @@ impl Remote<'_> {
         policy: Policy,
     ) -> Result<u64, Unmeasured> {
         let mut whole = None;
-        if self.in_pieces {
-            let length = (self.length)()?;
+        if let Some(length) = self.told_length()? {
             if compression == Compression::Xz
                 && let Some(size) = without_pieces(length_in_trailer(self.read_at, length))?
             {
@@ -309,7 +330,7 @@ impl Remote<'_> {
 }
 
 /// Whether an error says that pieces can't be had.
-fn needs_pieces(error: &DatastoreError) -> bool {
+pub(super) fn needs_pieces(error: &DatastoreError) -> bool {
     let (DatastoreError::Image(ImageError::Read { source, .. })
     | DatastoreError::Archive(ArchiveError::Read(source))) = error
     else {
@@ -358,5 +379,6 @@ fn decompressed_start(compression: Compression, head: &[u8], memory: u64) -> (Ve
         .is_ok();
     // An error only says that the rest of the file is not there.
     let whole = head.len() != probe::HEAD && head.len() != LARGEST_BLOCK;
-    (inner, ended && whole)
+    let all = ended && whole && inner.len() < LARGEST_HEADER;
+    (inner, all)
 }

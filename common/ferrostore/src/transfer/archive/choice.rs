@@ -1,5 +1,6 @@
 //! Which member of an archive is meant, and what is said where that is not clear.
 
+use super::ovf::OvfDisk;
 use super::{ArchiveError, Kind, has_suffix};
 use disk_image::Format;
 use disk_image::probe::{Compression, Content};
@@ -13,6 +14,10 @@ const SUFFIXES: [&str; 12] =
 const COMPRESSED: [&str; 4] = ["gz", "bz2", "xz", "zst"];
 /// What makes a disc of a raw image.
 const DISC: (usize, &[u8]) = (0x8001, b"CD001");
+/// What is shorter is no disk, whatever its name is, but what a link leads to, in a zip archive that comes as a stream.
+const SECTOR: usize = 512;
+/// What stands for the beginning of a member that can't be read.
+pub(super) const UNREADABLE: [u8; SECTOR] = [1; SECTOR];
 
 /// The member that a user wants, as it stands behind the `#` in `IMAGE/PATH`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +79,11 @@ impl Choice {
         self.text.parse::<usize>().ok()?.checked_sub(1)
     }
 
+    /// Whether it is the name of a disk of an OVF file.
+    pub(super) fn is_of(&self, disk: &OvfDisk) -> bool {
+        disk.is_in(&self.text) || self.is(&disk.name)
+    }
+
     /// Whether it is the name `name`.
     pub(super) fn is(&self, name: &str) -> bool {
         self.text == name || self.decoded.as_deref() == Some(name)
@@ -100,7 +110,8 @@ pub(super) fn likely(name: &str, head: &[u8]) -> Likely {
         Content::Disk(Format::Raw) => {
             let (offset, magic) = DISC;
             let is_disc = head.get(offset..).is_some_and(|rest| rest.starts_with(magic));
-            if is_disc || has_suffix_of_disk(base) { Likely::Disk } else { Likely::Other }
+            let may_be = head.len() >= SECTOR && has_suffix_of_disk(base);
+            if is_disc || may_be { Likely::Disk } else { Likely::Other }
         }
         Content::Disk(_) | Content::Luks => Likely::Disk,
         Content::Compressed(compression) if has_suffix_of_disk(without(base, compression)) => {

@@ -2,6 +2,7 @@
 //! them), as far as it concerns disks.
 
 use super::{ArchiveError, plain_name};
+use crate::transfer::http::percent_decoded;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 use std::collections::HashMap;
@@ -20,8 +21,10 @@ pub struct Ovf {
 /// A disk, in a file of the appliance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct OvfDisk {
-    /// The member that holds it, or the first part of it.
+    /// The name of the member that holds it.
     pub(super) name: String,
+    /// The name that this is as a URI, which some programs write and some don't.
+    decoded: Option<String>,
     /// What the virtual machine sees, bytes.
     pub(super) capacity: Option<u64>,
     /// Length of the file, all its parts together, bytes.
@@ -73,7 +76,9 @@ impl Ovf {
                 .get(&reference)
                 .ok_or_else(|| wrong(format_args!("it has no file {reference:?} for a disk")))?;
             let (name, length, is_chunked) = (file.name.clone(), file.length, file.is_chunked);
-            Ok(OvfDisk { name, capacity, length, is_chunked, has_parent })
+            let decoded = String::from_utf8(percent_decoded(&name)).ok();
+            let decoded = decoded.filter(|decoded| *decoded != name);
+            Ok(OvfDisk { name, decoded, capacity, length, is_chunked, has_parent })
         });
         Ok(Self { disks: disks.collect::<Result<_, ArchiveError>>()? })
     }
@@ -96,16 +101,16 @@ impl OvfDisk {
         Ok(())
     }
 
-    /// The name of the part with this number, counted from 0.
-    pub(super) fn chunk(&self, number: usize) -> String {
-        format!("{}.{number:09}", self.name)
+    /// Whether `name` is that of the member that holds it.
+    pub(super) fn is_in(&self, name: &str) -> bool {
+        self.name == name || self.decoded.as_deref() == Some(name)
     }
 
-    /// Whether `name` is that of a part behind the one with this number.
-    pub(super) fn is_later_chunk(&self, name: &str, number: usize) -> bool {
-        let digits = name.strip_prefix(&self.name).and_then(|rest| rest.strip_prefix('.'));
-        let other = digits.filter(|digits| digits.len() == 9).and_then(|d| d.parse::<usize>().ok());
-        other.is_some_and(|other| other > number)
+    /// Which of its parts the member `name` is, counted from 0.
+    pub(super) fn part_in(&self, name: &str) -> Option<usize> {
+        let (start, digits) = name.rsplit_once('.')?;
+        let is_number = digits.len() == 9 && digits.bytes().all(|digit| digit.is_ascii_digit());
+        digits.parse().ok().filter(|_| is_number && self.is_in(start))
     }
 
     /// That what was found of it is all of it.
@@ -129,17 +134,24 @@ impl OvfDisk {
     }
 }
 
-/// The text of an XML file that may be in UTF-16.
+/// The text of an XML file in UTF-8, UTF-16 or an encoding of one byte a character.
 fn decoded(bytes: &[u8]) -> Result<String, ArchiveError> {
-    let units = |order: fn([u8; 2]) -> u16| {
-        bytes.chunks_exact(2).skip(1).map(move |pair| order([pair[0], pair[1]])).collect::<Vec<_>>()
+    let wide = |bytes: &[u8], order: fn([u8; 2]) -> u16| {
+        let units = bytes.chunks_exact(2).map(|pair| order([pair[0], pair[1]]));
+        String::from_utf16(&units.collect::<Vec<_>>()).map_err(wrong)
     };
-    let text = match bytes {
-        [0xff, 0xfe, ..] => String::from_utf16(&units(u16::from_le_bytes)).ok(),
-        [0xfe, 0xff, ..] => String::from_utf16(&units(u16::from_be_bytes)).ok(),
-        _ => String::from_utf8(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).to_vec()).ok(),
-    };
-    text.ok_or_else(|| wrong("it is no text in UTF-8 or UTF-16"))
+    match bytes {
+        [0xff, 0xfe, rest @ ..] => wide(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => wide(rest, u16::from_be_bytes),
+        [b'<', 0, ..] => wide(bytes, u16::from_le_bytes),
+        [0, b'<', ..] => wide(bytes, u16::from_be_bytes),
+        _ => {
+            let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+            let text = std::str::from_utf8(bytes).map(str::to_owned);
+            // ISO 8859-1, or one of its kin: what counts here is ASCII in all of them.
+            Ok(text.unwrap_or_else(|_| bytes.iter().copied().map(char::from).collect()))
+        }
+    }
 }
 
 /// The attributes of an element by their names, whatever their namespace is called.
@@ -237,8 +249,21 @@ mod tests {
         let utf16 = format!("\u{feff}{PLAIN}");
         let little: Vec<u8> = utf16.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let big: Vec<u8> = utf16.encode_utf16().flat_map(u16::to_be_bytes).collect();
-        for bytes in [little, big, utf16.into_bytes()] {
-            assert_eq!(Ovf::parse(&bytes, "").unwrap(), plain);
+        let latin = [PLAIN.as_bytes(), b"<Name>B\xfcro</Name>"].concat();
+        for bytes in [&little, &big, &little[2..].to_vec(), &big[2..].to_vec(), &latin] {
+            assert_eq!(Ovf::parse(bytes, "").unwrap(), plain);
+        }
+        assert_eq!(Ovf::parse(utf16.as_bytes(), "").unwrap(), plain);
+    }
+
+    #[test]
+    fn a_name_may_be_a_uri() {
+        let text = PLAIN.replace("a &amp; b.vmdk", "a%20b.vmdk");
+        let disk = &Ovf::parse(text.as_bytes(), "").unwrap().disks[1];
+        assert!(disk.is_in("a%20b.vmdk") && disk.is_in("a b.vmdk") && !disk.is_in("a+b.vmdk"));
+        assert_eq!(disk.part_in("a b.vmdk.000000012"), Some(12));
+        for other in ["a b.vmdk", "b.vmdk.000000012", "a b.vmdk.12", "a b.vmdk.+00000012"] {
+            assert_eq!(disk.part_in(other), None, "{other}");
         }
     }
 
@@ -261,7 +286,6 @@ mod tests {
         for wrong in ["<a><File id='1' id='2'/></a>", "<a", "<Disk fileRef='x'/>", "\u{0}<"] {
             assert!(Ovf::parse(wrong.as_bytes(), "").is_err(), "{wrong}");
         }
-        assert!(Ovf::parse(b"\xff<", "").is_err());
         assert_eq!(Ovf::parse(b"<Envelope/>", "").unwrap(), Ovf::default());
     }
 }

@@ -3,7 +3,7 @@
 //! What comes later can't be known then. So the rest is looked through as well, and where it shows that the
 //! wrong member was taken, that is an error at the end, in the place of the end.
 
-use super::choice::{Choice, Inside, Likely, likely, may_be_disk};
+use super::choice::{Choice, Inside, Likely, UNREADABLE, likely, may_be_disk};
 use super::forward::{Forward as _, Streamed};
 use super::manifest::{self, Digested, Digesting, Manifest};
 use super::member::{Current, Input, PIECE};
@@ -119,6 +119,7 @@ impl Passing {
             }
         }
         Err(match &self.choice {
+            Some(choice) if self.has_ovf_disks() => self.disks_of_ovf().not_inside(choice),
             Some(choice) => self.inside.not_inside(choice),
             None => self.missing_disk().unwrap_or_else(|| self.inside.no_disk()),
         })
@@ -190,8 +191,8 @@ impl Passing {
             |disk, parts| Taken { name: name.clone(), size: stored.size, disk, parts, length: 0 };
         if self.has_ovf_disks() {
             if let Some(disk) = self.wanted_disk()? {
-                let parts = if disk.name == *name { Some(None) } else { None };
-                let parts = parts.or((disk.chunk(0) == *name).then_some(Some(1)));
+                let parts = if disk.is_in(name) { Some(None) } else { None };
+                let parts = parts.or((disk.part_in(name) == Some(0)).then_some(Some(1)));
                 if let Some(parts) = parts {
                     let size = if parts.is_some() { disk.length } else { stored.size };
                     return Ok(Some(Taken { size, ..taken(Some(disk), parts) }));
@@ -218,30 +219,29 @@ impl Passing {
     fn wanted_disk(&self) -> Result<Option<OvfDisk>, ArchiveError> {
         let disks = self.ovf.as_ref().map_or(&[][..], Ovf::disks);
         let disk = match &self.choice {
-            None if disks.len() > 1 => return Err(self.several_of_ovf()),
+            None if disks.len() > 1 => return Err(self.disks_of_ovf().several()),
             None => disks.first(),
-            Some(choice) => disks
-                .iter()
-                .find(|disk| choice.is(&disk.name))
-                .or_else(|| disks.get(choice.number()?)),
+            Some(choice) => {
+                disks.iter().find(|disk| choice.is_of(disk)).or_else(|| disks.get(choice.number()?))
+            }
         };
         disk.map_or(Ok(()), OvfDisk::check)?;
         Ok(disk.cloned())
     }
 
-    fn several_of_ovf(&self) -> ArchiveError {
+    fn disks_of_ovf(&self) -> Inside {
         let mut inside = Inside::default();
         for disk in self.ovf.as_ref().map_or(&[][..], Ovf::disks) {
             inside.add_disk(&disk.name, disk.capacity);
         }
-        inside.several()
+        inside
     }
 
     /// Takes note of what a member seems to be; whether that is a disk.
     fn note(&mut self, entry: &Entry) -> Result<bool, ArchiveError> {
         let (name, size) = (&entry.name, entry.stored.size);
         let likely = if self.current.is_none() {
-            likely(name, b"unreadable")
+            likely(name, &UNREADABLE)
         } else if may_be_disk(name, size) {
             self.peek()?;
             likely(name, self.head.get_ref())
@@ -330,11 +330,12 @@ impl Passing {
     fn next_part(&mut self) -> Result<bool, ArchiveError> {
         while let Some(entry) = self.next_entry()? {
             if let Some(Taken { parts: Some(parts), disk: Some(disk), .. }) = &mut self.taken {
-                if entry.name == disk.chunk(*parts) {
+                let part = disk.part_in(&entry.name);
+                if part == Some(*parts) {
                     *parts += 1;
                     return Ok(true);
                 }
-                if disk.is_later_chunk(&entry.name, *parts) {
+                if part > Some(*parts) {
                     return Err(ArchiveError::unsupported(
                         self.kind,
                         "whose parts are not in their order; register a local file",
@@ -362,7 +363,7 @@ impl Passing {
         if taken.disk.is_none() && self.has_ovf_disks() && !self.is_chosen(&taken.name) {
             // The OVF file came later, and what it says counts.
             let wanted = self.wanted_disk()?;
-            if wanted.is_none_or(|wanted| wanted.name != taken.name) {
+            if wanted.is_none_or(|wanted| !wanted.is_in(&taken.name)) {
                 return Err(late());
             }
         } else if self.choice.is_none() && !self.has_ovf_disks() && self.inside.disks() > 1 {

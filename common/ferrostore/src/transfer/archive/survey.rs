@@ -1,6 +1,6 @@
 //! An archive that is looked through before anything is taken out of it.
 
-use super::choice::{Choice, Inside, Likely, likely, may_be_disk};
+use super::choice::{Choice, Inside, Likely, UNREADABLE, likely, may_be_disk};
 use super::forward::Placed;
 use super::manifest::{self, Digesting, Manifest};
 use super::member::{MemberReader, Part, SourceOpener};
@@ -130,7 +130,7 @@ impl<'r> Survey<'r> {
 
     /// The member that is chosen by its name.
     fn named(&self, choice: &Choice) -> Result<Option<Found>, ArchiveError> {
-        if let Some(disk) = self.ovf.disks().iter().find(|disk| choice.is(&disk.name)) {
+        if let Some(disk) = self.ovf.disks().iter().find(|disk| choice.is_of(disk)) {
             return self.disk_of_ovf(disk).map(Some);
         }
         let mut entries = self.entries.iter().filter(|entry| choice.is(&entry.name));
@@ -148,7 +148,7 @@ impl<'r> Survey<'r> {
         for entry in &self.entries {
             let (name, size) = (&entry.name, entry.stored.size);
             let likely = if matches!(entry.stored.form, Form::Unreadable(_)) {
-                likely(name, b"unreadable")
+                likely(name, &UNREADABLE)
             } else if may_be_disk(name, size) {
                 likely(name, &self.start(entry, probe::HEAD as u64)?)
             } else {
@@ -182,18 +182,20 @@ impl<'r> Survey<'r> {
     /// The file, or the parts of it, that hold a disk of the OVF file.
     fn disk_of_ovf(&self, disk: &OvfDisk) -> Result<Found, ArchiveError> {
         disk.check()?;
-        let by_name = |name: &str| self.entries.iter().find(|entry| entry.name == name);
+        let exactly = self.entries.iter().find(|entry| entry.name == disk.name);
+        let whole = exactly.or_else(|| self.entries.iter().find(|entry| disk.is_in(&entry.name)));
         if !disk.is_chunked
-            && let Some(entry) = by_name(&disk.name)
+            && let Some(entry) = whole
         {
             return self.found(&disk.name, &[entry], disk.capacity);
         }
+        let part = |number| self.entries.iter().find(|e| disk.part_in(&e.name) == Some(number));
         let mut chunks = Vec::new();
-        while let Some(entry) = by_name(&disk.chunk(chunks.len())) {
+        while let Some(entry) = part(chunks.len()) {
             chunks.push(entry);
         }
         if chunks.is_empty() {
-            chunks.extend(by_name(&disk.name));
+            chunks.extend(whole);
         }
         disk.check_length(chunks.iter().map(|chunk| chunk.stored.size.unwrap_or(0)).sum())?;
         if chunks.is_empty() {

@@ -149,7 +149,7 @@ fn untrusted(text: &str) -> String {
 }
 
 /// A file on a web server.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct WebFile {
     agent: Agent,
     url: String,
@@ -218,10 +218,21 @@ impl WebFile {
     /// # Errors
     /// [`HttpError`].
     pub fn download(self) -> Result<Download, HttpError> {
+        self.download_from(0)
+    }
+
+    /// Begins the download of what comes from byte `position` on.
+    ///
+    /// # Errors
+    /// [`HttpError`]; [`HttpError::Unmeasurable`] where the server has no Range requests.
+    pub fn download_from(self, position: u64) -> Result<Download, HttpError> {
         let mut wait = BACK_OFF;
         let mut retries = RETRIES;
+        let range = format!("bytes={position}-");
+        let range = [(header::RANGE, range.as_str())];
+        let headers = if position > 0 { &range[..] } else { &[] };
         let response = loop {
-            let error = match self.get(&[], None) {
+            let error = match self.get(headers, None) {
                 Ok(response) if response.status().is_success() => break response,
                 Ok(response) => HttpError::Status { status: response.status() },
                 Err(error) => error,
@@ -233,11 +244,19 @@ impl WebFile {
             std::thread::sleep(wait);
             (wait, retries) = (wait * 2, retries - 1);
         };
-        let length = content_length(&response);
+        let mut length = content_length(&response);
         let validator = Validator::of(&response);
-        let magic = encoding::expected(&response)?;
+        let mut magic = encoding::expected(&response)?;
+        if position > 0 {
+            let (start, all) = content_range(&response).unwrap_or((0, None));
+            if start != position {
+                return Err(HttpError::Unmeasurable("the server has no Range requests"));
+            }
+            (length, magic) = (all, None);
+        }
         let body = encoding::checked(reader(response), magic)?;
-        Ok(Download { file: self, body, position: 0, length, validator, retries: RETRIES, mark: 0 })
+        let mark = position;
+        Ok(Download { file: self, body, position, length, validator, retries: RETRIES, mark })
     }
 
     /// Prepares to fetch pieces of the file, all before `until`.

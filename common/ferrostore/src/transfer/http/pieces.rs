@@ -185,6 +185,12 @@ impl Pieces {
         Ok(state.bytes[from..to].to_vec())
     }
 
+    /// Whether the server has answered with pieces so far, and not with all of the file.
+    #[must_use]
+    pub fn are_ranges(&self) -> bool {
+        !self.state.lock().unwrap_or_else(PoisonError::into_inner).whole_only
+    }
+
     /// Length of the file in bytes.
     ///
     /// # Errors

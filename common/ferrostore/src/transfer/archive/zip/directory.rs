@@ -4,7 +4,7 @@ use super::super::{ArchiveError, Entry, Form, Kind, MOST_MEMBERS, NAMES, Stored,
 use super::form_of;
 use super::local::{FIXED, Header};
 use disk_image::foreign::ReadAt;
-use rawzip::{ErrorKind, RECOMMENDED_BUFFER_SIZE, ReaderAt, ZipLocator};
+use rawzip::{ErrorKind, RECOMMENDED_BUFFER_SIZE, ReaderAt, ZipArchive, ZipLocator};
 use std::io;
 
 /// The end of the directory and the longest comment (4.3.16), and what zip64 has in front of it, bytes.
@@ -34,13 +34,33 @@ fn wrong(error: rawzip::Error) -> ArchiveError {
     }
 }
 
+/// The end of the directory: the last mark of one that is one, for the comment behind it may hold marks too.
+fn located<'r>(
+    read_at: ReadAt<'r>,
+    buffer: &mut [u8],
+    length: u64,
+) -> Result<ZipArchive<Source<'r>>, ArchiveError> {
+    const MOST_MARKS: usize = 8;
+    let (mut end, mut first) = (length, None);
+    for _ in 0..MOST_MARKS {
+        let locator = ZipLocator::new().max_search_space(END.saturating_sub(length - end));
+        match locator.locate_in_reader(Source(read_at), buffer, end) {
+            Ok(archive) => return Ok(archive),
+            Err((_, error)) => {
+                let before = error.eocd_offset().filter(|&at| at < end);
+                first.get_or_insert(error);
+                let Some(before) = before else { break };
+                end = before;
+            }
+        }
+    }
+    Err(first.map_or_else(|| damaged("it has no end"), wrong))
+}
+
 /// The regular files of an archive of `length` bytes, in the order in which they lie in it.
 pub(in super::super) fn list(read_at: ReadAt, length: u64) -> Result<Vec<Entry>, ArchiveError> {
     let mut buffer = vec![0; RECOMMENDED_BUFFER_SIZE];
-    let archive = ZipLocator::new()
-        .max_search_space(END)
-        .locate_in_reader(Source(read_at), &mut buffer, length)
-        .map_err(|(_, error)| wrong(error))?;
+    let archive = located(read_at, &mut buffer, length)?;
     let mut records = archive.entries(&mut buffer);
     let (mut entries, mut count, mut names) = (Vec::new(), 0, 0);
     while let Some(record) = records.next_entry().map_err(wrong)? {
