@@ -1,5 +1,5 @@
 """What tests/bench measures with: processes, file systems on loop devices, input images, the table of rows."""
-import argparse, base64, ctypes, os, random, re, shutil, statistics, subprocess, sys, time
+import argparse, base64, ctypes, os, random, re, shutil, statistics, subprocess, sys, threading, time
 from pathlib import Path
 
 MIB = 1 << 20
@@ -275,3 +275,29 @@ def converting(fs, given, format, theirs, limit):
         fs.input(given)
         fs.empty(fs.base)
     versus(f"{given} to {format}, {fs.kind}", fs, limit, prepare, ours, theirs, same_content)
+
+
+def watched(name, fs, act, staged=0):
+    """A row about the space that act() takes while it makes an image, beyond that image and `staged` bytes."""
+    if not wanted(name):
+        return
+    note(f"- {name}")
+    fs.flush()
+    start, peak, busy = fs.used(), [0], threading.Event()
+
+    def watch():
+        while not busy.is_set():
+            peak[0] = max(peak[0], fs.used() - start)
+            time.sleep(0.002)
+    thread = threading.Thread(target=watch)
+    thread.start()
+    path = act()
+    busy.set()
+    thread.join()
+    fs.flush()
+    final = path.stat().st_blocks * 512
+    # One MiB for what the file system itself notes down (directories, extent trees).
+    allowed = final * 1.01 + staged + MIB
+    row(name, f"{peak[0] / MIB:.1f} MiB at most", f"image of {final / MIB:.1f} MiB", peak[0] / final,
+        "≤ 1.01 ×" + (" + input" if staged else ""), peak[0] <= allowed)
+    fs.empty(fs.base)
