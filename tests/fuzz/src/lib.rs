@@ -2,4 +2,6 @@
 //!
 //! The targets of disk images, `common/disk-image/fuzz`, have the same.
 
+pub mod archives;
+
 pub use disk_image_fuzz::{Sparse, file, place};
