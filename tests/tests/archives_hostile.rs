@@ -27,7 +27,7 @@ fn has_only_a_bad_directory(hostile: &Hostile) -> bool {
 fn refused(paths: impl Fn(&Cloud, &Hostile) -> Vec<String>) {
     let cloud = Cloud::new();
     let corpus = archives(&cloud.images());
-    assert!(corpus.len() >= 60, "{} archives", corpus.len());
+    assert!(corpus.len() >= 300, "{} archives", corpus.len());
     let mut complaints = Vec::new();
     for hostile in &corpus {
         for path in paths(&cloud, hostile) {

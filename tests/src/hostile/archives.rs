@@ -15,10 +15,11 @@ pub fn archives(directory: &Path) -> Vec<Hostile> {
     zip_directory(&mut corpus);
     appliances(&mut corpus);
     contents(&mut corpus);
+    super::containers::containers(&mut corpus);
     corpus.files
 }
 
-fn disk() -> Vec<u8> {
+pub(super) fn disk() -> Vec<u8> {
     pattern(1, 200_000)
 }
 

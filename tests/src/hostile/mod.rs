@@ -4,6 +4,7 @@
 //! only look like one. [`corpus`] makes all of them, and [`healthy`] the images that they were made from.
 
 mod archives;
+mod containers;
 mod layout;
 pub mod lists;
 mod others;
