@@ -58,8 +58,8 @@ pub struct Page {
     /// The file that takes the place of the first one after a request.
     later: Option<Arc<File>>,
     ranges: bool,
-    /// Whether every request for a range is answered by 416, and without a length.
-    refuses_ranges: bool,
+    /// What every request for a range is answered by, without a length.
+    refuses_ranges: Option<u16>,
     chunked: bool,
     told: bool,
     claimed: Option<u64>,
@@ -80,7 +80,7 @@ impl Page {
             file: open(path.as_ref()),
             later: None,
             ranges: true,
-            refuses_ranges: false,
+            refuses_ranges: None,
             chunked: false,
             told: true,
             claimed: None,
@@ -107,8 +107,13 @@ impl Page {
     }
 
     /// Requests for a range get an error, as dynamic pages and some caches answer them.
-    pub fn refusing_ranges(mut self) -> Self {
-        self.refuses_ranges = true;
+    pub fn refusing_ranges(self) -> Self {
+        self.refusing_ranges_with(416)
+    }
+
+    /// Requests for a range get this status.
+    pub fn refusing_ranges_with(mut self, status: u16) -> Self {
+        self.refuses_ranges = Some(status);
         self
     }
 
@@ -321,8 +326,8 @@ impl State {
         if let Some(to) = &page.redirect {
             return status(wire, 302, &[("Location", to)]);
         }
-        if page.refuses_ranges && request.header("range").is_some() {
-            return status(wire, 416, &[]);
+        if let Some(code) = page.refuses_ranges.filter(|_| request.header("range").is_some()) {
+            return status(wire, code, &[]);
         }
         let file = page.later.as_ref().filter(|_| turn > 0).unwrap_or(&page.file);
         let length = file.metadata()?.len();

@@ -184,9 +184,11 @@ fn a_server_that_refuses_every_range_is_asked_for_the_whole_file() {
         (cloud.iso("disc.iso"), "1"),
     ] {
         println!("{}", file.display());
-        let url = web.page("disk", Page::of(&file).refusing_ranges());
-        cloud.stat(&url).run().succeeds().replies(size);
-        cloud.cp(&url).run().succeeds();
+        for code in [416, 400, 403, 405, 501] {
+            let url = web.page("disk", Page::of(&file).refusing_ranges_with(code));
+            cloud.stat(&url).run().succeeds().replies(size);
+        }
+        cloud.cp(web.page("disk", Page::of(&file).refusing_ranges())).run().succeeds();
     }
     let empty = cloud.file("empty", "");
     for page in [Page::of(&empty), Page::of(&empty).refusing_ranges()] {

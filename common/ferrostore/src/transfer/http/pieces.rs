@@ -76,8 +76,11 @@ impl Pieces {
         state.asked = true;
         match response.status().as_u16() {
             206 => {
-                let (first, length) = content_range(&response)
-                    .ok_or(HttpError::Unmeasurable("the server's Content-Range is not valid"))?;
+                let Some((first, length)) = content_range(&response) else {
+                    // Which part that is can't be told.
+                    state.whole_only = true;
+                    return self.skip_to(state, start, end);
+                };
                 if first != start {
                     return Err(HttpError::Unmeasurable(
                         "the server answers with another part of the file",
@@ -101,6 +104,11 @@ impl Pieces {
                     return Ok(Vec::new());
                 }
                 // Some servers refuse every range.
+                state.whole_only = true;
+                return self.skip_to(state, start, end);
+            }
+            // So answer some that have no ranges. Whether that is the reason, all of the file tells.
+            400 | 403 | 405 | 501 => {
                 state.whole_only = true;
                 return self.skip_to(state, start, end);
             }
