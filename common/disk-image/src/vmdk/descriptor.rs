@@ -94,12 +94,11 @@ fn check_setting(line: &str) -> Result<(), ImageError> {
             .any(|known| value.eq_ignore_ascii_case(known)),
         "parentcid" if !value.eq_ignore_ascii_case("ffffffff") => return Err(has_parent()),
         "version" => value.parse::<u32>().is_ok_and(|version| (1..=4).contains(&version)),
-        "parentcid" => true,
         // VirtualBox writes these into images without a parent.
         "ddb.uuid.parent" if !value.bytes().all(|byte| b"0-".contains(&byte)) => {
             return Err(has_parent());
         }
-        "ddb.uuid.parent" | "ddb.uuid.parentmodification" => true,
+        "parentcid" | "ddb.uuid.parent" | "ddb.uuid.parentmodification" => true,
         other => !other.contains("parent"),
     };
     if accepted { Ok(()) } else { Err(odd(line.as_bytes())) }
