@@ -54,10 +54,10 @@ pub(super) fn beginning_with<'a>(
 }
 
 /// Reads what `open` opens from its first byte to the piece that is wanted, for no longer than `until`.
-pub(super) fn passing_over<'a>(
-    open: &'a dyn Fn() -> io::Result<Box<dyn Read + Send>>,
+pub(super) fn passing_over(
+    open: &dyn Fn() -> io::Result<Box<dyn Read + Send>>,
     until: Instant,
-) -> impl Fn(u64, usize) -> io::Result<Vec<u8>> + 'a {
+) -> impl Fn(u64, usize) -> io::Result<Vec<u8>> {
     move |offset, length| {
         let mut stream = open()?;
         count(&mut (&mut stream).take(offset), until, u64::MAX)?;

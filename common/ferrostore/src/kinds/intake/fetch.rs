@@ -51,7 +51,8 @@ impl Intake {
                     let head = stream_head(&mut stream)?;
                     if let Some(length) = length
                         && self.is_zip(image, &head)?
-                        && let Some(found) = self.member_on_web(image, url, length, &member)?
+                        && let Some(found) =
+                            self.member_on_web(image, url, length, member.as_ref())?
                     {
                         return Ok(found);
                     }
@@ -90,14 +91,14 @@ impl Intake {
         image: &Image,
         url: &Url,
         length: u64,
-        choice: &Option<Choice>,
+        choice: Option<&Choice>,
     ) -> Result<Option<ImageSource>, DatastoreError> {
         let file = self.web_file(image, url)?;
         let pieces = file.clone().pieces(Instant::now() + TIME_TO_LOOK);
         let read_at = |offset, count| pieces.read_at(offset, count);
         let survey = Survey::of(Kind::Zip, &read_at, length);
         let found = survey.and_then(|survey| {
-            let found = survey.find(choice.as_ref())?;
+            let found = survey.find(choice)?;
             survey.warn_of_missing();
             Ok(found)
         });
