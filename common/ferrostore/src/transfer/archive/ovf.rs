@@ -2,7 +2,7 @@
 //! them), as far as it concerns disks.
 
 use super::{ArchiveError, plain_name};
-use crate::transfer::http::percent_decoded;
+use crate::transfer::url::percent_decoded;
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 use std::collections::HashMap;
