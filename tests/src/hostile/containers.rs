@@ -183,7 +183,8 @@ fn descriptions(corpus: &mut Corpus) {
     let deep = "<a>".repeat(200_000);
     let laughs = "<!DOCTYPE a [<!ENTITY a 'ha'><!ENTITY b '&a;&a;&a;&a;&a;&a;'><!ENTITY c '&b;&b;&b;&b;&b;'>]>\
         <File id='f' href='&c;'/><Disk fileRef='f'/>";
-    let many: String = (0..11_000).map(|n| format!("<File id='{n}' href='{n}'/>")).collect();
+    let many =
+        (0..11_000).map(|n| format!("<File id='{n}' href='{n}'/>")).collect::<Vec<_>>().concat();
     let disks = "<Disk fileRef='f'/>".repeat(11_000);
     for (name, text) in [
         ("a disk that is the OVF file", ovf(&["id='f' href='vm.ovf'"], &["fileRef='f'"])),
