@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 fn help_lists_the_subcommands_and_each_explains_itself() {
     let cloud = Cloud::new();
     let help = cloud.ferrostore(["--help"]).well().text;
-    for name in ["log", "metrics", "fsck"] {
+    for name in ["log", "metrics", "fsck", "trash"] {
         let listed = help.lines().any(|line| line.trim_start().starts_with(name));
         assert!(listed, "{name} should be in {help}");
         let own = cloud.ferrostore([name, "--help"]).well().text;

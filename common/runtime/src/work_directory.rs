@@ -61,7 +61,7 @@ pub(crate) fn enter<T>(
 }
 
 /// Whether what was asked for is not there; NFS says "stale" of what another host has removed.
-fn is_gone(error: &io::Error) -> bool {
+pub(crate) fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::StaleNetworkFileHandle)
 }
 

@@ -167,7 +167,7 @@ impl<'lock> Transaction<'lock> {
         loop {
             match fs::rename(&self.path, place) {
                 // It was empty, and another driver has removed it.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && self.path.exists() => {
+                Err(error) if work_directory::is_gone(&error) && self.path.exists() => {
                     prepare().map_err(at("written into", place))?;
                 }
                 moved => break moved.map_err(at("completed", &self.path))?,

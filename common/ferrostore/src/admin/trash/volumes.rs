@@ -60,6 +60,6 @@ fn item(trashed: &Trashed) -> Item {
         deleted: trashed.deleted,
         expires: trashed.deleted.saturating_add(trashed.keep),
         bytes: trashed.bytes,
-        record: trashed.record.clone(),
+        record: trashed.record(),
     }
 }

@@ -34,12 +34,20 @@ pub struct Trashed {
     pub keep: Duration,
     /// Bytes that it takes.
     pub bytes: u64,
-    /// What it was.
-    pub record: Record,
     pub(super) tags: Vec<String>,
 }
 
 impl Trashed {
+    /// What it was. A method, so that the drivers hold no code that reads records.
+    #[must_use]
+    pub fn record(&self) -> Record {
+        let record = self.tags.iter().find_map(|tag| {
+            let bytes = STANDARD_NO_PAD.decode(tag.strip_prefix(RECORD)?).ok()?;
+            serde_json::from_slice(&bytes).ok()
+        });
+        record.unwrap_or_default()
+    }
+
     /// The name of the image's volume.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -81,16 +89,11 @@ fn of(volume: &Volume, volumes: &[Volume]) -> Option<Trashed> {
     let image = ImageName::owner_of(&volume.name)?;
     let tags = volume.tags.iter().filter(|tag| tag.starts_with("ferrostore."));
     let tags: Vec<String> = tags.filter(|tag| *tag != RESTORED).cloned().collect();
-    let record = tags.iter().find_map(|tag| {
-        let bytes = STANDARD_NO_PAD.decode(tag.strip_prefix(RECORD)?).ok()?;
-        serde_json::from_slice(&bytes).ok()
-    });
     let parts = parts(&image, volumes);
     let size = |part: &str| volumes.iter().find(|v| v.name == part).map_or(0, |v| v.size);
     Some(Trashed {
         volume: volume.name.clone(),
         bytes: parts.iter().map(|part| size(part)).sum(),
-        record: record.unwrap_or_default(),
         image,
         deleted,
         keep,
@@ -204,7 +207,8 @@ mod tests {
         let names: Vec<&str> = found.iter().map(|one| one.volume.as_str()).collect();
         assert_eq!(names, ["img-one-5", pool]);
         assert_eq!((found[1].deleted, found[1].bytes), (deleted, 4 << 20));
-        assert_eq!((found[1].record.image, found[1].record.name.as_str()), (Some(7), "é"));
+        let record = found[1].record();
+        assert_eq!((record.image, record.name.as_str()), (Some(7), "é"));
         assert_eq!(parts(&found[1].image, &volumes), [pool]);
     }
 
