@@ -96,7 +96,7 @@ def taking(fs):
         taken = driver("cp that takes the trash", "cp", fs.base, {"TYPE": 0, "PATH": path, "SIZE": needed * PIECE // MIB + 1})
         samples.append(taken.seconds)
         freed = count - len(list((fs.base / TRASH).iterdir()))
-        if not needed * 0.9 <= freed <= needed * 1.2:
+        if not SET.tiny and not needed * 0.9 <= freed <= needed * 1.2:
             sys.exit(f"bench: {name}: {freed} were freed")
     median = statistics.median(samples)
     row(name, seconds(median), "", None, "≤ 1 s", median <= 1, {"ours": samples})
@@ -104,7 +104,13 @@ def taking(fs):
 
 def fill(fs):
     """Takes all space but a little, that which is reserved for root too."""
-    free = os.statvfs(fs.base)
+    step, offset = 64 * MIB, 0
     with open(fs.base / "filler", "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, free.f_bfree * free.f_frsize - MIB)
+        while step >= PIECE:
+            try:
+                os.posix_fallocate(file.fileno(), offset, step)
+                offset += step
+            except OSError:
+                os.ftruncate(file.fileno(), offset)
+                step //= 8
     fs.flush()
