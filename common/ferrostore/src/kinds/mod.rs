@@ -89,10 +89,10 @@ pub trait Datastore: Sized {
     /// is.
     const BRINGS_IN: bool = false;
 
-    /// The lock of the front-end under which bridge hosts change the datastore with this number, where
-    /// the storage has none of its own.
+    /// The lock of the front-end under which bridge hosts do what this message asks for in the datastore with this number,
+    /// where the storage has none of its own.
     #[must_use]
-    fn front_end_lock(_: u64) -> Option<FrontEndLock> {
+    fn front_end_lock(_: u64, _: &Message) -> Option<FrontEndLock> {
         None
     }
 
@@ -226,9 +226,13 @@ macro_rules! kinds {
             }
         }
 
-        fn kind_front_end_lock(kind: &str, datastore: u64) -> Option<FrontEndLock> {
+        fn kind_front_end_lock(
+            kind: &str,
+            datastore: u64,
+            message: &Message,
+        ) -> Option<FrontEndLock> {
             match kind {
-                $($name => <$kind>::front_end_lock(datastore),)+
+                $($name => <$kind>::front_end_lock(datastore, message),)+
                 _ => None,
             }
         }
@@ -272,7 +276,7 @@ pub fn front_end_lock(
     settings: &Settings,
 ) -> Result<Option<FrontEndLock>, DatastoreError> {
     let kind = kind_of(message, settings)?;
-    Ok(message.datastore()?.id.and_then(|id| kind_front_end_lock(&kind, id)))
+    Ok(message.datastore()?.id.and_then(|id| kind_front_end_lock(&kind, id, message)))
 }
 
 fn kind_of(message: &Message, settings: &Settings) -> Result<String, DatastoreError> {

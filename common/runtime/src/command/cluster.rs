@@ -68,6 +68,8 @@ pub struct Cluster {
     pub operation_timeout: Duration,
     /// What programs that change names hold open: the lock of the image that they work on.
     pub lock: OnceLock<Arc<File>>,
+    /// Whether this is what a driver that was told to stop takes back with: then no program ends with the driver.
+    pub at_stop: bool,
 }
 
 /// Why a program of Ceph failed.
@@ -156,6 +158,12 @@ impl ClusterError {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.is(Errno::EBUSY)
+    }
+
+    /// Whether it was killed: what it was to do may be done.
+    #[must_use]
+    pub fn was_cut_off(&self) -> bool {
+        self.is(Errno::EINTR) || matches!(self, Self::TimedOut { .. })
     }
 
     /// Whether the arguments don't fit the state of things: a snapshot that is not protected.
@@ -248,6 +256,13 @@ impl Cluster {
         self.run(program, words, pace, Ending::ByItself).map(drop)
     }
 
+    /// Starts a program that changes names, and does not wait for its end.
+    pub(super) fn leave(&self, program: &str, words: &[&str]) -> Result<(), ClusterError> {
+        let running = self.start(program, words, Ending::ByItself, None)?;
+        *running.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        Ok(())
+    }
+
     fn run(
         &self,
         program: &str,
@@ -255,6 +270,7 @@ impl Cluster {
         pace: Pace,
         ending: Ending,
     ) -> Result<String, ClusterError> {
+        let ending = if self.at_stop { Ending::ByItself } else { ending };
         let running = self.start(program, words, ending, None)?;
         let limit = self.limit(pace);
         running.limited(limit);
@@ -312,6 +328,7 @@ impl Cluster {
         Ok(Running {
             command: one_line(&command.join(" ")),
             child,
+            ending,
             ended: Arc::default(),
             killed: Arc::default(),
             stdout,
@@ -332,6 +349,7 @@ fn spawn(command: &mut Command, ending: Ending) -> io::Result<Child> {
 pub(super) struct Running {
     command: String,
     child: Child,
+    ending: Ending,
     /// Set before the program is reaped: from then on its number may be another one's.
     ended: Arc<Mutex<bool>>,
     killed: Arc<AtomicBool>,
@@ -394,7 +412,10 @@ impl Running {
     fn reap(&mut self) -> io::Result<ExitStatus> {
         process::wait_unreaped(&self.child);
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        process::wait(&mut self.child)
+        match self.ending {
+            Ending::WithDriver => process::wait(&mut self.child),
+            Ending::ByItself => self.child.wait(),
+        }
     }
 }
 

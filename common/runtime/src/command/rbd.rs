@@ -105,6 +105,13 @@ impl Pool {
         format!("{}/{image}", self.name)
     }
 
+    /// The same, for what is taken back once the driver was told to stop.
+    #[must_use]
+    pub fn at_stop(&self) -> Self {
+        let cluster = Cluster { at_stop: true, ..self.cluster.clone() };
+        Self { cluster, ..self.clone() }
+    }
+
     fn report(&self, words: &[&str], root: &str) -> Result<Element, ClusterError> {
         let arguments: Vec<&str> = words.iter().chain(&["--format", "xml"]).copied().collect();
         let text = self.cluster.ask("rbd", &arguments, Pace::Quick)?;
@@ -280,6 +287,14 @@ impl Pool {
         self.cluster.change("rbd", &["rm", "--no-progress", &self.spec(image)], Pace::Bulk(size))
     }
 
+    /// Has an image removed once the cluster has missed its client, which was killed. That takes half a minute.
+    ///
+    /// # Errors
+    /// Where `rbd` can't be started.
+    pub fn remove_later(&self, image: &str) -> Result<(), ClusterError> {
+        self.cluster.leave("rbd", &["rm", "--no-progress", &self.spec(image)])
+    }
+
     /// Moves an image to the trash.
     ///
     /// # Errors
@@ -295,6 +310,28 @@ impl Pool {
     pub fn flatten(&self, image: &str, size: u64) -> Result<(), ClusterError> {
         let words = ["flatten", "--no-progress", &self.spec(image)];
         self.cluster.ask("rbd", &words, Pace::Bulk(size)).map(drop)
+    }
+
+    /// Notes `value` under `key` in the metadata of an image.
+    ///
+    /// # Errors
+    /// Where it is missing.
+    pub fn note(&self, image: &str, key: &str, value: &str) -> Result<(), ClusterError> {
+        let words = ["image-meta", "set", &self.spec(image), key, value];
+        self.cluster.change("rbd", &words, Pace::Quick)
+    }
+
+    /// What was noted under `key`, if anything.
+    ///
+    /// # Errors
+    /// [`ClusterError`].
+    pub fn noted(&self, image: &str, key: &str) -> Result<Option<String>, ClusterError> {
+        let words = ["image-meta", "get", &self.spec(image), key];
+        match self.cluster.ask("rbd", &words, Pace::Quick) {
+            Ok(value) => Ok(Some(value.trim().to_owned())),
+            Err(error) if error.is_missing() => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn snap(&self, verb: &str, image: &str, snapshot: &str) -> Result<(), ClusterError> {

@@ -6,6 +6,7 @@
 use super::names::ImageName;
 use crate::kinds::lock_file::{self, DIRECTORY, LockFileError, existing, is_free};
 use runtime::file_lock::{LockMode, is_named};
+use runtime::lock_provider::{self, Held};
 use runtime::process::{self, CleanupGuard};
 use std::fs::{self, File};
 use std::io;
@@ -16,6 +17,8 @@ use std::time::Duration;
 
 /// What the driver of a new image notes in its lock file until oned has been told of the image.
 const UNREPORTED: &[u8] = b"unreported";
+/// How long the front-end waits for a lock that it lends.
+const LENDING: Duration = Duration::from_secs(120);
 
 /// The right to work on one image. Dropped, it is released and its file removed.
 #[derive(Debug)]
@@ -24,8 +27,31 @@ pub(super) struct NameLock {
     path: PathBuf,
     /// Whether the file stays, for the next driver to find.
     stays: bool,
+    /// The lock of the front-end that goes with it, where this is a bridge host: the image's next driver may run on another.
+    front_end: Option<Held>,
     /// Removes the file when the driver is told to stop.
     _cleanup: CleanupGuard,
+}
+
+/// How a bridge host asks the front-end for the lock of an image in the datastore with this number.
+pub(super) fn front_end_name(datastore: u64, image: ImageName) -> String {
+    format!("{datastore}-{}", image.main())
+}
+
+/// The lock of this name on the front-end, for a bridge host. Its file is another one than that of a driver that works on
+/// the front-end, which may be a bridge host itself.
+pub(super) fn lend(name: &str, timeout: Option<Duration>) -> Result<Held, String> {
+    let image = name.split_once('-').and_then(|(datastore, image)| {
+        let is_number = datastore.bytes().all(|byte| byte.is_ascii_digit());
+        ImageName::parse(image).filter(|_| is_number)
+    });
+    if image.is_none() {
+        return Err("a Ceph datastore has no such lock".to_owned());
+    }
+    let path = Path::new(DIRECTORY).join(format!("ferrostore-bridged-{name}.lock"));
+    let lock = lock_file::take(&path, timeout.unwrap_or(LENDING), LockMode::Exclusive)
+        .map_err(|error| error.to_string())?;
+    Ok(Box::new(NameLock::of(lock.into_file(), path)))
 }
 
 fn prefix(pool: &str) -> String {
@@ -65,7 +91,18 @@ impl NameLock {
     fn of(file: File, path: PathBuf) -> Self {
         let named = path.clone();
         let cleanup = process::on_stop(move || drop(fs::remove_file(named)));
-        Self { file: Arc::new(file), path, stays: false, _cleanup: cleanup }
+        Self { file: Arc::new(file), path, stays: false, front_end: None, _cleanup: cleanup }
+    }
+
+    /// On a bridge host, takes the lock of the front-end as well.
+    pub(super) fn join_front_end(
+        &mut self,
+        datastore: u64,
+        image: ImageName,
+    ) -> Result<(), String> {
+        let lock = lock_provider::acquire_remote(&front_end_name(datastore, image));
+        self.front_end = lock.transpose()?;
+        Ok(())
     }
 
     /// What holds the lock. Programs that have it open hold the lock too.

@@ -19,7 +19,7 @@ mod survey;
 mod tree;
 
 use super::intake::{DISKS, Intake, Policy};
-use super::{Datastore, DatastoreError, Export, Registered, Usage};
+use super::{Datastore, DatastoreError, Export, FrontEndLock, Registered, Usage};
 use crate::image_source::{ImageSource, Purpose};
 use disk_image::Format;
 use lock::NameLock;
@@ -53,6 +53,11 @@ pub struct CephDatastore {
 
 impl Datastore for CephDatastore {
     const BRINGS_IN: bool = true;
+
+    fn front_end_lock(datastore: u64, message: &Message) -> Option<FrontEndLock> {
+        let image = ImageName { id: message.image().ok()?.id? };
+        Some(FrontEndLock { name: lock::front_end_name(datastore, image), acquire: lock::lend })
+    }
 
     fn open(message: &Message, settings: &Settings) -> Result<Self, DatastoreError> {
         let intake = Intake::new(message, settings)?;
@@ -176,7 +181,11 @@ impl CephDatastore {
 
     /// The lock of an image. Programs that change names keep it to their end, even if this driver is killed.
     fn lock(&self, name: ImageName) -> Result<NameLock, DatastoreError> {
-        let lock = NameLock::take(&self.pool().name, name, self.intake.settings.lock_wait()?)?;
+        let mut lock = NameLock::take(&self.pool().name, name, self.intake.settings.lock_wait()?)?;
+        if let Some(datastore) = self.intake.attributes.id {
+            lock.join_front_end(datastore, name)
+                .map_err(|reason| DatastoreError::value("IMAGE/ID", name.id.to_string(), reason))?;
+        }
         let _ = self.pool().cluster.lock.set(lock.file());
         Ok(lock)
     }
@@ -185,7 +194,7 @@ impl CephDatastore {
     fn locked(&self, image: &Image) -> Result<(ImageName, NameLock, Vec<String>), DatastoreError> {
         let name = self.own_image(image)?;
         let lock = self.lock(name)?;
-        let names = recovery::recover(self.pool(), name, self.pool().images()?)?;
+        let names = recovery::recover(self.pool(), name, self.pool().images()?)?.names;
         Ok((name, lock, names))
     }
 

@@ -126,6 +126,21 @@ impl<'d> NewImage<'d> {
         Ok(import)
     }
 
+    /// Has another such program go on with it.
+    pub(super) fn go_on_with(
+        &mut self,
+        begin: impl FnOnce(&Pool, &str) -> Result<Import, ClusterError>,
+    ) -> Result<Import, DatastoreError> {
+        let Some(writing) = &mut self.writing else {
+            return Err(reading(io::ErrorKind::NotFound.into()).into());
+        };
+        // Goes on only where no signal is being handled.
+        writing.clean_up_with(None);
+        let import = begin(writing.pool, &writing.name.temporary())?;
+        writing.clean_up_with(Some(&import));
+        Ok(import)
+    }
+
     /// Makes the temporary image by `create`.
     pub(super) fn create(
         &mut self,
@@ -174,6 +189,7 @@ impl<'d> NewImage<'d> {
             writing.settled |= is_silent(&error);
             return Err(error.into());
         }
+        process::check_before_commit();
         process::mark_committed();
         let lock = self.lock.take();
         if let Some(lock) = &lock
@@ -182,14 +198,42 @@ impl<'d> NewImage<'d> {
             log::warn!("the image would be left behind if this driver were killed now: {error}");
         }
         let (main, temporary) = (self.name.main(), self.name.temporary());
-        recovery::rename(writing.pool, &temporary, &main)?;
+        let renamed = recovery::rename(writing.pool, &temporary, &main);
         writing.settled = true;
+        if let Err(error) = renamed {
+            if !take_back(writing.pool, self.name, &error)
+                && let Some(lock) = lock
+            {
+                lock.leave();
+            }
+            return Err(error.into());
+        }
         if let Some(lock) = lock {
             let pool = writing.pool.clone();
             process::published_other(Complete { pool, name: self.name, lock });
         }
         Ok(())
     }
+}
+
+/// Removes the image whose last rename failed, under whichever of its names it is by now; whether nothing is left.
+fn take_back(pool: &Pool, image: ImageName, error: &ClusterError) -> bool {
+    let (main, temporary) = (image.main(), image.temporary());
+    let remove = || -> Result<(), ClusterError> {
+        let names = pool.images()?;
+        if names.contains(&temporary) {
+            recovery::remove(pool, &temporary)
+        } else if names.contains(&main) && !error.is_taken() {
+            recovery::remove(pool, &main)
+        } else {
+            Ok(())
+        }
+    };
+    let removed = if is_silent(error) { None } else { Some(remove()) };
+    if let Some(Err(error)) = &removed {
+        log::warn!("image {} is left for the next driver: {error}", pool.spec(&temporary));
+    }
+    matches!(removed, Some(Ok(())))
 }
 
 /// Whether the cluster does not answer: then removing anything would only take as long again.
@@ -201,13 +245,17 @@ impl Writing<'_> {
     /// Has a signal end the program that writes the image, and remove it.
     fn clean_up_with(&mut self, import: Option<&Import>) {
         let stopper = import.map(Import::stopper);
-        let (pool, temporary) = (self.pool.clone(), self.name.temporary());
+        let (pool, temporary) = (self.pool.at_stop(), self.name.temporary());
         self.clean_up = None;
         self.clean_up = Some(process::on_stop(move || {
-            if let Some(stopper) = stopper {
-                stopper.stop(STOPPING);
-            }
-            let _ = recovery::remove(&pool, &temporary);
+            let _ = match stopper {
+                Some(stopper) => {
+                    stopper.stop(STOPPING);
+                    recovery::remove(&pool, &temporary)
+                }
+                // What was copying into it has been killed.
+                None => pool.remove_later(&temporary),
+            };
         }));
     }
 }

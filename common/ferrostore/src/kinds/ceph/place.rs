@@ -85,6 +85,7 @@ impl Place {
             conf: file("DATASTORE/TEMPLATE/CEPH_CONF", &ceph.conf)?,
             operation_timeout: operation_timeout(&from)?,
             lock: OnceLock::new(),
+            at_stop: false,
         };
         let data_pool = checked(
             "DATASTORE/TEMPLATE/EC_POOL_NAME",

@@ -56,13 +56,22 @@ fn steps(present: Present) -> Vec<Step> {
     }
 }
 
+/// What has come of an action that was cut off.
+#[derive(Debug)]
+pub(super) struct Recovered {
+    /// The names in the pool now.
+    pub(super) names: Vec<String>,
+    /// Whether the action was completed just now.
+    pub(super) committed: bool,
+}
+
 /// Completes or takes back what a killed driver was doing with an image, of whose pool these are all `names`. The
-/// caller holds the image's lock. The names in the pool then.
+/// caller holds the image's lock.
 pub(super) fn recover(
     pool: &Pool,
     image: ImageName,
     names: Vec<String>,
-) -> Result<Vec<String>, ClusterError> {
+) -> Result<Recovered, ClusterError> {
     let has = |name: String| names.contains(&name);
     let main = image.main();
     let is_broken = has(main.clone()) && has(image.temporary()) && !opens(pool, &main)?;
@@ -79,12 +88,21 @@ pub(super) fn recover(
     };
     let steps = steps(present);
     if steps.is_empty() {
-        return Ok(names);
+        return Ok(Recovered { names, committed: false });
     }
+    let committed = steps.contains(&Step::Commit);
     for step in steps {
         take(pool, image, step)?;
     }
-    pool.images()
+    Ok(Recovered { names: pool.images()?, committed })
+}
+
+/// As [`recover`], where a step of this driver's own action failed; whether the action is done all the same. Its program
+/// may have done the step, and been killed before it could say so.
+pub(super) fn settle(pool: &Pool, image: ImageName) -> Result<bool, ClusterError> {
+    let names = pool.images()?;
+    let was_done = names.contains(&image.main()) && !names.contains(&image.temporary());
+    Ok(recover(pool, image, names)?.committed || was_done)
 }
 
 fn take(pool: &Pool, image: ImageName, step: Step) -> Result<(), ClusterError> {

@@ -13,7 +13,11 @@ impl CephDatastore {
         let name = self.own_image(image)?;
         let _lock = self.lock(name)?;
         let pool = self.pool();
-        let names = pool.images()?;
+        let mut names = pool.images()?;
+        // The trash is to get the image itself, not what a cut-off action has left in its place.
+        if self.place.trash && names.iter().any(|other| is_unfinished_of(name, other)) {
+            names = recovery::recover(pool, name, names)?.names;
+        }
         let own: Vec<String> = names.iter().filter(|other| name.owns(other)).cloned().collect();
         let unfinished: Vec<String> =
             names.into_iter().filter(|other| is_unfinished_of(name, other)).collect();
@@ -35,23 +39,30 @@ impl CephDatastore {
         let tree = Tree::load(pool, name, &own)?;
         self.no_dependents(image, &tree)?;
         self.nothing_open(image, name, &tree)?;
+        if self.place.trash {
+            return self.to_trash(name, tree, size);
+        }
         process::mark_committed();
         // What is not finished descends from the image.
         for other in unfinished {
             recovery::remove(pool, &other)?;
         }
-        if self.place.trash { self.to_trash(name, tree, size) } else { Ok(tree.remove(pool)?) }
+        Ok(tree.remove(pool)?)
     }
 
     /// Moves the image to the trash, standing alone so that it can be restored and purged.
     fn to_trash(&self, name: ImageName, tree: Tree, size: u64) -> Result<(), DatastoreError> {
         let pool = self.pool();
         let main = name.main();
-        let Some(member) = tree.member(&main) else { return Ok(tree.remove(pool)?) };
+        let Some(member) = tree.member(&main) else {
+            process::mark_committed();
+            return Ok(tree.remove(pool)?);
+        };
         if pool.info(&main)?.has_parent {
             log::info!("copying what {} reads from its snapshots, for the trash", pool.spec(&main));
             pool.flatten(&main, size)?;
         }
+        process::mark_committed();
         // Volumes that descend from the image's own snapshots go first.
         let snapshots = member.snapshots.clone();
         let rest = tree.without(&main);

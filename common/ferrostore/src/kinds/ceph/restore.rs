@@ -202,7 +202,7 @@ impl NewImage<'_> {
         let import = if part == 0 {
             self.begin_with(|pool: &Pool, temporary| pool.import_whole(temporary))?
         } else {
-            self.pool().import_increment(&self.name().temporary())?
+            self.go_on_with(|pool: &Pool, temporary| pool.import_increment(temporary))?
         };
         let fed = feed(&import, member, length);
         // The program says better why it took no more.

@@ -8,8 +8,35 @@ use crate::kinds::DatastoreError;
 use crate::kinds::intake::DISKS;
 use one_protocol::message::Image;
 use runtime::command::cluster::ClusterError;
-use runtime::command::rbd::{Child, Snapshot};
+use runtime::command::rbd::{Child, Pool, Snapshot};
 use runtime::process;
+
+/// What the names of snapshots begin with that OpenNebula takes for backups.
+const BACKUP: &str = "one_backup";
+/// Under this the metadata of a flattened image say of which snapshot it was made.
+const FLATTENED: &str = "ferrostore.flattened";
+
+/// What they say. Metadata go into copies, too: so the image is named.
+fn flattened(name: ImageName, id: u32) -> String {
+    format!("{}@{id}", name.main())
+}
+
+/// Removes what was to replace an image, the mark first: without the other, it would mean that the snapshots may go.
+fn forget_flattened(pool: &Pool, name: ImageName) {
+    for made in [name.mark(), name.temporary()] {
+        if let Err(error) = recovery::remove(pool, &made) {
+            log::warn!("image {} is left for the next driver: {error}", pool.spec(&made));
+            return;
+        }
+    }
+}
+
+/// As [`forget_flattened`], where the program that was flattening has been killed.
+fn forget_later(pool: &Pool, name: ImageName) {
+    if recovery::remove(pool, &name.mark()).is_ok() {
+        let _ = pool.remove_later(&name.temporary());
+    }
+}
 
 /// Where a snapshot is.
 #[derive(Debug)]
@@ -95,14 +122,19 @@ impl CephDatastore {
         let temporary = name.temporary();
         let main = name.main();
         let clone = || pool.clone_snapshot(&found.volume, &snapshot, &temporary, data_pool);
-        make(pool, &temporary, &[&main], || match clone() {
+        let made = make(pool, &temporary, &[&main], || match clone() {
             // The transfer driver was killed between taking and protecting it.
             Err(error) if error.is_invalid() => {
                 pool.protect(&found.volume, &snapshot)?;
                 clone()
             }
             result => result,
-        })
+        });
+        if made.as_ref().is_err_and(ClusterError::was_cut_off) {
+            // It may be there all the same.
+            let _ = recovery::remove(pool, &temporary);
+        }
+        made
     }
 
     /// `snap_revert`.
@@ -114,33 +146,63 @@ impl CephDatastore {
         self.not_open(image, name)?;
         let pool = self.pool();
         let kept = numbers(&found.own);
+        let (main, temporary) = (name.main(), name.temporary());
         if kept.is_empty() && !found.own.is_empty() {
-            self.drop_backups(image, name, &names, &found.own)?;
+            self.no_dependents(image, &Tree::load(pool, name, std::slice::from_ref(&main))?)?;
         }
         self.clone_to_temporary(name, &found, id, pool.data_pool.as_deref())
             .map_err(|error| self.clone_failed(id, &found, error))?;
         process::mark_committed();
-        let (main, temporary) = (name.main(), name.temporary());
         let made_way = if kept.is_empty() {
-            match pool.remove(&main, LARGE) {
-                // Clones of format 2 still read from snapshots that were deleted.
-                Err(error) if error.has_snapshots() => pool.move_to_trash(&main),
-                result => result,
-            }
+            self.remove_state(name, &found.own)
         } else {
+            self.tell_of_backups(&found.own, &name.carrier(&kept), "stay on");
             recovery::rename(pool, &main, &name.carrier(&kept))
         };
-        if let Err(error) = made_way {
-            let _ = recovery::remove(pool, &temporary);
-            return Err(error.into());
+        self.settled(name, made_way.and_then(|()| recovery::rename(pool, &temporary, &main)))
+    }
+
+    /// Removes an image without numbered snapshots, which another one replaces.
+    fn remove_state(&self, name: ImageName, own: &[Snapshot]) -> Result<(), ClusterError> {
+        let (pool, main) = (self.pool(), name.main());
+        self.tell_of_backups(own, &main, "go with the state that they belong to, of");
+        purge(pool, &main, own)?;
+        match pool.remove(&main, LARGE) {
+            // Clones of format 2 still read from snapshots that were deleted.
+            Err(error) if error.has_snapshots() => pool.move_to_trash(&main),
+            result => result,
         }
-        if kept.len() < found.own.len() && !kept.is_empty() {
+    }
+
+    /// The result of an action of which a step may have failed after it was committed: it is completed, or taken back.
+    fn settled(
+        &self,
+        name: ImageName,
+        result: Result<(), ClusterError>,
+    ) -> Result<(), DatastoreError> {
+        let Err(error) = result else { return Ok(()) };
+        match recovery::settle(self.pool(), name) {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(later) => log::warn!(
+                "image {} is left for the next call to recover: {later}",
+                self.pool().spec(&name.main())
+            ),
+        }
+        Err(error.into())
+    }
+
+    /// Says in the log what becomes of the snapshots that backups have left.
+    fn tell_of_backups(&self, own: &[Snapshot], volume: &str, what: &str) {
+        let backups = own.iter().filter(|snapshot| snapshot.name.starts_with(BACKUP));
+        let names: Vec<&str> = backups.map(|snapshot| snapshot.name.as_str()).collect();
+        if !names.is_empty() {
             log::info!(
-                "snapshots of backups stay on {}: the next backup must be a full one",
-                name.carrier(&kept)
+                "snapshots of backups ({}) {what} {}: the next backup must be a full one",
+                names.join(", "),
+                self.pool().spec(volume)
             );
         }
-        Ok(recovery::rename(pool, &temporary, &main)?)
     }
 
     fn clone_failed(&self, id: u32, found: &Found, error: ClusterError) -> DatastoreError {
@@ -156,56 +218,64 @@ impl CephDatastore {
         )
     }
 
-    /// Removes snapshots of an image that are none of its user's, so that the image can be replaced.
-    fn drop_backups(
-        &self,
-        image: &Image,
-        name: ImageName,
-        names: &[String],
-        own: &[Snapshot],
-    ) -> Result<(), DatastoreError> {
-        let pool = self.pool();
-        let main: Vec<String> =
-            names.iter().filter(|other| **other == name.main()).cloned().collect();
-        self.no_dependents(image, &Tree::load(pool, name, &main)?)?;
-        let gone: Vec<&str> = own.iter().map(|snapshot| snapshot.name.as_str()).collect();
-        log::info!(
-            "removing the snapshots {} of {} with the state that they belong to: the next backup must be a full one",
-            gone.join(", "),
-            pool.spec(&name.main())
-        );
-        Ok(purge(pool, &name.main(), own)?)
-    }
-
     /// `snap_flatten`.
     pub(super) fn flatten(&self, image: &Image) -> Result<(), DatastoreError> {
         self.intake.check_types(image, "snap_flatten", &DISKS)?;
         let id = image.target_snapshot()?;
         let (name, _lock, names) = self.locked(image)?;
-        let found = self.find(image, name, id, &names)?;
+        let found = match self.find(image, name, id, &names) {
+            Err(_) if self.was_flattened(name, id, &names)? => return Ok(()),
+            found => found?,
+        };
         let pool = self.pool();
-        let tree = Tree::load(pool, name, &names)?;
-        self.no_dependents(image, &tree)?;
+        self.no_dependents(image, &Tree::load(pool, name, &names)?)?;
         self.not_open(image, name)?;
         let (main, temporary, old, mark) = (name.main(), name.temporary(), name.old(), name.mark());
         let info = pool.info(&main)?;
+        let (at_stop, made) = (pool.at_stop(), name);
+        let clean_up = process::on_stop(move || forget_later(&at_stop, made));
         self.clone_to_temporary(name, &found, id, info.data_pool.as_deref())
             .map_err(|error| self.clone_failed(id, &found, error))?;
-        let prepared = pool
-            .flatten(&temporary, info.size)
-            .and_then(|()| make(pool, &mark, &[], || pool.create(&mark, 0)));
-        process::mark_committed();
-        let given_up = prepared.and_then(|()| recovery::rename(pool, &main, &old));
-        if let Err(error) = given_up {
-            let _ = recovery::remove(pool, &mark);
-            let _ = recovery::remove(pool, &temporary);
+        if let Err(error) = self.make_whole(name, id, info.size) {
+            forget_flattened(pool, name);
             return Err(error.into());
         }
-        recovery::rename(pool, &temporary, &main)?;
+        process::check_before_commit();
+        process::mark_committed();
+        drop(clean_up);
+        let swapped = recovery::rename(pool, &main, &old)
+            .and_then(|()| recovery::rename(pool, &temporary, &main));
+        self.settled(name, swapped)?;
         let names: Vec<String> =
             pool.images()?.into_iter().filter(|other| *other != main).collect();
         Tree::load(pool, name, &names)?.remove(pool)?;
         Ok(recovery::remove(pool, &mark)?)
+    }
+
+    /// Has the temporary image stand alone, and notes that it is to replace the image with its snapshots.
+    fn make_whole(&self, name: ImageName, id: u32, size: u64) -> Result<(), ClusterError> {
+        let (pool, temporary, mark) = (self.pool(), name.temporary(), name.mark());
+        pool.flatten(&temporary, size)?;
+        pool.note(&temporary, FLATTENED, &flattened(name, id))?;
+        make(pool, &mark, &[], || pool.create(&mark, 0))
+    }
+
+    /// Whether an earlier call, of which oned has not heard, has flattened the image.
+    fn was_flattened(
+        &self,
+        name: ImageName,
+        id: u32,
+        names: &[String],
+    ) -> Result<bool, DatastoreError> {
+        if !names.contains(&name.main()) {
+            return Ok(false);
+        }
+        let noted = self.pool().noted(&name.main(), FLATTENED)?;
+        let done = noted.is_some_and(|noted| noted == flattened(name, id));
+        if done {
+            log::info!("image {} was flattened already", self.pool().spec(&name.main()));
+        }
+        Ok(done)
     }
 
     /// `snap_delete`.
@@ -213,11 +283,10 @@ impl CephDatastore {
         self.intake.check_types(image, "snap_delete", &DISKS)?;
         let id = image.target_snapshot()?;
         let name = self.own_image(image)?;
-        let lock = self.lock(name)?;
-        let pool = self.pool();
+        let _lock = self.lock(name)?;
         let (main, snapshot) = (name.main(), id.to_string());
         // Mostly the snapshot is on the image itself, and nothing descends from it.
-        match pool.unprotect(&main, &snapshot) {
+        match self.unprotect(&main, &snapshot) {
             Ok(protected) => {
                 process::mark_committed();
                 return self.drop_snapshot(&main, &snapshot, protected);
@@ -225,19 +294,29 @@ impl CephDatastore {
             Err(error) if error.is_missing() || error.is_busy() || error.is_forbidden() => {}
             Err(error) => return Err(error.into()),
         }
-        drop(lock);
-        let (name, _lock, names) = self.locked(image)?;
+        let pool = self.pool();
+        let names = recovery::recover(pool, name, pool.images()?)?.names;
         let found = match self.find(image, name, id, &names) {
             Err(_) if self.is_gone(image, name, id, &names)? => return Ok(()),
             found => found?,
         };
         self.free_of_children(image, name, &found, id, &names)?;
         process::mark_committed();
-        match pool.unprotect(&found.volume, &snapshot) {
+        match self.unprotect(&found.volume, &snapshot) {
             Err(error) if error.is_missing() => {}
             protected => self.drop_snapshot(&found.volume, &snapshot, protected?)?,
         }
         if found.volume == main { Ok(()) } else { self.rename_carrier(name, &found.volume) }
+    }
+
+    /// Takes the protection off a snapshot; whether it had any. On failure it is as it was.
+    fn unprotect(&self, volume: &str, snapshot: &str) -> Result<bool, ClusterError> {
+        let result = self.pool().unprotect(volume, snapshot);
+        if result.as_ref().is_err_and(ClusterError::was_cut_off) {
+            // It may be gone, and so may the snapshot itself.
+            let _ = self.pool().protect(volume, snapshot);
+        }
+        result
     }
 
     /// Removes a snapshot from which the protection has been taken; on failure it is as it was.

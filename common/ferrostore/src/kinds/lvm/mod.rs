@@ -65,7 +65,7 @@ fn group_lock(group: &str, timeout: Option<Duration>) -> Result<Held, String> {
 impl Datastore for LvmDatastore {
     const BRINGS_IN: bool = true;
 
-    fn front_end_lock(datastore: u64) -> Option<FrontEndLock> {
+    fn front_end_lock(datastore: u64, _: &Message) -> Option<FrontEndLock> {
         Some(FrontEndLock { name: Group::of(datastore, Path::new("")).name, acquire: group_lock })
     }
 
