@@ -112,6 +112,12 @@ impl Ceph {
         self.rbd(["pool", "init", name]);
     }
 
+    /// Makes the pool "ec", which is erasure-coded, on OSDs of its own.
+    pub fn make_erasure_coded_pool(&self) {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| drop(run(RECIPE, ["grow", directory().to_str().unwrap()])));
+    }
+
     /// The datastore's pool.
     pub fn pool(&self) -> &str {
         &self.pool

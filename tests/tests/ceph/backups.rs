@@ -75,7 +75,11 @@ fn a_backup_that_is_not_whole_is_no_image() {
     downloader(&ceph, &folder, "-cf", &["disk.0.0.rbd2", "disk.0.1.rbdiff"]);
     let archive = ceph.cloud.root().join("archive");
     let whole = fs::read(&archive).unwrap();
-    for length in [100, 600, whole.len() / 2] {
+    let first = std::str::from_utf8(&whole[124..135]).unwrap();
+    let first = usize::from_str_radix(first, 8).unwrap();
+    let second = 512 + first.next_multiple_of(512);
+    // In a header, in a part, at the end of one.
+    for length in [100, 600, second, second + 100, second + 520] {
         fs::write(&archive, &whole[..length]).unwrap();
         ceph.cp(5, PATH)
             .run()
@@ -83,6 +87,18 @@ fn a_backup_that_is_not_whole_is_no_image() {
             .naming("IMAGE/PATH")
             .saying_any(&["is no tar archive, or damaged", "the backup ends too early"]);
     }
-    assert_eq!(ceph.names(), before);
+    assert_eq!(ceph.names(), before, "of {} bytes", whole.len());
     ceph.is_at_rest();
+}
+
+#[test]
+fn a_restore_that_is_told_to_stop_between_two_parts_leaves_nothing() {
+    let ceph = Ceph::new();
+    let folder = backup(&ceph);
+    let before = ceph.names();
+    downloader(&ceph, &folder, "-cf", &["disk.0.0.rbd2", "disk.0.1.rbdiff", "disk.0.2.rbdiff"]);
+    // The pool is listed, the export and the first increment are imported.
+    let call = ceph.with_rbd(ceph.cp(5, PATH), "[ $number != 3 ] || sleep 2");
+    ceph.stop_when(&call, || ceph.programs() >= 3);
+    assert_eq!(ceph.names(), before);
 }

@@ -1,6 +1,8 @@
 //! Ceph datastores that a bridge host reaches.
 
-use ferrostore_tests::{Bridges, Call, Ceph, MIB, pattern};
+use ferrostore_tests::{Bridges, Call, Ceph, MIB, Page, Rule, Web, pattern};
+use std::thread;
+use std::time::{Duration, Instant};
 
 #[test]
 fn every_action_is_done_on_the_bridge_host() {
@@ -54,4 +56,76 @@ fn an_image_goes_from_a_cluster_that_only_a_bridge_host_reaches_to_this_one() {
     bridges.reachable(call).run().succeeds();
     assert!(ceph.content("one-6") == ceph.content("one-5"));
     ceph.is_at_rest();
+}
+
+#[test]
+fn errors_of_a_bridge_host_are_those_of_the_action_and_leave_nothing() {
+    let ceph = Ceph::with_snapshot();
+    let before = ceph.layout();
+    let disk = ceph.cloud.raw("disk.img", 3 * MIB);
+    let bridges = Bridges::of(&ceph.cloud, 1);
+    bridges.host(1).run("mkdir -p /run/lock");
+    let conf = ceph.conf_everywhere();
+    let bridged = |call: Call<'_>| {
+        let call = call.set("DATASTORE/TEMPLATE/CEPH_CONF", conf.to_str().unwrap());
+        bridges.bridged(call).run()
+    };
+    let call = ceph.cp(6, &disk).set("IMAGE/TEMPLATE/SHA256", "0".repeat(64));
+    bridged(call).refused(Rule::DigestMismatch).naming("IMAGE/TEMPLATE/SHA256");
+    let elsewhere = ceph.cp(6, &disk).set("DATASTORE/TEMPLATE/POOL_NAME", "nowhere");
+    bridged(elsewhere).fails().naming("DATASTORE/TEMPLATE/POOL_NAME").saying("nowhere");
+    bridged(ceph.snap("snap_revert", 5, 7))
+        .fails()
+        .for_any_reason()
+        .naming("IMAGE/TARGET_SNAPSHOT");
+    let open = ceph.open("one-5");
+    bridged(ceph.snap("snap_flatten", 5, 0)).fails().naming("IMAGE/SOURCE").saying("open");
+    drop(open);
+    assert_eq!((ceph.layout(), ceph.head("one-5")), (before, "head".to_owned()));
+    ceph.is_at_rest();
+}
+
+#[test]
+fn a_front_end_that_dies_leaves_an_image_that_the_next_call_removes() {
+    let ceph = Ceph::new();
+    let web = Web::new();
+    let disk = ceph.cloud.raw("disk.img", 40 * MIB);
+    let url = web.page("disk.img", Page::of(&disk).at_rate(MIB));
+    let bridges = Bridges::of(&ceph.cloud, 1);
+    bridges.host(1).run("mkdir -p /run/lock");
+    let conf = ceph.conf_everywhere();
+    let attribute = "DATASTORE/TEMPLATE/CEPH_CONF";
+    let conf = conf.to_str().unwrap();
+    let call = bridges.bridged(ceph.cp(5, &url).set(attribute, conf));
+    let (mut child, input) = call.start();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), &input.unwrap()).unwrap();
+    let until = Instant::now() + Duration::from_secs(60);
+    while !ceph.names().contains(&"one-5.ferrostore".to_owned()) {
+        assert!(Instant::now() < until, "the bridge host begins");
+        thread::sleep(Duration::from_millis(50));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    ceph.settle();
+    bridges.bridged(ceph.mkfs(6, "raw", 4).set(attribute, conf)).run().succeeds();
+    assert_eq!(ceph.names(), ["one-6"]);
+}
+
+#[test]
+fn a_bridge_host_works_under_the_lock_of_the_front_end() {
+    let ceph = Ceph::new();
+    ceph.image("one-55", "text");
+    let bridges = Bridges::of(&ceph.cloud, 1);
+    bridges.host(1).run("mkdir -p /run/lock");
+    let path = "/var/lock/one/ferrostore-bridged-104-one-55.lock";
+    std::fs::create_dir_all("/var/lock/one").unwrap();
+    // As the driver of another call holds it, whose bridge host is another one.
+    let mut other = std::process::Command::new("flock").args([path, "sleep", "6"]).spawn().unwrap();
+    thread::sleep(Duration::from_secs(1));
+    let call = ceph.on_image("rm", 55);
+    let call = call.set("DATASTORE/TEMPLATE/CEPH_CONF", ceph.conf_everywhere().to_str().unwrap());
+    bridges.bridged(call).run().succeeds();
+    assert!(other.try_wait().unwrap().is_some(), "the driver has waited");
+    assert_eq!(ceph.names(), [""; 0]);
+    assert!(!std::path::Path::new(path).exists());
 }

@@ -59,3 +59,16 @@ fn a_pool_is_listed_and_held_against_what_oned_knows() {
     // Nothing was changed.
     assert!(ceph.names().contains(&"one-6.ferrostore".to_owned()));
 }
+
+#[test]
+fn the_pool_may_be_named_by_a_message() {
+    let ceph = Ceph::new();
+    ceph.image("one-5", "text");
+    let message = ceph.cloud.file("message.xml", ceph.call("monitor", 0).message().xml());
+    let mut command = Command::new(executable("ferrostore"));
+    command.args(["fsck", "--message"]).arg(message).env("ONE_LOCATION", ceph.cloud.one_location());
+    let output = command.output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(text, "one-5  image, 8 MiB, no snapshots\n1 image, 0 problems\n");
+}

@@ -155,35 +155,68 @@ fn a_clone_is_a_copy_that_stands_alone() {
 #[test]
 fn data_go_to_the_erasure_coded_pool_with_every_action_that_makes_an_image() {
     let ceph = Ceph::new();
+    ceph.make_erasure_coded_pool();
     let data_pool = |name: &str| {
         let info = ceph.rbd(["info", "--format", "json", &ceph.spec(name)]);
         let info: serde_json::Value = serde_json::from_str(&info).unwrap();
         info["data_pool"].as_str().map(str::to_owned)
     };
-    let file = ceph.cloud.raw("disk.img", 2 * MIB);
+    let bytes = pattern(1, 6 * MIB as usize);
+    let file = ceph.cloud.file("disk.img", &bytes);
     let attribute = "DATASTORE/TEMPLATE/EC_POOL_NAME";
-    ceph.cp(5, &file).set(attribute, "data").run().succeeds();
-    ceph.mkfs(6, "raw", 4).set(attribute, "data").run().succeeds();
-    ceph.clone_of(7, &ceph.spec("one-5")).set(attribute, "data").run().succeeds();
+    ceph.cp(5, &file).set(attribute, "ec").run().succeeds();
+    ceph.mkfs(6, "raw", 4).set(attribute, "ec").run().succeeds();
+    ceph.clone_of(7, &ceph.spec("one-5")).set(attribute, "ec").run().succeeds();
     for (snapshot, action) in ["snap_revert", "snap_flatten"].into_iter().enumerate() {
         ceph.take_snapshot("one-5", &snapshot.to_string());
-        ceph.snap(action, 5, snapshot as u32).set(attribute, "data").run().succeeds();
+        ceph.write("one-5", "lost");
+        ceph.snap(action, 5, snapshot as u32).set(attribute, "ec").run().succeeds();
     }
     for name in ["one-5", "one-6", "one-7"] {
-        assert_eq!(data_pool(name).as_deref(), Some("data"), "{name}");
+        assert_eq!(data_pool(name).as_deref(), Some("ec"), "{name}");
     }
+    assert!(ceph.content("one-5") == bytes && ceph.content("one-7") == bytes);
     let call = ceph.mkfs(8, "raw", 4).set(attribute, "nowhere");
     call.run().fails().naming(attribute).saying("nowhere");
+    for id in 5..=7 {
+        ceph.on_image("rm", id).set(attribute, "ec").run().succeeds();
+    }
+    assert_eq!(ceph.names(), [""; 0]);
     ceph.is_at_rest();
+}
+
+#[test]
+fn monitor_counts_the_data_of_both_pools_and_what_the_erasure_coded_one_can_take() {
+    let ceph = Ceph::new();
+    let data = format!("{}data", ceph.pool());
+    ceph.make_pool(&data);
+    ceph.ceph(["osd", "pool", "set-quota", &data, "max_bytes", "52428800"]);
+    let file = ceph.cloud.file("disk.img", pattern(1, 10 * MIB as usize));
+    ceph.cp(4, &file).run().succeeds();
+    let attribute = "DATASTORE/TEMPLATE/EC_POOL_NAME";
+    ceph.cp(5, &file).set(attribute, &data).run().succeeds();
+    let call = || ceph.call("monitor", 0).set(attribute, &data);
+    let usage = (0..60)
+        .map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(500));
+            numbers(&call().run().succeeds().text)
+        })
+        .find(|usage| usage[0] >= 20)
+        .expect("the manager notices");
+    // A few bytes of RBD's own are in both pools too.
+    assert!(usage[0] == 20 && (39..=40).contains(&usage[2]), "{usage:?}");
+    assert!((59..=60).contains(&usage[1]), "{usage:?}");
+}
+
+/// The numbers of a reply of `monitor`: used, total, free.
+fn numbers(text: &str) -> Vec<u64> {
+    text.lines().map(|line| line.split('=').nth(1).unwrap().parse().unwrap()).collect()
 }
 
 #[test]
 fn monitor_tells_what_the_pool_holds_and_can_still_take() {
     let ceph = Ceph::new();
-    let lines = |text: &str| -> Vec<u64> {
-        text.lines().map(|line| line.split('=').nth(1).unwrap().parse().unwrap()).collect()
-    };
-    let free = lines(&ceph.call("monitor", 0).run().succeeds().text)[2];
+    let free = numbers(&ceph.call("monitor", 0).run().succeeds().text)[2];
     assert!(free > 100, "{free}");
     ceph.ceph(["osd", "pool", "set-quota", ceph.pool(), "max_bytes", "104857600"]);
     ceph.cp(5, ceph.cloud.file("disk.img", pattern(1, 20 * MIB as usize))).run().succeeds();
@@ -191,7 +224,7 @@ fn monitor_tells_what_the_pool_holds_and_can_still_take() {
     let usage = (0..60)
         .map(|_| {
             std::thread::sleep(std::time::Duration::from_millis(500));
-            lines(&ceph.call("monitor", 0).run().succeeds().text)
+            numbers(&ceph.call("monitor", 0).run().succeeds().text)
         })
         .find(|usage| usage[0] >= 20)
         .expect("the manager notices");
@@ -280,5 +313,30 @@ fn eight_drivers_at_once_mix_nothing_up() {
     for (id, disk) in disks.iter().enumerate() {
         assert!(ceph.content(&format!("one-{id}")) == fs::read(disk).unwrap(), "image {id}");
     }
+    ceph.is_at_rest();
+}
+
+#[test]
+fn drivers_that_work_on_one_image_at_once_wait_for_each_other() {
+    let ceph = Ceph::with_two_snapshots();
+    std::thread::scope(|scope| {
+        for number in 0..8_u32 {
+            let call = match number {
+                0..4 => ceph.snap("snap_revert", 5, number % 2),
+                4 => ceph.mkfs(6, "raw", 4),
+                _ => ceph.on_image("export", 5),
+            };
+            let call = call.without_listing();
+            scope.spawn(move || {
+                let outcome = call.run();
+                assert_eq!(outcome.status.code(), Some(0), "{number}: {}", outcome.stderr_text());
+            });
+        }
+    });
+    let head = ceph.head("one-5");
+    assert!(["s0", "s1"].contains(&head.as_str()), "{head}");
+    let parent = &head[1..];
+    let expected = [&format!("one-5 [] < one-5-0:1@{parent}"), "one-5-0:1 [0* 1*]", "one-6 []"];
+    assert_eq!(ceph.layout(), expected);
     ceph.is_at_rest();
 }

@@ -133,3 +133,26 @@ fn other_images_and_disks_of_virtual_machines_are_left_alone() {
     assert_eq!(others(&ceph), before);
     assert!(!ceph.names().contains(&"one-5".to_owned()));
 }
+
+#[test]
+fn the_snapshot_of_the_transfer_driver_for_images_that_are_not_persistent_counts_for_nothing() {
+    let ceph = Ceph::with_snapshot();
+    ceph.snap("snap_revert", 5, 0).run().succeeds();
+    ceph.take_snapshot("one-5", "snap");
+    ceph.clone_snapshot("one-5", "snap", "one-5-7-0");
+    let before = ceph.layout();
+    for call in [ceph.on_image("rm", 5), ceph.snap("snap_revert", 5, 0)] {
+        call.run().fails().naming("IMAGE/SOURCE").saying("one-5-7-0");
+    }
+    assert_eq!(ceph.layout(), before);
+    ceph.rbd(["rm", "--no-progress", &ceph.spec("one-5-7-0")]);
+    ceph.snap("snap_revert", 5, 0).run().succeeds().silently();
+    assert_eq!(ceph.layout(), ["one-5 [] < one-5-0@0", "one-5-0 [0*]"]);
+    ceph.take_snapshot("one-5", "snap");
+    ceph.snap("snap_delete", 5, 0).run().succeeds();
+    ceph.take_snapshot("one-5", "3");
+    ceph.snap("snap_flatten", 5, 3).run().succeeds();
+    ceph.take_snapshot("one-5", "snap");
+    ceph.on_image("rm", 5).run().succeeds().silently();
+    assert_eq!(ceph.names(), [""; 0]);
+}

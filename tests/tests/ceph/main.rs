@@ -3,10 +3,12 @@
 mod backups;
 mod bridge;
 mod checks;
-mod crash;
 mod deletion;
+mod diff;
 mod images;
+mod intake;
 mod layouts;
+mod oned;
 mod refusals;
 mod snapshots;
 mod stock_faults;

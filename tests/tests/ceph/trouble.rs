@@ -175,3 +175,79 @@ fn a_client_that_was_killed_does_not_keep_the_next_driver_for_long() {
     ceph.mkfs(7, "raw", 4).run().succeeds();
     assert_eq!(ceph.names(), ["one-6", "one-7"]);
 }
+
+#[test]
+fn a_manager_without_statistics_is_an_error_and_no_zeroes() {
+    let ceph = Ceph::alone();
+    ceph.daemon("stop", "mgr");
+    // The monitors remember what the manager knew, but not of a pool that it has never seen.
+    let new = format!("{}new", ceph.pool());
+    ceph.ceph(["osd", "pool", "create", &new, "1", "1"]);
+    let call = || ceph.call("monitor", 0).set("DATASTORE/TEMPLATE/POOL_NAME", &new);
+    let failure = soon(call(), 60);
+    ceph.daemon("start", "mgr");
+    failure.naming("DATASTORE/TEMPLATE/POOL_NAME").saying(&new).saying("active manager");
+    let until = Instant::now() + Duration::from_secs(90);
+    while call().run().status.code() != Some(0) {
+        assert!(Instant::now() < until, "the manager serves again");
+    }
+}
+
+#[test]
+fn a_cluster_that_is_full_ends_the_call_and_says_so() {
+    let ceph = Ceph::alone();
+    let file = ceph.cloud.file("disk.img", pattern(1, 20 * MIB as usize));
+    ceph.cp(4, &file).run().succeeds();
+    let ratio = |full: &str, nearly: &str| {
+        // In the order that keeps each below the next.
+        for (what, value) in [("nearfull", nearly), ("backfillfull", nearly), ("full", full)] {
+            ceph.ceph(["osd", &format!("set-{what}-ratio"), value]);
+        }
+    };
+    let own = format!("pool '{}' is full", ceph.pool());
+    let is_full = || ceph.ceph(["health", "detail"]).contains(&own);
+    let wait = |full: bool| {
+        let until = Instant::now() + Duration::from_secs(90);
+        while is_full() != full {
+            assert!(Instant::now() < until, "full: {full}");
+            thread::sleep(Duration::from_millis(300));
+        }
+    };
+    ratio("0.0002", "0.0001");
+    wait(true);
+    let failures = [soon(ceph.cp(5, &file), 70), soon(ceph.mkfs(6, "raw", 4), 70)];
+    ratio("0.95", "0.85");
+    wait(false);
+    for failure in failures {
+        failure.naming("DATASTORE/TEMPLATE/POOL_NAME").saying("full");
+    }
+    ceph.settle();
+    ceph.cp(5, &file).run().succeeds();
+    ceph.on_image("rm", 4).run().succeeds();
+    assert_eq!(ceph.names(), ["one-5"]);
+    ceph.is_at_rest();
+}
+
+#[test]
+fn a_user_who_may_only_read_is_told_so_and_changes_nothing() {
+    let ceph = Ceph::with_snapshot();
+    let before = ceph.layout();
+    let key =
+        ceph.user("reading", "profile rbd", &format!("profile rbd-read-only pool={}", ceph.pool()));
+    let file = ceph.cloud.raw("disk.img", 2 * MIB);
+    for call in [
+        ceph.cp(6, &file),
+        ceph.mkfs(6, "raw", 4),
+        ceph.clone_of(6, &ceph.spec("one-5")),
+        ceph.on_image("rm", 5),
+        ceph.snap("snap_revert", 5, 0),
+        ceph.snap("snap_flatten", 5, 0),
+        ceph.snap("snap_delete", 5, 0),
+    ] {
+        let call = call
+            .set("DATASTORE/TEMPLATE/CEPH_USER", "reading")
+            .set("DATASTORE/TEMPLATE/CEPH_KEY", key.to_str().unwrap());
+        soon(call, 60).saying("CEPH_USER");
+    }
+    assert_eq!((ceph.layout(), ceph.head("one-5")), (before, "head".to_owned()));
+}

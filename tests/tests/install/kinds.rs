@@ -117,6 +117,27 @@ fn sudo_gets_what_lvm_runs_as_root_and_other_kinds_nothing() {
 }
 
 #[test]
+fn what_the_transfer_drivers_of_ceph_read_stays_where_it_is() {
+    let front_end = FrontEnd::new();
+    let utils = front_end.datastores().join("ceph/ceph_utils.sh");
+    let conf = front_end.conf("ceph");
+    let said = front_end.install(&["--kind", "ceph"]);
+    for file in [&utils, &conf] {
+        assert!(said.contains(&format!("{} is missing", file.display())), "{said}");
+    }
+    fs::write(&utils, "rbd_find_snap() { :; }\n").unwrap();
+    fs::create_dir_all(conf.parent().unwrap()).unwrap();
+    fs::write(&conf, "POOL_NAME=one\nRBD_FORMAT=2\n").unwrap();
+    let said = front_end.install(&["--kind", "ceph"]);
+    assert!(said.contains("mon 'profile rbd' osd 'profile rbd pool=one'"), "{said}");
+    assert!(said.contains("sudo needs nothing") && !said.contains("is missing, which"), "{said}");
+    front_end.install(&["--uninstall", "--kind", "ceph"]);
+    for (file, text) in [(&utils, "rbd_find_snap"), (&conf, "RBD_FORMAT=2")] {
+        assert!(fs::read_to_string(file).unwrap().contains(text), "{}", file.display());
+    }
+}
+
+#[test]
 fn a_dry_run_of_several_kinds_changes_nothing() {
     let front_end = FrontEnd::new();
     let before = front_end.picture();

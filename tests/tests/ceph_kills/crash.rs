@@ -1,7 +1,6 @@
-//! Drivers that are killed, at every boundary of programs and at any moment, and their `rbd` with them.
+//! Drivers that are killed at every boundary of programs, or told to stop.
 
-use ferrostore_tests::{Call, Ceph, MIB, pattern};
-use std::process::Command;
+use ferrostore_tests::{Call, Ceph, MIB, Page, Web, pattern};
 use std::thread;
 use std::time::Duration;
 
@@ -134,75 +133,27 @@ fn an_rm_that_is_killed_anywhere_is_completed_by_the_next_one() {
     }
 }
 
-/// Kills a driver after some time, or the programs that it has started.
-fn kill_after(ceph: &Ceph, call: &Call, milliseconds: u64, programs_only: bool) {
-    let (mut child, input) = call.start();
-    let mut stdin = child.stdin.take().unwrap();
-    std::io::Write::write_all(&mut stdin, &input.unwrap()).unwrap();
-    drop(stdin);
-    thread::sleep(Duration::from_millis(milliseconds));
-    let conf = ceph.conf().to_str().unwrap();
-    if !programs_only {
-        let _ = child.kill();
-    }
-    let _ = Command::new("pkill").args(["-9", "-f", &format!("rbd --conf {conf}")]).status();
-    let _ = child.wait();
-}
-
-#[test]
-fn drivers_and_programs_that_are_killed_at_any_moment_lose_nothing() {
-    let ceph = prepared("own");
-    let disk = ceph.cloud.file("disk.img", pattern(1, 6 * MIB as usize));
-    for round in 0..4_u64 {
-        let programs_only = round % 2 == 1;
-        kill_after(&ceph, &ceph.cp(6, &disk), 100 + 130 * round, programs_only);
-        kill_after(
-            &ceph,
-            &snap(&ceph, "snap_revert", (round % 2) as u32),
-            90 + 170 * round,
-            programs_only,
-        );
-        ceph.settle();
-        // The image is there, whole, and one of its states.
-        ceph.on_image("export", 5).run().succeeds();
-        assert!(["head", "s0", "s1"].contains(&ceph.head("one-5").as_str()), "round {round}");
-        for snapshot in [0, 1] {
-            snap(&ceph, "snap_revert", snapshot).run().succeeds();
-            assert_eq!(ceph.head("one-5"), format!("s{snapshot}"), "round {round}");
-        }
-        let names = ceph.names();
-        if names.contains(&"one-6".to_owned()) {
-            assert!(ceph.content("one-6") == pattern(1, 6 * MIB as usize), "round {round}");
-        }
-        ceph.on_image("rm", 6).run().succeeds();
-        recover(&ceph);
-        ceph.is_at_rest();
-        assert!(ceph.names().iter().all(|name| name.starts_with("one-5")), "{names:?}");
-    }
-}
-
 #[test]
 fn a_driver_that_is_told_to_stop_leaves_nothing() {
     let ceph = Ceph::new();
-    // Slow enough to be met in the middle.
+    let web = Web::new();
     let file = ceph.cloud.file("disk.img", pattern(1, 40 * MIB as usize));
-    let gz = ceph.cloud.images().join("disk.img.gz");
-    ferrostore_tests::run("gzip", ["-1k".as_ref(), file.as_os_str()]);
-    for milliseconds in [150, 300, 450, 600] {
-        let call = ceph.cp(5, &gz).set("DATASTORE/TEMPLATE/LIMIT_TRANSFER_BW", "20M");
-        let (mut child, input) = call.start();
-        let mut stdin = child.stdin.take().unwrap();
-        std::io::Write::write_all(&mut stdin, &input.unwrap()).unwrap();
-        drop(stdin);
-        thread::sleep(Duration::from_millis(milliseconds));
-        ferrostore_tests::run("kill", ["-TERM", &child.id().to_string()]);
-        let status = child.wait().unwrap();
-        if status.code() == Some(0) {
-            ceph.on_image("rm", 5).run().succeeds();
-        }
+    let url = web.page("disk.img", Page::of(&file).at_rate(MIB));
+    let begun = || ceph.names().contains(&"one-5.ferrostore".to_owned());
+    for milliseconds in [0, 100, 1000] {
+        ceph.stop_when(&ceph.cp(5, &url), || {
+            let begun = begun();
+            thread::sleep(Duration::from_millis(if begun { milliseconds } else { 0 }));
+            begun
+        });
         assert_eq!(ceph.names(), [""; 0], "after {milliseconds} ms");
-        ceph.is_at_rest();
     }
+    // The cluster copies it, and the signal ends that.
+    ceph.image("one-1", "mine");
+    let call = ceph.clone_of(5, &ceph.spec("one-1"));
+    let call = ceph.with_rbd(call, "[ $number != 2 ] || { \"$real\" \"$@\"; exec sleep 60; }");
+    ceph.stop_when(&call, begun);
+    assert_eq!(ceph.names(), ["one-1"]);
 }
 
 #[test]
