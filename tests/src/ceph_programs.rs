@@ -53,7 +53,7 @@ impl Ceph {
         call.under(["unshare", "--mount", "sh", "-c", &enter])
     }
 
-    /// A call of which the `rbd` of this number comes to grief.
+    /// A call of which the `rbd` of this number fails or is killed.
     pub fn with_fault<'c>(&self, call: Call<'c>, number: usize, fault: ProgramFault) -> Call<'c> {
         self.with_rbd(call, &format!("if [ $number = {number} ]; then {}; fi", fault.words()))
     }

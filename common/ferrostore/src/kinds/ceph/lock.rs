@@ -17,8 +17,8 @@ use std::time::Duration;
 
 /// What the driver of a new image notes in its lock file until oned has been told of the image.
 const UNREPORTED: &[u8] = b"unreported";
-/// How long the front-end waits for a lock that it lends.
-const LENDING: Duration = Duration::from_secs(120);
+/// How long the front-end waits for a lock for a bridge host.
+const FRONT_END_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The right to work on one image. Dropped, it is released and its file removed.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) fn front_end_name(datastore: u64, image: ImageName) -> String {
 
 /// The lock of this name on the front-end, for a bridge host. Its file is another one than that of a driver that works on
 /// the front-end, which may be a bridge host itself.
-pub(super) fn lend(name: &str, timeout: Option<Duration>) -> Result<Held, String> {
+pub(super) fn acquire(name: &str, timeout: Option<Duration>) -> Result<Held, String> {
     let image = name.split_once('-').and_then(|(datastore, image)| {
         let is_number = datastore.bytes().all(|byte| byte.is_ascii_digit());
         ImageName::parse(image).filter(|_| is_number)
@@ -49,7 +49,7 @@ pub(super) fn lend(name: &str, timeout: Option<Duration>) -> Result<Held, String
         return Err("a Ceph datastore has no such lock".to_owned());
     }
     let path = Path::new(DIRECTORY).join(format!("ferrostore-bridged-{name}.lock"));
-    let lock = lock_file::take(&path, timeout.unwrap_or(LENDING), LockMode::Exclusive)
+    let lock = lock_file::take(&path, timeout.unwrap_or(FRONT_END_TIMEOUT), LockMode::Exclusive)
         .map_err(|error| error.to_string())?;
     Ok(Box::new(NameLock::of(lock.into_file(), path)))
 }

@@ -56,7 +56,7 @@ impl Datastore for CephDatastore {
 
     fn front_end_lock(datastore: u64, message: &Message) -> Option<FrontEndLock> {
         let image = ImageName { id: message.image().ok()?.id? };
-        Some(FrontEndLock { name: lock::front_end_name(datastore, image), acquire: lock::lend })
+        Some(FrontEndLock { name: lock::front_end_name(datastore, image), acquire: lock::acquire })
     }
 
     fn open(message: &Message, settings: &Settings) -> Result<Self, DatastoreError> {

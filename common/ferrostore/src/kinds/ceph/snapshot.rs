@@ -260,7 +260,7 @@ impl CephDatastore {
         make(pool, &mark, &[], || pool.create(&mark, 0))
     }
 
-    /// Whether an earlier call, of which oned has not heard, has flattened the image.
+    /// Whether an earlier call, that oned got no reply from, has flattened the image.
     fn was_flattened(
         &self,
         name: ImageName,
