@@ -100,7 +100,8 @@ fn formats_and_sizes_that_rbd_has_not_are_refused() {
     let ceph = Ceph::new();
     ceph.mkfs(5, "qcow2", 4).run().fails().naming("IMAGE/FORMAT").saying("must be raw or swap");
     ceph.mkfs(5, "raw", 0).run().refused(Rule::NotValid).naming("IMAGE/SIZE");
-    ceph.mkfs(5, "raw", u64::MAX >> 20).run().refused(Rule::VirtualSizeLimit).naming("IMAGE/SIZE");
+    let largest = ceph.mkfs(5, "raw", u64::MAX >> 20).run().fails().naming("IMAGE/SIZE");
+    largest.saying("is more MiB than an image can hold");
     ceph.mkfs(5, "raw", 4)
         .set("IMAGE/FS", "nofs")
         .run()

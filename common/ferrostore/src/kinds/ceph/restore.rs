@@ -93,6 +93,14 @@ fn invalid(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
 }
 
+/// An end in the middle of a header, in words.
+fn cut_off(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => invalid("the backup ends too early"),
+        _ => error,
+    }
+}
+
 impl NewImage<'_> {
     /// Makes the image of the backup that `source` brings.
     pub(super) fn restore(
@@ -136,7 +144,7 @@ impl NewImage<'_> {
         let mut next: Part = 0;
         loop {
             let mut block = [0; BLOCK];
-            archive.read_exact(&mut block).map_err(reading)?;
+            archive.read_exact(&mut block).map_err(cut_off).map_err(reading)?;
             let Some((name, length, kind)) = header(&block)? else { break };
             let is_file = matches!(kind, 0 | b'0');
             let mut member = archive.by_ref().take(length);
