@@ -38,6 +38,7 @@ pub struct Oned {
 struct State {
     requests: Mutex<Vec<String>>,
     deleted: Mutex<Vec<u64>>,
+    documents: Mutex<Vec<(String, String)>>,
 }
 
 /// oned's code for a session that it doesn't know, and for an object that does not exist.
@@ -74,6 +75,24 @@ impl Oned {
         self.state.deleted.lock().unwrap().push(id);
     }
 
+    /// Answers calls of `method` with `document` from now on.
+    pub fn document(&self, method: &str, document: &str) {
+        let element = format!("<methodName>{method}</methodName>");
+        let mut documents = self.state.documents.lock().unwrap();
+        documents.retain(|(known, _)| *known != element);
+        documents.push((element, document.to_owned()));
+    }
+
+    /// The environment of a program that knows where oned is, and as whom to ask. `home` is where the session is kept.
+    pub fn environment(&self, home: &Path) -> [(&'static str, String); 2] {
+        let session = home.join("one_auth");
+        fs::write(&session, format!("{SESSION}\n")).unwrap();
+        [
+            ("ONE_AUTH", session.display().to_string()),
+            ("ONE_XMLRPC", format!("http://{}/RPC2", self.address)),
+        ]
+    }
+
     /// All values that were given to the attribute PROGRESS of an image, in order.
     pub fn progress(&self, id: u64) -> Vec<String> {
         let image = format!("<int>{id}</int>");
@@ -98,10 +117,8 @@ impl Oned {
     /// A call of a driver that knows where oned is, and as whom to ask. `home` is where the session is
     /// kept.
     pub fn known_to<'c>(&self, call: Call<'c>, home: &Path) -> Call<'c> {
-        let session = home.join("one_auth");
-        fs::write(&session, format!("{SESSION}\n")).unwrap();
-        call.environment("ONE_AUTH", session)
-            .environment("ONE_XMLRPC", format!("http://{}/RPC2", self.address))
+        let [auth, address] = self.environment(home);
+        call.environment(auth.0, auth.1).environment(address.0, address.1)
     }
 
     /// What it was asked.
@@ -151,6 +168,11 @@ fn about(body: &str, hosts: &[(String, u8)], state: &State) -> String {
     if body.contains("<methodName>one.hostpool.info</methodName>") {
         return response("1", &text(&pool(hosts)), 0);
     }
+    let documents = state.documents.lock().unwrap();
+    if let Some((_, document)) = documents.iter().find(|(method, _)| body.contains(method)) {
+        return response("1", &text(document), 0);
+    }
+    drop(documents);
     let method =
         if body.contains("one.image.update") { "one.image.update" } else { "one.image.info" };
     let id = body.split("<int>").nth(1).and_then(|rest| rest.split('<').next()?.parse().ok());

@@ -7,8 +7,10 @@
 pub mod admin;
 pub mod bridge;
 pub mod call;
+pub mod doctor;
 pub mod fsck;
 pub mod image_source;
+pub mod installation;
 pub mod json;
 pub mod kinds;
 pub mod policy;

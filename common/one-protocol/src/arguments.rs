@@ -53,7 +53,9 @@ pub enum Form {
     None,
 }
 
-fn command(action: &'static Usage) -> Command {
+/// The command line of an action.
+#[must_use]
+pub fn command(action: &'static Usage) -> Command {
     let name = action.name;
     Command::new(name)
         .version(concat!("(ferrostore) ", env!("CARGO_PKG_VERSION")))

@@ -417,6 +417,12 @@ fn driver_conf_name(ds_mad: &str) -> String {
 /// How long an action waits for another one on the same image, seconds.
 const DEFAULT_LOCK_WAIT: u64 = 60;
 
+/// The value that the text of a configuration file gives `key`.
+#[must_use]
+pub fn value_of(text: &str, key: &str) -> Option<String> {
+    lookup(text, key)
+}
+
 /// The last value that `text` gives `key`. The files are written for a shell, but only plain
 /// `KEY=value` lines are read: nothing is expanded or run.
 fn lookup(text: &str, key: &str) -> Option<String> {

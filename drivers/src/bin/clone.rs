@@ -5,7 +5,7 @@ use ferrostore::image_source::Purpose;
 use ferrostore::kinds;
 use std::process::ExitCode;
 
-const ACTION: Action = Action {
+pub(crate) const ACTION: Action = Action {
     usage: Usage {
         name: "clone",
         about: "Copy an image of this or another datastore into the datastore, converted if need be.",

@@ -5,7 +5,7 @@ use ferrostore::image_source::Purpose;
 use ferrostore::kinds;
 use std::process::ExitCode;
 
-const ACTION: Action = Action {
+pub(crate) const ACTION: Action = Action {
     usage: Usage {
         name: "cp",
         about: "Register an image: copy it into the datastore, verified, decompressed and converted.",

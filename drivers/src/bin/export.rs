@@ -4,7 +4,7 @@ use ferrostore::call::{self, Action, BridgeMode, Call, Outcome, Reply, Usage};
 use ferrostore::kinds;
 use std::process::ExitCode;
 
-const ACTION: Action = Action {
+pub(crate) const ACTION: Action = Action {
     usage: Usage {
         name: "export",
         about: "Tell where and how a marketplace can fetch an image.",

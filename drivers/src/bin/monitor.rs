@@ -4,7 +4,7 @@ use ferrostore::call::{self, Action, BridgeMode, Call, Outcome, Reply, Usage};
 use ferrostore::kinds;
 use std::process::ExitCode;
 
-const ACTION: Action = Action {
+pub(crate) const ACTION: Action = Action {
     usage: Usage {
         name: "monitor",
         about: "Tell the space in the datastore; its directory is created if it is missing.",

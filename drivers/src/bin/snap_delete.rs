@@ -4,7 +4,7 @@ use ferrostore::call::{self, Action, BridgeMode, Call, Outcome, Reply, Usage};
 use ferrostore::kinds;
 use std::process::ExitCode;
 
-const ACTION: Action = Action {
+pub(crate) const ACTION: Action = Action {
     usage: Usage {
         name: "snap_delete",
         about: "Delete a snapshot of an image; one that others still need is refused.",

@@ -4,7 +4,7 @@ use ferrostore::call::{self, Action, BridgeMode, Call, Outcome, Reply, Usage};
 use ferrostore::kinds;
 use std::process::ExitCode;
 
-const ACTION: Action = Action {
+pub(crate) const ACTION: Action = Action {
     usage: Usage {
         name: "stat",
         about: "Tell the size that an image will have once it is registered.",

@@ -6,11 +6,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The kinds that `install.sh` knows, by its own words.
+/// The kinds that can be installed, by the words of the refusal.
 fn known(front_end: &FrontEnd) -> Vec<String> {
     let why = front_end.refuses(&["--kind", "punched-cards"]);
     let list = why.trim().rsplit_once("one of ").expect("a list").1;
-    list.split(' ').map(str::to_owned).collect()
+    list.split(", ").map(str::to_owned).collect()
 }
 
 #[test]
@@ -152,8 +152,8 @@ fn wrong_kinds_are_refused_before_anything_is_done() {
     let front_end = FrontEnd::new();
     let before = front_end.picture();
     for (arguments, words) in [
-        (&["--kind", "netapp"][..], "'netapp' is no kind"),
-        (&["--kind", "fs,nothing"], "'nothing' is no kind"),
+        (&["--kind", "netapp"][..], "\"netapp\" is no kind"),
+        (&["--kind", "fs,nothing"], "\"nothing\" is no kind"),
         (&["--kind", ""], "--kind needs a value"),
         (&["--kind", "dev,fs", "--name", "mine"], "--name is for one kind"),
         (&["--kind", "fs", "--name", "dev"], "not ferrostore's"),
@@ -193,7 +193,7 @@ fn what_one_kind_can_t_have_leaves_the_others() {
     fs::remove_file(front_end.datastores().join("dev/rm")).unwrap();
     fs::create_dir(front_end.datastores().join("dev/rm")).unwrap();
     let why = front_end.refuses(&["--kind", "fs,dev"]);
-    assert!(why.contains("dev/rm is a folder"), "{why}");
+    assert!(why.contains("dev/rm is a directory"), "{why}");
     holds_our_drivers(&front_end.fs());
     assert!(front_end.datastores().join("dev/rm").is_dir());
     assert!(!front_end.datastores().join("dev.stock").exists());

@@ -1,5 +1,6 @@
 //! `install.sh`, run against throw-away front-ends with stock scripts in them.
 
+mod command;
 mod front_end;
 mod kinds;
 

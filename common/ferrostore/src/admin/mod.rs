@@ -4,7 +4,10 @@
 //! that the command has.
 
 mod calls;
+pub mod doctor;
+pub mod enable;
 pub mod fsck;
+pub mod list;
 pub mod log;
 pub mod metrics;
 pub mod trash;
@@ -29,7 +32,9 @@ pub struct Subcommand {
     pub run: fn(&ArgMatches) -> Done,
 }
 
-fn command(subcommands: &[Subcommand]) -> Command {
+/// The command line with these subcommands.
+#[must_use]
+pub fn command(subcommands: &[Subcommand]) -> Command {
     Command::new("ferrostore")
         .version(concat!("(ferrostore) ", env!("CARGO_PKG_VERSION")))
         .about("Look after the datastores that the ferrostore drivers serve.")

@@ -206,7 +206,7 @@ macro_rules! kinds {
         }
 
         /// Names of all kinds.
-        const KINDS: &[&str] = &[$($name),+];
+        pub const KINDS: &[&str] = &[$($name),+];
 
         fn open_kind(
             kind: &str,

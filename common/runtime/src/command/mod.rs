@@ -16,6 +16,7 @@ pub mod rbd;
 mod rbd_import;
 mod remote;
 mod session;
+mod sudo;
 pub mod thin;
 mod wording;
 mod xml;
@@ -29,7 +30,7 @@ pub use mount::mount_nfs;
 use nix::sys::memfd::{MFdFlags, memfd_create};
 pub use output::Output;
 pub use qemu::{qemu_img, qemu_img_is_same, qemu_img_map, qemu_img_to_raw};
-pub use remote::{Part, downloader, ssh_file};
+pub use remote::{Part, downloader, ssh_file, ssh_survey};
 pub use session::{Session, ssh_script};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -37,6 +38,7 @@ use std::io::{Read as _, Seek as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+pub use sudo::sudo_allows;
 use wording::{failure, name_of};
 
 const DIRECTORIES: [&str; 6] =

@@ -1,9 +1,10 @@
 //! Programs that bring the bytes of images from elsewhere: ssh and OpenNebula's downloader.
 
-use super::{CommandError, Output, find, prepared};
+use super::{CommandError, Output, find, prepared, printed};
+use crate::process;
 use crate::sys::ChildLimits;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -84,6 +85,26 @@ pub fn ssh_file(host: &str, path: &[u8], part: Part) -> Result<Output, CommandEr
     };
     let (program, arguments, command) = ssh(host, remote)?;
     Output::of(program, arguments, command)
+}
+
+/// What `host` has: SHA-256 digests of `files` as `sha256sum` prints them, without those that can't be read, and a
+/// line `glibc VERSION`.
+///
+/// # Errors
+/// Where the host can't be reached.
+pub fn ssh_survey(host: &str, files: &[PathBuf]) -> Result<Vec<u8>, CommandError> {
+    let mut remote = b"sha256sum --".to_vec();
+    for file in files {
+        remote.push(b' ');
+        remote.extend(quoted(file.as_os_str().as_bytes()));
+    }
+    remote.extend(b" 2>/dev/null; getconf GNU_LIBC_VERSION 2>/dev/null; exit 0");
+    let (program, arguments, mut command) = ssh(host, remote)?;
+    let not_started = |source| CommandError::NotStarted { program: program.clone(), source };
+    let child = process::spawn(&mut command).map_err(not_started)?;
+    let output = process::wait_with_output(child).map_err(not_started)?;
+    // The command is long, and the administrator did not write it.
+    printed(program, &arguments[..arguments.len() - 1], output)
 }
 
 /// The bytes of `source` (in errors `shown_source`) as OpenNebula's `downloader` gets them. `message` is the driver's own message in
