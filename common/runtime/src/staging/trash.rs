@@ -327,7 +327,7 @@ fn remove(removing: &Path) {
 
 /// Deletes what is past its time, oldest first, for a moment at most: the rest is left to later calls. What stays.
 #[must_use]
-pub fn sweep(datastore: &Path) -> Vec<Trashed> {
+pub fn expire(datastore: &Path) -> Vec<Trashed> {
     let contents = match list(datastore) {
         Ok(contents) => contents,
         Err(error) => {

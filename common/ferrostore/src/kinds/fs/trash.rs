@@ -16,19 +16,19 @@ use std::time::Duration;
 pub(super) fn open(directory: &Path) -> Option<u64> {
     let mut reclaim = Reclaim::new(directory);
     space::set_maker(move |bytes| reclaim.free(bytes));
-    (!trash::is_large(directory)).then(|| sweep(directory))
+    (!trash::is_large(directory)).then(|| expire(directory))
 }
 
 /// Deletes what is past its time; bytes of the rest.
-fn sweep(directory: &Path) -> u64 {
-    trash::sweep(directory).iter().map(|trashed| trashed.bytes).fold(0, u64::saturating_add)
+fn expire(directory: &Path) -> u64 {
+    trash::expire(directory).iter().map(|trashed| trashed.bytes).fold(0, u64::saturating_add)
 }
 
 impl FileDatastore {
     /// Bytes of what is in the trash, once what is past its time is gone. The quick actions leave a large trash to those
     /// that call this.
     pub(super) fn trashed(&self) -> u64 {
-        *self.trashed.get_or_init(|| sweep(&self.directory))
+        *self.trashed.get_or_init(|| expire(&self.directory))
     }
 
     /// Deletes `parts`, which are the image, or moves them into the trash to `keep` them there.

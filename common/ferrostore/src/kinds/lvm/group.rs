@@ -40,7 +40,7 @@ impl Group {
     ) -> Result<Vec<Volume>, LvmError> {
         let volumes = lvm::volumes(&self.name)?;
         let repaired = journal::repair(&self.name, &self.directory, lock, &volumes)?;
-        let removed = self.remove_stale(&volumes, mine) | trash::sweep(&self.name, &volumes);
+        let removed = self.remove_stale(&volumes, mine) | trash::expire(&self.name, &volumes);
         if repaired || removed { Ok(lvm::volumes(&self.name)?) } else { Ok(volumes) }
     }
 

@@ -115,14 +115,14 @@ pub(super) fn parts<'v>(image: &ImageName, volumes: &'v [Volume]) -> Vec<&'v str
 }
 
 /// Removes what is past its time; whether there was any.
-pub(super) fn sweep(group: &str, volumes: &[Volume]) -> bool {
+pub(super) fn expire(group: &str, volumes: &[Volume]) -> bool {
     let now = now();
-    let mut swept = false;
+    let mut expired = false;
     for trashed in among(volumes).iter().filter(|one| one.deleted.saturating_add(one.keep) <= now) {
         let removed = remove(group, trashed, volumes, "its time is over");
-        swept |= removed;
+        expired |= removed;
     }
-    swept
+    expired
 }
 
 /// Runs `create`, which needs `bytes`; where the group has no space for it, again without the oldest images in the trash, as many
