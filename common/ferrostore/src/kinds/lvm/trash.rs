@@ -19,7 +19,7 @@ const RECORD: &str = "ferrostore.record.";
 pub(super) const RESTORED: &str = "ferrostore.restored";
 
 /// The longest texts of a record, bytes: a tag has at most 1024 characters.
-pub(super) const LONGEST: usize = 64;
+pub(super) const LONGEST: usize = 60;
 
 /// A deleted image.
 #[derive(Debug)]
