@@ -1,6 +1,7 @@
 //! Writing an image into its destination, whatever it is and however it comes.
 
 use super::bytes::{stream_head, within};
+use super::warnings::{warn_of_capacity, warn_of_size, warn_of_wrong_counts};
 use super::{Destination, Intake, Policy};
 use super::{check_writeback, head_of, reader_of, reading};
 use crate::image_source::{Bytes, ImageSource, Payload};
@@ -25,6 +26,9 @@ use one_protocol::message::{Image, Mebibytes};
 use runtime::staging::Staged;
 use std::fs::File;
 use std::io::{self, Read};
+
+/// What a file may hold besides the data of its disk, bytes: headers, keys, snapshots.
+const AROUND_A_DISK: u64 = 64 << 20;
 
 impl Intake {
     /// Writes the image `source` into `destination`; in which format that is.
@@ -76,31 +80,6 @@ impl Intake {
             warn_of_size(image, destination.disk_size(format));
         }
         Ok(format)
-    }
-}
-
-/// Tells of the size in bytes that the disk of an image out of a marketplace really has, where oned has recorded
-/// another one.
-fn warn_of_size(image: &Image, real: Option<u64>) {
-    let real = real.map(Mebibytes::holding);
-    if let (Some(real), Some(stated)) = (real, image.size)
-        && real != stated
-    {
-        log::warn!(
-            "the disk has {real} MiB, while IMAGE/SIZE, which is the size of the marketplace's app, is {stated} MiB: quotas count the latter; correct SIZE in the app"
-        );
-    }
-}
-
-/// Tells where an OVF file says that the disk has another size in bytes than the image in it, which is what counts.
-fn warn_of_capacity(capacity: u64, real: Option<u64>) {
-    let stated = Mebibytes::holding(capacity);
-    if let Some(real) = real.map(Mebibytes::holding)
-        && real != stated
-    {
-        log::warn!(
-            "the OVF file of the appliance says that the disk has {stated} MiB, and the image in it has {real} MiB: the latter counts"
-        );
     }
 }
 
@@ -493,18 +472,3 @@ pub(super) fn fixed_vhd_size(length: u64, read_at: ReadAt) -> io::Result<u64> {
     let footer = read_at(size, probe::TAIL)?;
     Ok(if probe::fixed_vhd(&footer) == Some(size) { size } else { length })
 }
-
-/// Says so where the reference counts of a qcow2 image are wrong. It reads all the same.
-fn warn_of_wrong_counts(layer: &Layer) -> Result<(), DatastoreError> {
-    if let Some(wrong) = layer.wrong_reference_counts()? {
-        log::warn!(
-            "the reference counts of the qcow2 image are wrong: {} clusters in use are counted as free, and {} free ones as in use; `qemu-img check -r all` repairs them",
-            wrong.missing,
-            wrong.leaked
-        );
-    }
-    Ok(())
-}
-
-/// What a file may hold besides the data of its disk, bytes: headers, keys, snapshots.
-const AROUND_A_DISK: u64 = 64 << 20;

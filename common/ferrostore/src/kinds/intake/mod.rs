@@ -12,6 +12,7 @@ mod import;
 mod measure;
 mod remote;
 mod verification;
+mod warnings;
 
 use super::DatastoreError;
 use crate::policy::{Admitted, Kind, PathRules};
