@@ -31,7 +31,9 @@ fn refused(paths: impl Fn(&Cloud, &Hostile) -> Vec<String>) {
     let mut complaints = Vec::new();
     for hostile in &corpus {
         for path in paths(&cloud, hostile) {
-            for driver in ["", "raw", "qcow2"] {
+            let made_raw = hostile.when == When::MadeRaw;
+            let drivers: &[&str] = if made_raw { &["raw"] } else { &["", "raw", "qcow2"] };
+            for driver in drivers {
                 complaints.extend(complaint(hostile, cloud.cp(&path).driver(driver), &path));
             }
             if hostile.when == When::Measured {

@@ -44,15 +44,13 @@ fn tar_headers(corpus: &mut Corpus) {
     // What a hard link says of a length counts for nothing, so its data is taken for headers.
     corpus
         .add("tar with a hard link that has data", &start().of_kind(b'1', "disk.raw", &disk).end());
-    let headers = (0..40).fold(start(), |tar, _| tar.pax(&[("mtime", "1")]));
-    corpus.add("tar with 40 headers for a member", &headers.file("disk.raw", &disk).end());
     for (name, kind) in [("an x", b'x'), ("an L", b'L'), ("a K", b'K'), ("a g", b'g')] {
         let block = Tar::header("h", "77777777777\0", kind);
         corpus.add(format!("tar with {name} header of 8 GiB"), &start().raw(block).end());
         let block = Tar::header("h", "00000000000\0", kind);
         corpus.add(format!("tar that ends with {name} header"), &start().raw(block).bytes());
     }
-    for size in ["0", "199999", "200001", "400000", "99999999999999999999", "-1", "0x30d40", " 5"] {
+    for size in ["0", "400000", "99999999999999999999", "-1", "0x30d40", " 5"] {
         let tar = start().pax(&[("size", size)]).file("disk.raw", &disk).file("more", "text");
         corpus.add(format!("tar with a pax size of {size:?}"), &tar.end());
     }
@@ -228,10 +226,6 @@ fn parts(corpus: &mut Corpus) {
         ("no first one", vec![("d.img.000000001", two)]),
         ("no second one", vec![("d.img.000000000", one)]),
         ("a gap", vec![("d.img.000000000", one), ("d.img.000000002", two)]),
-        (
-            "the second one twice",
-            vec![("d.img.000000000", one), ("d.img.000000001", two), ("d.img.000000001", two)],
-        ),
         ("short numbers", vec![("d.img.0", one), ("d.img.1", two)]),
         ("numbers from 1 on", vec![("d.img.000000001", one), ("d.img.000000002", two)]),
         (
