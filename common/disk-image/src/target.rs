@@ -324,7 +324,10 @@ impl Output<'_> {
 
     fn write(self, bytes: &[u8], offset: u64) -> Result<(), ImageError> {
         match self {
-            Self::File(file) => with_space(bytes.len() as u64, || file.write_all_at(bytes, offset)),
+            Self::File(file) => {
+                let write = || file.write_all_at(bytes, offset);
+                write().or_else(|error| space::repeat(error, bytes.len() as u64, write))
+            }
             Self::Device { device, .. } => device.write(bytes, offset),
             Self::Diff(diff) => {
                 diff.write(bytes, offset)?;

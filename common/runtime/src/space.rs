@@ -32,12 +32,25 @@ pub fn is_exhausted(error: &io::Error) -> bool {
 /// # Errors
 /// Those of `write`.
 pub fn with_space<T>(bytes: u64, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
+    write().or_else(|error| repeat(error, bytes, write))
+}
+
+/// As [`with_space`], where `write` has failed once already.
+///
+/// # Errors
+/// `error`, where it is not that there is no space, else those of `write`.
+pub fn repeat<T>(
+    mut error: io::Error,
+    bytes: u64,
+    mut write: impl FnMut() -> io::Result<T>,
+) -> io::Result<T> {
+    while is_exhausted(&error) && make(bytes) {
         match write() {
-            Err(error) if is_exhausted(&error) && make(bytes) => {}
-            result => return result,
+            Ok(done) => return Ok(done),
+            Err(again) => error = again,
         }
     }
+    Err(error)
 }
 
 /// As [`with_space`], for a program that does not tell how much it needs: `is_exhausted` tells whether it found no space.
