@@ -174,6 +174,8 @@ pub enum Rule {
     UnknownFeature,
     /// The archive's format must be one that is read.
     UnreadFormat,
+    /// A page or an error of a server is no disk.
+    TextAndNoDisk,
 }
 
 impl Rule {
@@ -193,6 +195,7 @@ impl Rule {
         Self::HasParent,
         Self::UnknownFeature,
         Self::LargerThanAllowed,
+        Self::TextAndNoDisk,
         Self::CommandFailed,
     ];
 
@@ -296,6 +299,7 @@ impl Rule {
             Self::TwoMembers => "holds two members named",
             Self::UnknownFeature => " image that ",
             Self::UnreadFormat => "which is not read here",
+            Self::TextAndNoDisk => "text and no disk",
         }
     }
 }

@@ -210,7 +210,6 @@ fn descriptions(corpus: &mut Corpus) {
     let half: Vec<u8> = "\u{feff}<a".encode_utf16().flat_map(u16::to_le_bytes).collect();
     corpus.add("OVF in UTF-16 that is cut off", &of(&half));
     corpus.add("OVF in UTF-16 with half a pair", &of(b"\xff\xfe<\0\x00\xd8<\0"));
-    corpus.add("OVF of a zero", &of(b"\0"));
 }
 
 fn parts(corpus: &mut Corpus) {
