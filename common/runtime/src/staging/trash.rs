@@ -41,7 +41,7 @@ const LONGEST_NAME: usize = 255;
 const LARGE: u64 = 128 << 10;
 
 /// One call deletes what is past its time for no longer than this.
-const SWEEP_TIME: Duration = Duration::from_millis(250);
+const EXPIRY_TIME: Duration = Duration::from_millis(250);
 
 /// An image in the trash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -343,7 +343,7 @@ pub fn expire(datastore: &Path) -> Vec<Trashed> {
     let mut staying = contents.images;
     let mut removed = 0_u64;
     staying.retain(|trashed| {
-        let expired = trashed.expires() <= now && start.elapsed() < SWEEP_TIME;
+        let expired = trashed.expires() <= now && start.elapsed() < EXPIRY_TIME;
         let gone = expired && purge(datastore, trashed).is_ok();
         removed += u64::from(gone);
         !gone
