@@ -291,7 +291,7 @@ fn only_the_images_own_volume_is_touched() {
             lvm.snap(action, 1, 0)
                 .set("IMAGE/SOURCE", source)
                 .run()
-                .refused(Rule::NotTheImagesOwn)
+                .refused_by_any(&[Rule::NotTheImagesOwn, Rule::CantBeFetched])
                 .naming("IMAGE/SOURCE");
         }
     }

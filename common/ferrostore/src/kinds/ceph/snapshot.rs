@@ -2,7 +2,7 @@
 
 use super::names::{ImageName, snapshot_id};
 use super::recovery::{self, make};
-use super::tree::{Tree, called, purge};
+use super::tree::{self, Tree, called, purge};
 use super::{CephDatastore, LARGE};
 use crate::kinds::DatastoreError;
 use crate::kinds::intake::DISKS;
@@ -371,9 +371,10 @@ impl CephDatastore {
     ) -> Result<(), DatastoreError> {
         let pool = self.pool();
         let snapshot = id.to_string();
-        let children = match pool.children_of(&found.volume, &snapshot) {
+        let (children, mut dependents) = match pool.children_of(&found.volume, &snapshot) {
             Err(error) if error.is_missing() => return Ok(()),
-            children => children?,
+            Err(error) if error.is_forbidden() => (Vec::new(), vec![tree::HIDDEN.to_owned()]),
+            children => (children?, Vec::new()),
         };
         let own = |child: &Child| {
             child.pool == pool.name
@@ -383,7 +384,6 @@ impl CephDatastore {
         };
         // Clones of format 2 read on from what was deleted.
         let mut bound: Vec<(&Child, u64)> = Vec::new();
-        let mut dependents: Vec<String> = Vec::new();
         for child in &children {
             match pool.info_at(&child.pool, &child.image) {
                 Ok(info) if info.is_clone_of_format_2 => {}

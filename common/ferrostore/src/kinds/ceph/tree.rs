@@ -14,6 +14,9 @@ pub(super) struct Member {
     hidden: bool,
 }
 
+/// Clones whose names are not known.
+pub(super) const HIDDEN: &str = "images in a pool that CEPH_USER may not see";
+
 impl Member {
     fn load(pool: &Pool, name: &str) -> Result<Self, ClusterError> {
         let snapshots = pool.snapshots(name)?;
@@ -75,7 +78,7 @@ impl Tree {
         names.sort();
         names.dedup();
         if self.members.iter().any(|member| member.hidden) {
-            names.push("images in a pool that CEPH_USER may not see".to_owned());
+            names.push(HIDDEN.to_owned());
         }
         names
     }
