@@ -61,8 +61,8 @@ fn an_osd_that_stops_in_the_middle_of_a_write_ends_the_call() {
     let before = soon(ceph.mkfs(6, "raw", 4), 100);
     ceph.daemon("start", "osd");
     let failure = failure.expect("it fails in time");
-    failure.naming("DATASTORE/TEMPLATE/POOL_NAME").saying("OSD");
-    before.naming("DATASTORE/TEMPLATE/POOL_NAME").saying("OSD");
+    failure.naming("DATASTORE/TEMPLATE/POOL_NAME").saying("OSDs don't answer");
+    before.naming("DATASTORE/TEMPLATE/POOL_NAME").saying("OSDs don't answer");
     ceph.settle();
     ceph.cp(7, &file).run().succeeds();
     assert_eq!(ceph.names(), ["one-7"]);

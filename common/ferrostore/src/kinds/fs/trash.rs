@@ -58,7 +58,7 @@ impl FileDatastore {
         let trashed = Trashed { deleted: trash::now(), keep, bytes: size.bytes, image: name };
         if !trashed.has_place() {
             log::warn!(
-                "{} is deleted at once, because its name is too long for the trash",
+                "the image {} is deleted at once, because its name is too long for the trash",
                 trashed.image.display()
             );
             return Ok(false);
