@@ -464,13 +464,16 @@ impl State {
 fn status(wire: &mut Wire, code: u16, headers: &[(&str, &str)]) -> io::Result<bool> {
     let reason = match code {
         302 => "Found",
+        400 => "Bad Request",
         401 => "Unauthorized",
         403 => "Forbidden",
         404 => "Not Found",
+        405 => "Method Not Allowed",
         410 => "Gone",
         416 => "Range Not Satisfiable",
         429 => "Too Many Requests",
         500 => "Internal Server Error",
+        501 => "Not Implemented",
         503 => "Service Unavailable",
         other => return Err(io::Error::new(ErrorKind::InvalidInput, other.to_string())),
     };
