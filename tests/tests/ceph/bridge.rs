@@ -66,20 +66,20 @@ fn errors_of_a_bridge_host_are_those_of_the_action_and_leave_nothing() {
     let bridges = Bridges::of(&ceph.cloud, 1);
     bridges.host(1).run("mkdir -p /run/lock");
     let conf = ceph.conf_everywhere();
-    let bridged = |call: Call<'_>| {
+    let over_bridge = |call: Call<'_>| {
         let call = call.set("DATASTORE/TEMPLATE/CEPH_CONF", conf.to_str().unwrap());
         bridges.bridged(call).run()
     };
     let call = ceph.cp(6, &disk).set("IMAGE/TEMPLATE/SHA256", "0".repeat(64));
-    bridged(call).refused(Rule::DigestMismatch).naming("IMAGE/TEMPLATE/SHA256");
+    over_bridge(call).refused(Rule::DigestMismatch).naming("IMAGE/TEMPLATE/SHA256");
     let elsewhere = ceph.cp(6, &disk).set("DATASTORE/TEMPLATE/POOL_NAME", "nowhere");
-    bridged(elsewhere).fails().naming("DATASTORE/TEMPLATE/POOL_NAME").saying("nowhere");
-    bridged(ceph.snap("snap_revert", 5, 7))
+    over_bridge(elsewhere).fails().naming("DATASTORE/TEMPLATE/POOL_NAME").saying("nowhere");
+    over_bridge(ceph.snap("snap_revert", 5, 7))
         .fails()
         .for_any_reason()
         .naming("IMAGE/TARGET_SNAPSHOT");
     let open = ceph.open("one-5");
-    bridged(ceph.snap("snap_flatten", 5, 0)).fails().naming("IMAGE/SOURCE").saying("open");
+    over_bridge(ceph.snap("snap_flatten", 5, 0)).fails().naming("IMAGE/SOURCE").saying("open");
     drop(open);
     assert_eq!((ceph.layout(), ceph.head("one-5")), (before, "head".to_owned()));
     ceph.is_at_rest();

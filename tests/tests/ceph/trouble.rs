@@ -54,7 +54,7 @@ fn an_osd_that_stops_in_the_middle_of_a_write_ends_the_call() {
     let call = ceph.cp(5, web.serve(&file)).set("DATASTORE/TEMPLATE/LIMIT_TRANSFER_BW", "10M");
     let failure = thread::scope(|scope| {
         let failure = scope.spawn(|| soon(call, 100));
-        thread::sleep(Duration::from_millis(3000));
+        thread::sleep(Duration::from_secs(3));
         ceph.daemon("stop", "osd");
         failure.join()
     });

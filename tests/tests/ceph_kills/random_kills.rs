@@ -46,8 +46,11 @@ fn call<'c>(ceph: &'c Ceph, (action, target): (&str, u32), disk: &std::path::Pat
     }
 }
 
+/// The name of each image and snapshot, and the digest of its first bytes.
+type Contents = Vec<(String, String)>;
+
 /// What each image and each snapshot of the pool begins with.
-fn contents(ceph: &Ceph) -> Vec<(String, String)> {
+fn contents(ceph: &Ceph) -> Contents {
     let mut all = Vec::new();
     for line in ceph.layout() {
         let (name, rest) = line.split_once(" [").unwrap();
@@ -92,7 +95,7 @@ fn no_image_is_lost_or_mixed() {
     let disk = ceph.cloud.file("disk.img", &bytes);
     let factor: usize =
         std::env::var("FERROSTORE_CASES").map_or(1, |text| text.parse().expect("a number"));
-    let mut known: HashMap<(&str, u32), (Duration, Vec<(String, String)>)> = HashMap::new();
+    let mut known: HashMap<(&str, u32), (Duration, Contents)> = HashMap::new();
     let mut dice = Dice(20);
     for round in 0..KILLS * factor {
         let action = ACTIONS[round % ACTIONS.len()];
