@@ -13,7 +13,7 @@ def latency(fs):
     raw, qcow2 = fs.users / "small.raw", fs.users / "small.qcow2"
     tool("qemu-img", "create", "-q", "-f", "raw", raw, "1G")
     tool("qemu-img", "create", "-q", "-f", "qcow2", qcow2, "1G")
-    source, with_image, with_snapshot = image_to_prepare(fs)
+    source, with_image, with_snapshot = image_to_prepare(fs.base)
     calls = {
         "stat of a raw file": ("stat", None, {"PATH": raw, "SIZE": ""}),
         "stat of a qcow2 file": ("stat", None, {"PATH": qcow2, "SIZE": ""}),

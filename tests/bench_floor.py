@@ -1,9 +1,9 @@
 """The rows of tests/bench that hold quick calls against the least that they could take, in an empty datastore, in a
-large one, and many at once. The least is a program that only parses the message, which is built here."""
-import base64, os, statistics, subprocess, sys, time
+large one, and many at once. The least is what one-protocol/examples/least.rs does, which is built here."""
+import base64, os, shutil, statistics, subprocess, sys, time
 from pathlib import Path
 
-from benchlib import SET, Run, driver, image_to_prepare, message, note, row, seconds, wanted
+from benchlib import SET, Run, driver, image_to_prepare, message, note, row, seconds, tool, wanted
 
 NEEDS = {"cargo": "a Rust toolchain"}
 HERE = Path(__file__).resolve().parent.parent
@@ -12,19 +12,18 @@ AT_ONCE = 15  # as many as oned starts
 
 def rows(fs):
     floor(fs)
-    one_fsync(fs)
     many_images(fs)
     at_once(fs)
     fs.empty(fs.base)
     fs.empty(fs.users)
 
 
-def calls(fs):
-    """What is prepared for each quick action, and its attributes."""
+def calls(fs, base=None):
+    """What is prepared for each quick action in a datastore, and its attributes."""
     raw = fs.users / "small.raw"
     raw.write_bytes(b"")
     os.truncate(raw, 1 << 30)
-    source, with_image, with_snapshot = image_to_prepare(fs)
+    source, with_image, with_snapshot = image_to_prepare(base or fs.base)
 
     return {
         "stat": (None, {"PATH": raw, "SIZE": ""}),
@@ -34,25 +33,35 @@ def calls(fs):
     }
 
 
-def parse_only():
-    """The program that only parses the message, as the drivers are built."""
-    build = ["cargo", "build", "--release", "--quiet", "--package", "one-protocol", "--example", "parse_only"]
-    subprocess.run(build, cwd=HERE, check=True)
-    target = Path(os.environ.get("CARGO_TARGET_DIR", HERE / "target"))
-    return target / "release/examples/parse_only"
+def least(base, xml_of, *arguments):
+    """Seconds of the program that does the least for a message, which is built as the drivers are."""
+    program = Path(os.environ.get("CARGO_TARGET_DIR", HERE / "target")) / "release/examples/least"
+    if not least.built:
+        build = ["cargo", "build", "--release", "--quiet", "--package", "one-protocol", "--example", "least"]
+        subprocess.run(build, cwd=HERE, check=True)
+        least.built = True
+    stdin = SET.scratch / "floor"
+    stdin.write_bytes(base64.b64encode(message(base, xml_of).encode()) + b"\n")
+    return tool(program, *arguments, stdin=stdin)
+
+
+least.built = False
 
 
 def floor(fs):
-    names = {action: f"{action}, against only parsing the message" for action in ("stat", "monitor", "rm", "snap_delete")}
-    if not any(map(wanted, names.values())):
-        return
-    program = parse_only()
-    for action, (prepare, attributes) in calls(fs).items():
-        if not wanted(names[action]):
+    """Each quick action against only parsing its message; what waits for the disk also against the same wait."""
+    new = fs.base / "floor"
+    makes = {"TYPE": 2, "FORMAT": "raw", "SIZE": 1024, "FS": ""}
+    chosen = {**calls(fs), "mkfs": (None, makes)}
+    rows = [(f"{action}, against only parsing the message", action, []) for action in ("stat", "monitor", "rm", "snap_delete")]
+    rows += [("mkfs raw, against one fsync of file and directory", "mkfs", ["make", new])]
+    rows += [(f"{action}, against an unlink and one fsync of the directory", action, ["remove", new])
+             for action in ("rm", "snap_delete")]
+    for name, action, arguments in rows:
+        if not wanted(name):
             continue
-        note(f"- {names[action]}")
-        stdin = SET.scratch / "floor"
-        stdin.write_bytes(base64.b64encode(message(fs.base, attributes).encode()) + b"\n")
+        note(f"- {name}")
+        prepare, attributes = chosen[action]
         ours, theirs = [], []
         for turn in range(SET.calls + 5):
             fs.empty(fs.base)
@@ -60,37 +69,16 @@ def floor(fs):
                 prepare()
             fs.flush()
             taken = driver(action, action, fs.base, attributes).seconds
-            run = Run([program], stdin=stdin)
-            if run.code:
-                sys.exit("bench: parse_only failed")
+            fs.empty(fs.base)
+            if "remove" in arguments:
+                new.write_bytes(b"image")
+            fs.flush()
+            least_taken = least(fs.base, attributes, *arguments)
             if turn >= 5 or SET.tiny:
                 ours.append(taken)
-                theirs.append(run.seconds)
-        compared(names[action], ours, theirs, 1.5)
+                theirs.append(least_taken)
+        compared(name, ours, theirs, 1.5)
     fs.empty(fs.base)
-
-
-def one_fsync(fs):
-    name = "mkfs raw, against one fsync of file and directory"
-    if not wanted(name):
-        return
-    note(f"- {name}")
-    ours, theirs = [], []
-    for _ in range(SET.calls):
-        fs.flush()
-        ours.append(driver("mkfs", "mkfs", fs.base, {"TYPE": 2, "FORMAT": "raw", "SIZE": 1024, "FS": ""}).seconds)
-        fs.flush()
-        start = time.perf_counter()
-        file = os.open(fs.base / "floor", os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        os.truncate(file, 1 << 30)
-        os.fsync(file)
-        os.close(file)
-        directory = os.open(fs.base, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(directory)
-        os.close(directory)
-        theirs.append(time.perf_counter() - start)
-        fs.empty(fs.base)
-    compared(name, ours, theirs, 1.5)
 
 
 def many_images(fs):
@@ -100,41 +88,41 @@ def many_images(fs):
     fsck = "fsck of 10,000 images"
     if not any(map(wanted, [*names.values(), fsck])):
         return
-    chosen = {action: call for action, call in calls(fs).items() if wanted(names[action])}
-
-    def measured(action, prepare, attributes):
-        taken = []
-        for turn in range(SET.calls + 5):
-            if prepare:
-                prepare()
-            fs.flush()
-            once = driver(action, action, fs.base, attributes).seconds
-            if turn >= 5 or SET.tiny:
-                taken.append(once)
-        return taken
-
+    chosen = [action for action in calls(fs) if wanted(names[action])]
     note(f"- {fsck}, and quick calls beside them")
-    empty = {action: measured(action, *call) for action, call in chosen.items()}
     fs.empty(fs.base)
+    full = fs.root / "full"
+    full.mkdir()
     for number in range(count):
-        (fs.base / f"{number:032x}").write_bytes(b"image")
+        (full / f"{number:032x}").write_bytes(b"image")
         if number % 10 == 0:
-            snap = fs.base / f"{number:032x}.snap"
+            snap = full / f"{number:032x}.snap"
             snap.mkdir()
             for snapshot in "01":
                 (snap / snapshot).write_bytes(b"image")
-    for action, call in chosen.items():
-        compared(names[action], measured(action, *call), empty[action], 1.1)
+    for action in chosen:
+        taken = {fs.base: [], full: []}
+        for turn in range(SET.calls + 5):
+            for base, seconds_taken in taken.items():
+                prepare, attributes = calls(fs, base)[action]
+                if prepare:
+                    prepare()
+                fs.flush()
+                once = driver(action, action, base, attributes).seconds
+                if turn >= 5 or SET.tiny:
+                    seconds_taken.append(once)
+        compared(names[action], taken[full], taken[fs.base], 1.1)
     if wanted(fsck):
         taken = []
         for _ in range(SET.runs):
-            run = Run([SET.bin / "fsck", fs.base])
+            run = Run([SET.bin / "fsck", full])
             if run.code:
                 sys.exit(f"bench: fsck ended with {run.code}: {run.reply[-500:]} {run.error}")
             taken.append(run.seconds)
         median = statistics.median(taken)
         row(fsck, seconds(median), "", None, "≤ 2 s", median <= 2, {"ours": taken})
     fs.empty(fs.base)
+    shutil.rmtree(full)
 
 
 def at_once(fs):

@@ -59,7 +59,7 @@ def call(fs, action, image=None, template=None, **environment):
 def record(fs, var):
     """Quick calls with a record and without, in turn. oned could be asked, and is not."""
     conf, log = var / "remotes/etc/datastore/datastore.conf", var / "ferrostore.jsonl"
-    source, with_image, _ = image_to_prepare(fs)
+    source, with_image, _ = image_to_prepare(fs.base)
     calls = {
         "monitor": (None, None),
         "stat": (None, {"PATH": fs.input("disk.raw"), "SIZE": ""}),

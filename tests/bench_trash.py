@@ -37,7 +37,7 @@ def deleting(fs, name, beside):
     fs.empty(fs.base)
     for number in range(beside):
         put(fs.base, number, 0)
-    source, with_image, _ = image_to_prepare(fs)
+    source, with_image, _ = image_to_prepare(fs.base)
     image, snap = source["SOURCE"], source["SOURCE"].with_suffix(".snap")
     samples = []
     for turn in range(SET.calls + 5):

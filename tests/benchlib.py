@@ -72,9 +72,9 @@ def driver(label, action, base, image=None, template=None, may_refuse=False, xml
     return run
 
 
-def image_to_prepare(fs):
-    """An image of a datastore: its attributes, and what makes its file without and with snapshots."""
-    image = fs.base / ("0123456789abcdef" * 2)
+def image_to_prepare(base):
+    """An image of the datastore in `base`: its attributes, and what makes its file without and with snapshots."""
+    image = base / ("0123456789abcdef" * 2)
     snap = image.with_suffix(".snap")
 
     def with_image():
