@@ -116,7 +116,12 @@ impl Staged {
     /// # Errors
     /// Where the data can't be made durable or the name is taken.
     pub fn publish(mut self) -> Result<String, StagingError> {
-        self.make_durable()?;
+        // A new name must never be on disk before the data is. A file without data has its size and its name
+        // committed in the order in which they were made, by one fsync instead of two.
+        let without_data = self.file().metadata().is_ok_and(|metadata| metadata.blocks() == 0);
+        if !without_data {
+            self.make_durable()?;
+        }
         let destination = self.entry.datastore.join(&self.name);
         let hold = self.file().try_clone().map_err(at("held", self.path()))?;
         process::check_before_commit();
@@ -134,6 +139,9 @@ impl Staged {
             _hold: hold,
             datastore: self.entry.datastore.clone(),
         });
+        if without_data {
+            self.make_durable()?;
+        }
         sync_directory_of(&destination).map_err(at("written to disk", &destination))?;
         Ok(std::mem::take(&mut self.name))
     }
