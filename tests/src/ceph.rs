@@ -395,7 +395,9 @@ impl Ceph {
     pub fn counted(&self, call: Call) -> (Outcome, Vec<String>) {
         let log = self.cloud.root().join("programs");
         let log = log.to_str().unwrap();
-        let outcome = call.under(["strace", "-f", "-qq", "-e", "trace=execve", "-o", log]).run();
+        // Successful calls (-z), each on one line although two programs may start at once.
+        let outcome =
+            call.under(["strace", "-f", "-z", "-qq", "-e", "trace=execve", "-o", log]).run();
         let text = fs::read_to_string(log).unwrap();
         let started = text
             .lines()

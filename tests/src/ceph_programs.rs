@@ -40,8 +40,10 @@ impl Ceph {
         fs::write(&count, "0").unwrap();
         let count = count.display();
         let wrapper = self.cloud.root().join("rbd");
+        // Two may begin at once.
         let script = format!(
-            "#!/bin/sh\nreal=/usr/bin/rbd\nnumber=$(($(cat '{count}') + 1))\necho $number >'{count}'\n\
+            "#!/bin/sh\nreal=/usr/bin/rbd\n\
+             number=$(flock '{count}' sh -c 'n=$(($(cat \"$0\") + 1)); echo $n >\"$0\"; echo $n' '{count}')\n\
              {words}\nexec \"$real\" \"$@\"\n"
         );
         fs::write(&wrapper, script).unwrap();

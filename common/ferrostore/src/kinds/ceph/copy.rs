@@ -44,7 +44,7 @@ impl CephDatastore {
         if swap || fs.is_some() {
             self.fill_by_programs(&mut new, bytes, swap, fs, size)?;
         } else {
-            new.create(|pool, temporary| pool.create(temporary, bytes))?;
+            new.create_empty(bytes)?;
         }
         new.finish()?;
         Ok(source)

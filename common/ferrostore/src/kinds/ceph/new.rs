@@ -16,6 +16,8 @@ use runtime::lock_provider;
 use runtime::process::{self, CleanupGuard, Unreported};
 use runtime::staging::{self, Staged};
 use std::io;
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::Duration;
 
 /// How long a program that is told to stop may take to end.
@@ -70,14 +72,20 @@ impl<'d> NewImage<'d> {
         if self.lock.is_some() {
             return Ok(());
         }
-        let (pool, name) = (self.pool(), self.name);
-        self.lock = Some(self.datastore.lock(name)?);
+        let (pool, temporary) = (self.pool(), self.name.temporary());
+        self.lock = Some(self.datastore.lock(self.name)?);
         let names = pool.images()?;
-        stale::recover(pool, name, &names);
-        if names.contains(&name.temporary()) {
-            recovery::remove(pool, &name.temporary())?;
+        if names.contains(&temporary) {
+            recovery::remove(pool, &temporary)?;
         }
-        if names.contains(&name.main()) {
+        self.free_main_name(&names)
+    }
+
+    /// Recovers what killed drivers have left in the pool, whose images are `names`, and sees to it that the image's
+    /// name is free.
+    fn free_main_name(&self, names: &[String]) -> Result<(), DatastoreError> {
+        stale::recover(self.pool(), self.name, names);
+        if names.contains(&self.name.main()) {
             return self.taken();
         }
         Ok(())
@@ -105,13 +113,7 @@ impl<'d> NewImage<'d> {
     fn begin_writing(&mut self) -> Result<&mut Writing<'d>, DatastoreError> {
         self.writing = None;
         self.reserve()?;
-        let (pool, name) = (self.pool(), self.name);
-        let mut writing =
-            Writing { pool, name, diff: None, import: None, clean_up: None, settled: false };
-        // Before there is anything, since a signal may come at any time.
-        writing.clean_up_with(None);
-        // Should it fail now, there may be something all the same.
-        Ok(self.writing.insert(writing))
+        Ok(self.writing.insert(Writing::begin(self.pool(), self.name)))
     }
 
     /// Has a program that reads a stream make the temporary image.
@@ -141,6 +143,45 @@ impl<'d> NewImage<'d> {
         Ok(import)
     }
 
+    /// Makes the temporary image, with no data and of `size` bytes. `rbd ls` runs beside `rbd create`: most of the time
+    /// of both is the start of the program.
+    pub(super) fn create_empty(&mut self, size: u64) -> Result<(), DatastoreError> {
+        if self.lock.is_some() {
+            return self.create(|pool, temporary| pool.create(temporary, size));
+        }
+        let (pool, temporary) = (self.pool(), self.name.temporary());
+        self.lock = Some(self.datastore.lock(self.name)?);
+        self.writing = Some(Writing::begin(pool, self.name));
+        let (names, created) = thread::scope(|scope| {
+            let names = scope.spawn(|| pool.images());
+            let created = pool.create(&temporary, size);
+            (names.join().unwrap_or_else(|panic| resume_unwind(panic)), created)
+        });
+        let names = names.inspect_err(|error| self.leave_if_silent(error))?;
+        self.free_main_name(&names)?;
+        let created = match created {
+            Err(error) if error.is_taken() => self.create_anew(&names, size),
+            created => created,
+        };
+        Ok(created.inspect_err(|error| self.leave_if_silent(error))?)
+    }
+
+    /// As [`Self::create_empty`], where the temporary name was taken: a killed driver has left it.
+    fn create_anew(&self, names: &[String], size: u64) -> Result<(), ClusterError> {
+        let (pool, temporary) = (self.pool(), self.name.temporary());
+        if names.contains(&temporary) {
+            recovery::remove(pool, &temporary)?;
+        }
+        make(pool, &temporary, &[&self.name.main()], || pool.create(&temporary, size))
+    }
+
+    /// Leaves the temporary image to the next driver, where the cluster would not answer its removal.
+    fn leave_if_silent(&mut self, error: &ClusterError) {
+        if let Some(writing) = &mut self.writing {
+            writing.settled |= is_silent(error) || error.is_taken();
+        }
+    }
+
     /// Makes the temporary image by `create`.
     pub(super) fn create(
         &mut self,
@@ -148,14 +189,9 @@ impl<'d> NewImage<'d> {
     ) -> Result<(), DatastoreError> {
         let (pool, name) = (self.pool(), self.name);
         let (main, temporary) = (name.main(), name.temporary());
-        let writing = self.begin_writing()?;
-        match make(pool, &temporary, &[&main], || create(pool, &temporary)) {
-            Err(error) => {
-                writing.settled |= is_silent(&error) || error.is_taken();
-                Err(error.into())
-            }
-            Ok(()) => Ok(()),
-        }
+        self.begin_writing()?;
+        let created = make(pool, &temporary, &[&main], || create(pool, &temporary));
+        Ok(created.inspect_err(|error| self.leave_if_silent(error))?)
     }
 
     /// What is behind an error in writing: mostly a program that has ended, and says why.
@@ -241,7 +277,16 @@ fn is_silent(error: &ClusterError) -> bool {
     matches!(error.obstacle(), Obstacle::Monitors | Obstacle::Objects | Obstacle::Space)
 }
 
-impl Writing<'_> {
+impl<'d> Writing<'d> {
+    fn begin(pool: &'d Pool, name: ImageName) -> Self {
+        let mut writing =
+            Self { pool, name, diff: None, import: None, clean_up: None, settled: false };
+        // Before there is anything, since a signal may come at any time.
+        writing.clean_up_with(None);
+        // Should it fail now, there may be something all the same.
+        writing
+    }
+
     /// Has a signal end the program that writes the image, and remove it.
     fn clean_up_with(&mut self, import: Option<&Import>) {
         let stopper = import.map(Import::stopper);
@@ -314,7 +359,7 @@ impl Destination for NewImage<'_> {
     fn begin(&mut self, _: Format, size: Option<u64>) -> Result<Target<'_>, DatastoreError> {
         self.size = size;
         let size = size.unwrap_or(0).next_multiple_of(SECTOR);
-        self.create(|pool, temporary| pool.create(temporary, size))?;
+        self.create_empty(size)?;
         let (pool, temporary) = (self.pool(), self.name.temporary());
         let Some(writing) = &mut self.writing else {
             return Err(reading(io::ErrorKind::NotFound.into()).into());
