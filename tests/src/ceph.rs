@@ -58,6 +58,15 @@ fn directory() -> &'static Path {
     })
 }
 
+impl Drop for Ceph {
+    fn drop(&mut self) {
+        // What is left to the next driver, which never comes.
+        for lock in self.locks() {
+            let _ = fs::remove_file(Path::new(LOCKS).join(lock));
+        }
+    }
+}
+
 impl Ceph {
     /// The datastore, beside those of other tests.
     pub fn new() -> Self {
@@ -94,7 +103,9 @@ impl Ceph {
     fn with(share: Share) -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let directory = directory();
-        let pool = format!("pool{}", NUMBER.fetch_add(1, Ordering::SeqCst));
+        // Lock files of all clusters of a machine lie in one directory.
+        let number = NUMBER.fetch_add(1, Ordering::SeqCst);
+        let pool = format!("pool{number}-{}", std::process::id());
         let cloud = Cloud::new();
         // A file of its own, by which calls of programs can be told from those of other tests.
         let conf = cloud.root().join("ceph.conf");
