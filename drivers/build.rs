@@ -6,10 +6,7 @@ use std::env;
 fn main() {
     println!("cargo::rerun-if-changed=without-unwinding.ld");
     let variable = |name| env::var(name).unwrap_or_default();
-    // zig's linker, with which packages are built, can't insert what the script discards; see packaging/compile.
-    println!("cargo::rerun-if-env-changed=FERROSTORE_LINKER");
-    let gnu = variable("CARGO_CFG_TARGET_ENV") == "gnu" && variable("FERROSTORE_LINKER") != "lld";
-    if variable("PROFILE") == "release" && gnu {
+    if variable("PROFILE") == "release" && variable("CARGO_CFG_TARGET_ENV") == "gnu" {
         // From the workspace's root, where cargo links: a tree that was moved still builds.
         println!("cargo::rustc-link-arg-bins=-Wl,-T,drivers/without-unwinding.ld");
         println!("cargo::rustc-link-arg-bins=-Wl,--no-eh-frame-hdr");

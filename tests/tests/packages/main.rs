@@ -4,3 +4,4 @@ mod deb;
 mod manual;
 mod release;
 mod root;
+mod rpm;

@@ -7,11 +7,13 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use tempfile::TempDir;
 
 pub(crate) const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
-/// A root directory with a shell and dpkg's database in it.
+/// A root directory with a shell and dpkg's database in it, where rpm makes its own.
 pub(crate) struct Root {
     world: TempDir,
 }
@@ -111,6 +113,16 @@ impl Root {
         fs::read_to_string(self.remotes().join("datastore").join(path)).unwrap()
     }
 
+    /// What is in this directory below `$REMOTES/datastore`, in order.
+    pub(crate) fn names(&self, path: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.remotes().join("datastore").join(path)).unwrap();
+        let name = |entry: std::io::Result<fs::DirEntry>| entry.unwrap().file_name();
+        let mut names: Vec<String> =
+            entries.map(|entry| name(entry).into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
     pub(crate) fn enabled(&self) -> Vec<String> {
         let text = fs::read_to_string(self.path().join("etc/ferrostore/enabled")).unwrap();
         text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect()
@@ -121,6 +133,30 @@ impl Root {
         let mut picture = BTreeMap::new();
         look_at(&self.path().join("var/lib/one"), &mut picture);
         picture
+    }
+
+    /// Calls `stat` of the datastore all the time while `upgrade` is at work. No call may be lost, but for one: the
+    /// kernel starts the shell of a stock script, the driver takes the script's place, and the shell opens that.
+    pub(crate) fn loses_no_call(&self, upgrade: impl FnOnce()) {
+        let driver = self.fs().join("stat");
+        let by_the_shell = format!("{}: 1: ", driver.display());
+        let done = AtomicBool::new(false);
+        let (mut calls, mut lost) = (0, Vec::new());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let output = Command::new(&driver).arg("--version").output().unwrap();
+                    calls += 1;
+                    if !output.status.success() {
+                        lost.push(String::from_utf8_lossy(&output.stderr).into_owned());
+                    }
+                }
+            });
+            upgrade();
+            done.store(true, Ordering::Relaxed);
+        });
+        assert!(calls > 10, "{calls} calls");
+        assert!(lost.len() <= 1 && lost.iter().all(|why| why.contains(&by_the_shell)), "{lost:?}");
     }
 
     #[track_caller]
