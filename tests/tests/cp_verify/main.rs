@@ -2,6 +2,7 @@
 
 mod keys;
 mod lists;
+mod published;
 mod required;
 
 use ferrostore_tests::{Call, Cloud, MIB, Publisher, Web, digest};
