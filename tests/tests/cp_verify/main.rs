@@ -1,5 +1,6 @@
 //! `cp`: checksum lists of publishers, their signatures, and what a datastore requires.
 
+mod errors;
 mod keys;
 mod lists;
 mod published;
