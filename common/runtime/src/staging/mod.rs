@@ -18,6 +18,7 @@
 mod error;
 mod image_lock;
 pub mod intent;
+pub mod reclaim;
 mod recovery;
 mod staged;
 mod transaction;

@@ -13,7 +13,6 @@ use super::recovery::{UNDO, entries, name_of, roll_back};
 use super::sync_directory;
 use super::transaction::Transaction;
 use crate::{process, work_directory};
-use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -188,7 +187,7 @@ fn make(datastore: &Path) -> io::Result<()> {
 }
 
 /// Removes the trash if it is empty.
-fn leave(datastore: &Path) {
+pub(super) fn leave(datastore: &Path) {
     let _ = fs::remove_dir(of(datastore));
 }
 
@@ -357,48 +356,6 @@ pub fn expire(datastore: &Path) -> Vec<Trashed> {
     staying
 }
 
-/// Deletes images in the trash, oldest first, where their space is needed.
-#[derive(Debug)]
-pub struct Reclaim {
-    datastore: PathBuf,
-    waiting: VecDeque<Trashed>,
-    freed: u64,
-}
-
-impl Reclaim {
-    /// For the trash of `datastore`, which is read once something is needed.
-    #[must_use]
-    pub fn new(datastore: &Path) -> Self {
-        Self { datastore: datastore.to_owned(), waiting: VecDeque::new(), freed: 0 }
-    }
-
-    /// Deletes at least one image, and as many as free `bytes`; whether there was any.
-    pub fn free(&mut self, bytes: u64) -> bool {
-        if self.waiting.is_empty() {
-            self.waiting = list(&self.datastore).unwrap_or_default().images.into();
-        }
-        // Each time that a writer has to ask costs it a moment: so the steps grow with what it has needed before.
-        let wanted = bytes.max(self.freed / 8);
-        let (mut freed, mut any) = (0, false);
-        while freed < wanted || !any {
-            let Some(oldest) = self.waiting.pop_front() else { break };
-            if matches!(purge(&self.datastore, &oldest), Ok(true)) {
-                log::info!(
-                    "removed {} from the trash before its time, because its space is needed",
-                    oldest.image.display()
-                );
-                freed += oldest.bytes;
-                any = true;
-            }
-        }
-        self.freed += freed;
-        if self.waiting.is_empty() {
-            leave(&self.datastore);
-        }
-        any
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -419,29 +376,6 @@ mod tests {
         {
             assert_eq!(Trashed::parse(OsStr::new(name)), None, "{name}");
         }
-    }
-
-    #[test]
-    fn the_oldest_are_deleted_first_and_no_more_than_needed() {
-        let directory = tempfile::tempdir().unwrap();
-        let datastore = directory.path();
-        for (number, name) in ["c", "a", "d", "b"].into_iter().enumerate() {
-            let entry = trashed(1000 - number as u64, name).path(datastore);
-            fs::create_dir_all(&entry).unwrap();
-            fs::write(entry.join("1d.x"), "x").unwrap();
-        }
-        let names = || -> Vec<OsString> {
-            list(datastore).unwrap().images.into_iter().map(|entry| entry.image).collect()
-        };
-        assert_eq!(names(), ["b", "d", "a", "c"]);
-        let mut reclaim = Reclaim::new(datastore);
-        assert!(reclaim.free(1));
-        assert_eq!(names(), ["d", "a", "c"]);
-        assert!(reclaim.free(4097));
-        assert_eq!(names(), ["c"]);
-        assert!(reclaim.free(1 << 40));
-        assert!(!reclaim.free(1));
-        assert!(!of(datastore).exists());
     }
 
     #[test]
