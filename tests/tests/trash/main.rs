@@ -1,5 +1,6 @@
 //! The trash of a file datastore: what is deleted can come back, and never stands in the way.
 
+mod hostile;
 mod space;
 
 use ferrostore_tests::{

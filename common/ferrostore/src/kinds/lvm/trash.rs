@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use runtime::command::CommandError;
 use runtime::command::lvm::{self, Volume};
-use runtime::staging::trash::now;
+use runtime::staging::trash::{LATEST, now};
 use std::time::Duration;
 
 /// Tag of what is in the trash, before the time of its deletion in milliseconds since 1970 and the seconds that it is kept.
@@ -80,7 +80,8 @@ pub(super) fn is_trashed(volume: &Volume) -> bool {
 /// When what has this tag was deleted, and how long it is kept.
 fn times(tag: &str) -> Option<(Duration, Duration)> {
     let (deleted, keep) = tag.strip_prefix(TRASHED)?.split_once('.')?;
-    Some((Duration::from_millis(deleted.parse().ok()?), Duration::from_secs(keep.parse().ok()?)))
+    let number = |text: &str| text.parse().ok().filter(|&number: &u64| number <= LATEST);
+    Some((Duration::from_millis(number(deleted)?), Duration::from_secs(number(keep)?)))
 }
 
 /// The deleted images among `volumes`, oldest first.
