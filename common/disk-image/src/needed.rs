@@ -10,18 +10,9 @@ use std::os::unix::fs::MetadataExt as _;
 /// So much is read at once, bytes.
 const PIECE: usize = 1 << 20;
 
-/// What a target asks of its disk.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Need {
-    /// Zeroes of this size and alignment take no space, bytes.
-    pub(super) granularity: u64,
-    /// Bytes that it takes in any case, where it leaves nothing out.
-    pub(super) whole: Option<u64>,
-}
-
 /// Has it be counted, should the disk be full, how much `target` needs yet for `disk`. Until then it costs nothing.
 pub(super) fn expect(disk: &dyn Disk, target: &Target) -> Option<Expectation> {
-    let need = target.need(disk).filter(|_| space::has_maker())?;
+    let need = target.needs(disk).filter(|_| space::has_maker())?;
     let (disk, file) = (disk.again()?, target.file().try_clone().ok()?);
     Some(space::expect(move |limit| {
         let allocated = file.metadata().map_or(0, |metadata| metadata.blocks() * 512);

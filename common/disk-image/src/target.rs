@@ -1,7 +1,6 @@
 //! The file that an image is written to, raw or qcow2.
 
 use super::device::{self, Device};
-use super::needed::Need;
 use super::observer::{self, Moved};
 use super::qcow2::{self, CLUSTER, Writer};
 use super::raw::SECTOR;
@@ -91,13 +90,13 @@ impl<'f> Target<'f> {
     }
 
     /// How many bytes an image of `disk` takes, where it is a file on a disk that can be full.
-    pub(super) fn need(&self, disk: &dyn Disk) -> Option<Need> {
+    pub(super) fn needs(&self, disk: &dyn Disk) -> Option<Needs> {
         let whole = match self.layout {
             Layout::Raw { sparse: false } => Some(self.disk_size(disk.virtual_size())),
             Layout::Raw { sparse: true } | Layout::Qcow2(_) => None,
             Layout::Device { .. } | Layout::Diff(_) => return None,
         };
-        Some(Need { granularity: self.granularity(), whole })
+        Some(Needs { granularity: self.granularity(), whole })
     }
 
     /// Whether what is written can't be read back.
@@ -272,6 +271,15 @@ impl<'f> Target<'f> {
             Layout::Diff(diff) => diff.finish(size),
         }
     }
+}
+
+/// What an image in a file asks of its disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Needs {
+    /// Zeroes of this size and alignment take no space, bytes.
+    pub(super) granularity: u64,
+    /// Bytes that it takes in any case, where it leaves nothing out.
+    pub(super) whole: Option<u64>,
 }
 
 /// Where bytes go.

@@ -1,7 +1,7 @@
 //! Space on a full disk: what is kept only for as long as nothing else needs its space.
 //!
-//! It is given up for what fits then, and not for what would fit nowhere: whoever writes an image says what that needs
-//! with [`expect`], as far as it can be told.
+//! It is given up for what fits then, and not for what would fit nowhere: what an image needs, what writes it says with
+//! [`expect`], as far as it can be told.
 
 use nix::sys::statfs::{FsType, fstatfs};
 use nix::sys::statvfs::fstatvfs;

@@ -49,7 +49,7 @@ fn examples() -> Vec<Example> {
     let mut block: Option<BTreeMap<String, String>> = None;
     for line in text.lines() {
         if let Some(title) = line.strip_prefix("## ") {
-            heading = title.to_owned();
+            title.clone_into(&mut heading);
         } else if line.starts_with("```") {
             match block.take() {
                 None => block = Some(BTreeMap::new()),

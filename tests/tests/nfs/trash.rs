@@ -15,7 +15,7 @@ fn image(nfs: &NfsCloud, id: u32) -> String {
     source
 }
 
-fn rm<'c>(nfs: &'c NfsCloud, id: u32) -> Call<'c> {
+fn rm(nfs: &NfsCloud, id: u32) -> Call<'_> {
     nfs.on(nfs.cloud.rm(nfs.cloud.source(id))).image_id(id.into()).keeping("7d")
 }
 

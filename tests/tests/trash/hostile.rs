@@ -96,7 +96,7 @@ fn members_of_a_record_that_make_no_sense_are_as_good_as_none() {
         r#"{"image":"seven"}"#,
         r#"{"image":-1,"size_mib":1e300}"#,
         r#"{"image":18446744073709551615,"size_mib":18446744073709551615,"snapshots":18446744073709551615}"#,
-        r#"[]"#,
+        "[]",
         r#"{"name":"\u0000\u001b[2J","type":"\u0007","format":"--x"}"#,
         r#"{"name":"a","name":"b"}"#,
         "",

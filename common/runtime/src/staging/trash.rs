@@ -143,9 +143,12 @@ pub fn list(datastore: &Path) -> io::Result<Contents> {
     let mut contents = Contents::default();
     let trash = of(datastore);
     refresh(datastore);
-    let opened = fs::symlink_metadata(&trash).and_then(|metadata| match metadata.is_dir() {
-        true => fs::read_dir(&trash),
-        false => Err(io::ErrorKind::NotADirectory.into()),
+    let opened = fs::symlink_metadata(&trash).and_then(|metadata| {
+        if metadata.is_dir() {
+            fs::read_dir(&trash)
+        } else {
+            Err(io::ErrorKind::NotADirectory.into())
+        }
     });
     let directory = match opened {
         Err(error) if work_directory::is_gone(&error) => return Ok(contents),
