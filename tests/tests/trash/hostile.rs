@@ -2,7 +2,6 @@
 
 use super::*;
 use ferrostore_tests::layouts::{Chain, Layout};
-use std::process::Command;
 use std::thread;
 
 /// The one entry of the trash.

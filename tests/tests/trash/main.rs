@@ -4,11 +4,12 @@ mod hostile;
 mod space;
 
 use ferrostore_tests::{
-    Bridges, Call, Cloud, Contents, Disk, KIB, MIB, TRASH, pattern, run, same_bytes,
+    Bridges, Call, Cloud, Contents, Disk, KIB, MIB, TRASH, executable, pattern, run, same_bytes,
 };
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -244,6 +245,25 @@ fn purging_asks_or_is_told_yes() {
     cloud.trash("purge", ["--all", "--yes"]).well();
     cloud.trash("purge", ["--all", "--yes"]).well();
     assert_eq!(cloud.listing().names(), [""; 0]);
+}
+
+#[test]
+fn at_a_terminal_purging_asks() {
+    let cloud = Cloud::new();
+    fill_trash(&cloud, 1..=2, 100 * KIB);
+    let program = executable("ferrostore");
+    let command = format!("{} trash purge {} 1", program.display(), cloud.datastore().display());
+    for (answer, left) in
+        [("", vec![1, 2]), ("n", vec![1, 2]), ("yesterday", vec![1, 2]), ("y", vec![2])]
+    {
+        let script = format!("printf '%s\\n' '{answer}' | script -qec '{command}' /dev/null");
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("Delete 1 image (100 KiB) for good? [y/N]"), "{said}");
+        assert_eq!(output.status.success(), answer == "y", "{said}");
+        assert_eq!(said.contains("the answer was not yes"), answer != "y", "{said}");
+        assert_eq!(cloud.trashed_images(), left, "{answer}");
+    }
 }
 
 #[test]
