@@ -9,6 +9,9 @@ use std::sync::Once;
 /// What the server exports; each datastore gets a folder in it.
 const EXPORTS: &str = "/srv/nfs";
 
+/// How an export is exported that is a file system of its own. No two of them are there at once.
+const OWN_FILE_SYSTEM: &str = "rw,sync,no_subtree_check,insecure,fsid=7,no_root_squash";
+
 /// For the first that needs the server.
 static START: Once = Once::new();
 
@@ -38,6 +41,23 @@ impl NfsCloud {
         fs::create_dir(&export).unwrap();
         let options = format!("vers={version}");
         Self { cloud, export, version: version.to_owned(), options }
+    }
+
+    /// With an export that is a file system of its own, of `size` bytes, mounted by a driver.
+    pub fn small(version: &str, size: u64) -> Self {
+        let nfs = Self::new(version);
+        let export = nfs.path_on_server();
+        let file = format!("{export}.disk");
+        fs::File::create(&file).unwrap().set_len(size).unwrap();
+        run("mkfs.ext4", ["-q", "-F", "-m", "0", &file]);
+        run("mount", ["-o", "loop", &file, &export]);
+        run("exportfs", ["-o", OWN_FILE_SYSTEM, &format!("127.0.0.1:{export}")]);
+        nfs.on(nfs.cloud.monitor()).run().succeeds();
+        nfs
+    }
+
+    fn path_on_server(&self) -> String {
+        self.export.to_str().expect("text").to_owned()
     }
 
     /// With the datastore mounted, by a driver.
@@ -117,6 +137,14 @@ impl Drop for NfsCloud {
         }
         let mut unmount = Command::new("umount");
         let _ = unmount.arg("-l").arg(self.cloud.datastore()).stderr(Stdio::null()).status();
+        let file = format!("{}.disk", self.path_on_server());
+        if fs::exists(&file).unwrap_or(false) {
+            let export = self.path_on_server();
+            let _ = Command::new("exportfs").args(["-u", &format!("127.0.0.1:{export}")]).status();
+            let _ = Command::new("exportfs").arg("-f").status();
+            let _ = Command::new("umount").args(["-l", &export]).status();
+            let _ = fs::remove_file(file);
+        }
         let _ = fs::remove_dir_all(&self.export);
     }
 }

@@ -49,6 +49,11 @@ impl Publisher {
         self.gpg(&["--quick-generate-key", name, "ed25519", "sign", "never"]);
     }
 
+    /// As [`Self::make_key`], of the kind that distributions have.
+    pub fn make_rsa_key(&self, name: &str) {
+        self.gpg(&["--quick-generate-key", name, "rsa3072", "sign", "never"]);
+    }
+
     /// Makes an OpenPGP key that lasted for a month of the year 2020.
     pub fn make_expired_key(&self, name: &str) {
         let time = ["--faked-system-time", "20200101T000000"];

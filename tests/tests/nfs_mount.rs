@@ -1,5 +1,5 @@
 //! `NFS_AUTO_ENABLE`: what is asked of `mount`, and everything that keeps an export from being mounted. The
-//! tests need no NFS server; those with one are in `nfs.rs`.
+//! tests need no NFS server; those with one are in `nfs`.
 
 use ferrostore_tests::{Call, Cloud, Disk, Listing, MIB, Rule, run, write_script};
 use std::ffi::OsString;

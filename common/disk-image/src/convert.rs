@@ -2,9 +2,11 @@
 
 use super::copy::Copier;
 use super::inflate::{Packed, Pool};
+use super::needed;
 use super::observer::{self, Moved};
 use super::target::Target;
 use super::{Content, Disk, ImageError};
+use runtime::space;
 
 /// Writes `disk` to `target`, whose size is the disk's virtual size (in whole sectors where the
 /// format has them).
@@ -24,6 +26,9 @@ pub fn convert(disk: &dyn Disk, mut target: Target) -> Result<(), ImageError> {
         observer::advance(disk.virtual_size());
         return target.finish(size);
     }
+    // Its files are closed by the time that the target is.
+    let _expected = needed::expect(disk, &target);
+    space::prepare(target.file(), Some(size));
     let output = target.output();
     std::thread::scope(|scope| {
         let mut copier = Copier::new(scope, &target);

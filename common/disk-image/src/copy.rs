@@ -9,7 +9,7 @@ use super::target::{Place, Target};
 use nix::errno::Errno;
 use nix::fcntl::copy_file_range;
 use nix::sys::statfs::{FsType, fstatfs};
-use runtime::space::{self, with_space};
+use runtime::space::{self, with_space_for_entry};
 use runtime::sys;
 use std::fs::File;
 use std::io;
@@ -100,12 +100,16 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
             return Ok(share);
         }
         let place = target.trial_place(guest);
-        let tried =
-            with_space(1, || sys::clone_range(source, offset, target.file(), place, SHARED_BLOCK));
+        let share = || sys::clone_range(source, offset, target.file(), place, SHARED_BLOCK);
+        let tried = with_space_for_entry(share);
         if let Err(error) = &tried
             && is_final(error)
         {
             return tried.map_err(ImageError::writing(place)).map(|()| false);
+        }
+        if tried.is_ok() {
+            // What is shared takes none.
+            space::expect_nothing();
         }
         Ok(*self.share.insert(tried.is_ok()))
     }
@@ -120,7 +124,8 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
         length: u64,
     ) -> Result<bool, ImageError> {
         if self.share == Some(true) {
-            match with_space(1, || sys::clone_range(source, offset, file, host, length)) {
+            let share = || sys::clone_range(source, offset, file, host, length);
+            match with_space_for_entry(share) {
                 Ok(()) => {
                     observer::moved(Moved::Shared, length);
                     return Ok(true);
@@ -143,7 +148,9 @@ impl<'scope, 'env, 'a: 'scope> Copier<'scope, 'env, 'a> {
                     observer::moved(Moved::Written, count as u64);
                     done += count as u64;
                 }
-                Err(errno) if space::is_exhausted(&errno.into()) && space::make(left as u64) => {}
+                Err(errno)
+                    if space::is_exhausted(&errno.into())
+                        && space::make(lacking(file, left as u64)) => {}
                 Err(errno) if is_final(&errno.into()) => {
                     return Err(ImageError::writing(host + done)(errno.into()));
                 }
@@ -192,6 +199,11 @@ fn write_filled(reader: &mut Reader, end: bool, target: &mut Target) -> Result<(
         reader.recycle(batch);
     }
     Ok(())
+}
+
+/// How many of so many bytes have no place where `file` lies; at least one.
+fn lacking(file: &File, bytes: u64) -> u64 {
+    bytes.saturating_sub(space::available(file)).max(1)
 }
 
 /// Errors that another way of copying would meet as well.

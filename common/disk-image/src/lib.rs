@@ -13,6 +13,7 @@ pub mod device;
 pub mod foreign;
 mod inflate;
 pub mod markup;
+mod needed;
 pub mod observer;
 mod page_buffer;
 pub mod probe;
@@ -198,6 +199,11 @@ pub trait Disk {
 
     /// The file that the disk is, byte for byte, where it is one.
     fn whole_file(&self) -> Option<&File> {
+        None
+    }
+
+    /// The same disk once more, for another thread; `None` where that can't be.
+    fn again(&self) -> Option<Box<dyn Disk + Send>> {
         None
     }
 

@@ -35,6 +35,12 @@ impl RawDisk {
         Ok(Self { length: file.metadata()?.len().min(length), whole: false, file })
     }
 
+    /// The same disk once more.
+    pub(super) fn same(&self) -> Option<Self> {
+        let Self { length, whole, .. } = *self;
+        Some(Self { file: self.file.try_clone().ok()?, length, whole })
+    }
+
     /// The next run of data at or behind `from`, as `start..end`: `None` where only holes follow.
     fn next_data(&self, from: u64) -> Result<Option<(u64, u64)>, ImageError> {
         let seek = |offset: u64, whence| {
@@ -78,6 +84,10 @@ impl Disk for RawDisk {
 
     fn whole_file(&self) -> Option<&File> {
         self.whole.then_some(&self.file)
+    }
+
+    fn again(&self) -> Option<Box<dyn Disk + Send>> {
+        Some(Box::new(self.same()?))
     }
 
     fn extents<'a>(

@@ -5,9 +5,8 @@ use super::observer::{self, Moved};
 use super::qcow2::{self, CLUSTER, Writer};
 use super::raw::SECTOR;
 use super::rbd_diff::{self, RbdDiff};
-use super::{Format, ImageError};
+use super::{Disk, Format, ImageError};
 use nix::fcntl::{FallocateFlags, fallocate};
-use nix::sys::statvfs::fstatvfs;
 use runtime::space::{self, with_space};
 use runtime::sys;
 use std::fs::File;
@@ -88,6 +87,16 @@ impl<'f> Target<'f> {
     #[must_use]
     pub fn file(&self) -> &'f File {
         self.file
+    }
+
+    /// How many bytes an image of `disk` takes, where it is a file on a disk that can be full.
+    pub(super) fn needs(&self, disk: &dyn Disk) -> Option<Needs> {
+        let whole = match self.layout {
+            Layout::Raw { sparse: false } => Some(self.disk_size(disk.virtual_size())),
+            Layout::Raw { sparse: true } | Layout::Qcow2(_) => None,
+            Layout::Device { .. } | Layout::Diff(_) => return None,
+        };
+        Some(Needs { granularity: self.granularity(), whole })
     }
 
     /// Whether what is written can't be read back.
@@ -264,6 +273,15 @@ impl<'f> Target<'f> {
     }
 }
 
+/// What an image in a file asks of its disk.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Needs {
+    /// Zeroes of this size and alignment take no space, bytes.
+    pub(super) granularity: u64,
+    /// Bytes that it takes in any case, where it leaves nothing out.
+    pub(super) whole: Option<u64>,
+}
+
 /// Where bytes go.
 #[derive(Debug, Clone, Copy)]
 pub enum Place {
@@ -326,7 +344,8 @@ impl Output<'_> {
         match self {
             Self::File(file) => {
                 let write = || file.write_all_at(bytes, offset);
-                write().or_else(|error| space::repeat(error, bytes.len() as u64, write))
+                let make = || space::make(bytes.len() as u64);
+                write().or_else(|error| space::repeat(error, make, write))
             }
             Self::Device { device, .. } => device.write(bytes, offset),
             Self::Diff(diff) => {
@@ -352,7 +371,8 @@ fn allocate(file: &File, size: u64) -> Result<(), ImageError> {
     loop {
         match fallocate(file, FallocateFlags::empty(), 0, size as i64) {
             Err(nix::Error::EOPNOTSUPP) => return fill_holes(file),
-            Err(nix::Error::ENOSPC | nix::Error::EDQUOT) if space::make(missing(file, size)) => {}
+            Err(nix::Error::ENOSPC | nix::Error::EDQUOT)
+                if space::make_for_rest(missing(file, size)) => {}
             result => return result.map_err(|errno| ImageError::writing(0)(errno.into())),
         }
     }
@@ -361,14 +381,12 @@ fn allocate(file: &File, size: u64) -> Result<(), ImageError> {
 /// How many bytes the disk lacks for the first `size` bytes of `file`; at least one.
 fn missing(file: &File, size: u64) -> u64 {
     let allocated = file.metadata().map_or(0, |metadata| metadata.blocks() * 512);
-    let free = fstatvfs(file)
-        .map_or(0, |stat| stat.blocks_available().saturating_mul(stat.fragment_size()));
-    size.saturating_sub(allocated).saturating_sub(free).max(1)
+    size.saturating_sub(allocated).saturating_sub(space::available(file)).max(1)
 }
 
 /// Writes zeroes into holes, where the file system can't allocate blocks otherwise (NFS 3).
 fn fill_holes(file: &File) -> Result<(), ImageError> {
-    use super::{Content, Disk as _, raw::RawDisk};
+    use super::{Content, raw::RawDisk};
     let zeroes = vec![0; 256 << 10];
     let disk = RawDisk::open(file.try_clone().map_err(ImageError::reading(0))?)
         .map_err(ImageError::reading(0))?;

@@ -1,23 +1,150 @@
 //! Space on a full disk: what is kept only for as long as nothing else needs its space.
+//!
+//! It is given up for what fits then, and not for what would fit nowhere: what an image needs, what writes it says with
+//! [`expect`], as far as it can be told.
 
+use nix::sys::statfs::{FsType, fstatfs};
+use nix::sys::statvfs::fstatvfs;
+use std::fmt;
+use std::fs::File;
 use std::io;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Makes space for so many bytes; whether it made any.
-type Maker = Box<dyn FnMut(u64) -> bool + Send>;
+/// Tells how many bytes more an image needs at least; where they are more than the limit, that they are more.
+type Outlook = Box<dyn FnMut(u64) -> u64 + Send>;
 
-static MAKER: Mutex<Option<Maker>> = Mutex::new(None);
+/// Makes space; whether there is any more than before.
+type Maker = Box<dyn FnMut(Need) -> bool + Send>;
 
-/// Has `maker` asked for space where a disk is full. The last one counts.
-pub fn set_maker(maker: impl FnMut(u64) -> bool + Send + 'static) {
-    *MAKER.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(maker));
+/// What is needed.
+pub struct Need {
+    /// So much at once, bytes.
+    bytes: u64,
+    /// So much is free yet, bytes.
+    free: u64,
+    outlook: Option<Outlook>,
 }
 
-/// Makes space for `bytes` more, as far as can be; whether there is any more than before.
+impl Need {
+    /// So many bytes, of which none is free; how many more will follow, is not known.
+    #[must_use]
+    pub fn of(bytes: u64) -> Self {
+        Self { bytes, free: 0, outlook: None }
+    }
+
+    /// As [`Need::of`], of a whole that is told by `outlook`.
+    #[must_use]
+    pub fn with_outlook(bytes: u64, outlook: impl FnMut(u64) -> u64 + Send + 'static) -> Self {
+        Self { bytes, free: 0, outlook: Some(Box::new(outlook)) }
+    }
+
+    /// Bytes that are needed at once.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Bytes that are needed for the whole of an image, and are not free: at least so many, or more than `limit`. `None`: that
+    /// is not known.
+    pub fn in_all(&mut self, limit: u64) -> Option<u64> {
+        let limit = limit.saturating_add(self.free);
+        self.outlook.as_mut().map(|outlook| outlook(limit).saturating_sub(self.free))
+    }
+}
+
+impl fmt::Debug for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Need({} bytes, {} free)", self.bytes, self.free)
+    }
+}
+
+/// What is known of the image that is being written.
+enum Whole {
+    /// Nothing, or that all of it has its place.
+    Unknown,
+    /// How much it needs.
+    Told(Outlook),
+    /// That there is no place for it.
+    Impossible,
+}
+
+struct State {
+    maker: Option<Maker>,
+    whole: Whole,
+}
+
+static STATE: Mutex<State> = Mutex::new(State { maker: None, whole: Whole::Unknown });
+
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has `maker` asked for space where a disk is full. The last one counts.
+pub fn set_maker(maker: impl FnMut(Need) -> bool + Send + 'static) {
+    state().maker = Some(Box::new(maker));
+}
+
+/// Whether space can be made at all.
+#[must_use]
+pub fn has_maker() -> bool {
+    state().maker.is_some()
+}
+
+/// As long as it lives, something is known of the image that is written.
+#[derive(Debug)]
+#[must_use]
+pub struct Expectation(());
+
+impl Drop for Expectation {
+    fn drop(&mut self) {
+        expect_nothing();
+    }
+}
+
+/// Has `outlook` asked, should the disk be full, how many bytes more the image needs that is written now: at least. Where they
+/// are more than the limit that it gets, it need not tell by how much.
+pub fn expect(outlook: impl FnMut(u64) -> u64 + Send + 'static) -> Expectation {
+    state().whole = Whole::Told(Box::new(outlook));
+    Expectation(())
+}
+
+/// Has nothing be known of the image that is written now.
+pub fn expect_nothing() {
+    state().whole = Whole::Unknown;
+}
+
+/// Makes space for `bytes` more of the image that is being written, as far as can be; whether there is any more than before.
 #[must_use]
 pub fn make(bytes: u64) -> bool {
-    let mut maker = MAKER.lock().unwrap_or_else(PoisonError::into_inner);
-    maker.as_mut().is_some_and(|maker| maker(bytes))
+    make_with(&mut state(), bytes, 0)
+}
+
+fn make_with(state: &mut State, bytes: u64, free: u64) -> bool {
+    let Some(maker) = &mut state.maker else { return false };
+    let outlook = match std::mem::replace(&mut state.whole, Whole::Impossible) {
+        Whole::Unknown => None,
+        Whole::Told(outlook) => Some(outlook),
+        Whole::Impossible => return false,
+    };
+    let made = maker(Need { bytes, free, outlook });
+    if made {
+        state.whole = Whole::Unknown;
+    }
+    made
+}
+
+/// As [`make`], where those bytes are all that the image still needs.
+#[must_use]
+pub fn make_for_rest(bytes: u64) -> bool {
+    let mut state = state();
+    state.whole = Whole::Told(Box::new(move |_| bytes));
+    make_with(&mut state, bytes, 0)
+}
+
+/// Makes space for one more file, or for its name; whether there is any more than before.
+#[must_use]
+pub fn make_for_entry() -> bool {
+    state().maker.as_mut().is_some_and(|maker| maker(Need::of(1)))
 }
 
 /// Whether an error says that the disk, or a quota of bytes or files, is full.
@@ -26,25 +153,65 @@ pub fn is_exhausted(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// Bytes that are free where `file` lies.
+#[must_use]
+pub fn available(file: &File) -> u64 {
+    fstatvfs(file).map_or(0, |stat| stat.blocks_available().saturating_mul(stat.fragment_size()))
+}
+
+/// Makes space for the image that will be written into `file`, where that would be too late afterwards. It takes `most` bytes
+/// at most, as far as that is known.
+pub fn prepare(file: &File, most: Option<u64>) {
+    /// File systems on which a write finds out only later, when nothing can be done any more, that the disk is full: NFS and
+    /// SMB (`linux/magic.h`).
+    const LATE: [i64; 3] = [0x6969, 0xff53_4d42, 0xfe53_4d42];
+    const SPARE: u64 = 1 << 20;
+    let late = fstatfs(file)
+        .is_ok_and(|stat| LATE.iter().any(|&magic| stat.filesystem_type() == FsType(magic)));
+    if !late {
+        return;
+    }
+    // Not down to the last block: the file system takes some for itself.
+    let free = available(file).saturating_sub(SPARE);
+    if most.is_some_and(|most| most <= free) {
+        return;
+    }
+    let mut state = state();
+    if let (Whole::Unknown, Some(most)) = (&state.whole, most) {
+        state.whole = Whole::Told(Box::new(move |_| most));
+    }
+    if matches!(state.whole, Whole::Told(_)) {
+        let _ = make_with(&mut state, 0, free);
+    }
+}
+
 /// Runs `write`, which needs `bytes` on disk and can be repeated: where there is no space, once more for as long as some
 /// can be made.
 ///
 /// # Errors
 /// Those of `write`.
 pub fn with_space<T>(bytes: u64, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    write().or_else(|error| repeat(error, bytes, write))
+    write().or_else(|error| repeat(error, || make(bytes), write))
 }
 
-/// As [`with_space`], where `write` has failed once already.
+/// As [`with_space`], for what needs one more file, or its name.
+///
+/// # Errors
+/// Those of `write`.
+pub fn with_space_for_entry<T>(mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    write().or_else(|error| repeat(error, make_for_entry, write))
+}
+
+/// Runs `write` once more, which has failed with `error`, for as long as there was no space and `make` makes some.
 ///
 /// # Errors
 /// `error`, where it is not that there is no space, else those of `write`.
 pub fn repeat<T>(
     mut error: io::Error,
-    bytes: u64,
+    mut make: impl FnMut() -> bool,
     mut write: impl FnMut() -> io::Result<T>,
 ) -> io::Result<T> {
-    while is_exhausted(&error) && make(bytes) {
+    while is_exhausted(&error) && make() {
         match write() {
             Ok(done) => return Ok(done),
             Err(again) => error = again,
@@ -85,10 +252,23 @@ mod tests {
         };
         assert!(with_space(1, || attempt(1)).is_err(), "there is no maker");
         let mut left = 3;
-        set_maker(move |bytes| {
+        set_maker(move |mut need| {
+            if need.in_all(99).is_some_and(|bytes| bytes > 99) {
+                return false;
+            }
             left -= 1;
-            bytes == 7 && left >= 0
+            need.bytes() == 7 && left >= 0
         });
+        let too_much = expect(|limit| limit + 1);
+        assert!(with_space(7, || attempt(9)).is_err(), "it needs too much");
+        assert!(!make(7), "nor is anything given up for parts of it");
+        drop(too_much);
+        let _enough = expect(|_| 99);
+        attempts = 0;
+        let mut attempt = |free: u32| {
+            attempts += 1;
+            if attempts > free { Ok(attempts) } else { Err(full()) }
+        };
         assert_eq!(with_space(7, || attempt(3)).ok(), Some(4));
         let other = || -> io::Result<()> { Err(io::ErrorKind::PermissionDenied.into()) };
         assert!(with_space(7, other).is_err());

@@ -1,7 +1,9 @@
 //! `cp`: checksum lists of publishers, their signatures, and what a datastore requires.
 
+mod errors;
 mod keys;
 mod lists;
+mod published;
 mod required;
 
 use ferrostore_tests::{Call, Cloud, MIB, Publisher, Web, digest};

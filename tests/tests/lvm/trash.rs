@@ -128,3 +128,35 @@ fn a_driver_that_is_killed_leaves_the_image_or_the_trash() {
         }
     }
 }
+
+/// What would not fit even without all of it, costs none of it; pools need space for their metadata as well.
+#[test]
+#[ignore = "runs in the virtual machine"]
+fn an_image_that_fits_nowhere_costs_the_trash_nothing() {
+    let lvm = Lvm::new();
+    let disk = lvm.cloud.file("disk.img", pattern(1, 8 * MIB as usize));
+    let large = lvm.cloud.file("large.img", pattern(2, 40 * MIB as usize));
+    for id in 1..=3 {
+        lvm.cp(id, &disk).run().succeeds();
+        rm(&lvm, id).run().succeeds().silently();
+    }
+    run("lvcreate", ["-q", "-Wn", "-Zn", "-an", "-l", "100%FREE", "-n", "rest", "vg-one-104"]);
+    let names = lvm.names();
+    for call in [
+        lvm.cp(4, &large),
+        persistent(lvm.cp(4, &large)),
+        lvm.mkfs(4, "raw", 28),
+        persistent(lvm.mkfs(4, "raw", 24)),
+    ] {
+        let failure = call.run().fails().naming("DATASTORE/ID").saying("no space");
+        assert!(failure.outcome.stderr_text().contains("24 MiB in the trash of vg-one-104 stay"));
+        assert_eq!(lvm.names(), names);
+    }
+    // What fits in the place of some, costs these alone.
+    persistent(lvm.mkfs(5, "raw", 8)).run().succeeds();
+    assert_eq!(lvm.names(), ["img-one-3", "img-one-5", "img-one-5-pool", "rest"]);
+    lvm.on_image("rm", 5).keeping("7d").run().succeeds();
+    lvm.mkfs(6, "raw", 20).run().succeeds();
+    assert_eq!(lvm.names(), ["img-one-6", "rest"]);
+    lvm.is_at_rest();
+}

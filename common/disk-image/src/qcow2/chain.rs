@@ -69,6 +69,16 @@ impl Disk for Chain {
         self.layers.first().map_or(0, |layer| layer.header().size)
     }
 
+    fn again(&self) -> Option<Box<dyn Disk + Send>> {
+        let again = |layer: &Layer| Layer::open(layer.file().try_clone().ok()?).ok();
+        let layers = self.layers.iter().map(again).collect::<Option<_>>()?;
+        let raw_base = match &self.raw_base {
+            Some(raw) => Some(raw.same()?),
+            None => None,
+        };
+        Some(Box::new(Self { layers, raw_base }))
+    }
+
     fn extents<'a>(
         &'a self,
         visit: &mut dyn FnMut(Extent<'a>) -> Result<(), ImageError>,

@@ -38,6 +38,10 @@ impl Disk for SparseDisk {
         self.tables.header().size()
     }
 
+    fn again(&self) -> Option<Box<dyn Disk + Send>> {
+        Some(Box::new(Self::open(self.file.try_clone().ok()?).ok()?))
+    }
+
     fn extents<'a>(
         &'a self,
         visit: &mut dyn FnMut(Extent<'a>) -> Result<(), ImageError>,

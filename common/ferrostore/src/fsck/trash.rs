@@ -39,7 +39,8 @@ pub(super) fn examine(directory: &Path) -> Found {
         .filter_map(|trashed| problem(directory, trashed))
         .chain(strays)
         .collect();
-    let allocated = contents.images.iter().map(|trashed| trashed.bytes).sum();
+    let allocated =
+        contents.images.iter().map(|trashed| trashed.bytes).fold(0, u64::saturating_add);
     let images = contents.images.len() as u64;
     let any = images > 0 || !problems.is_empty();
     Found {

@@ -157,6 +157,14 @@ pub fn now() -> Now {
     }
 }
 
+/// Bytes that are yet to come of the stream that an image comes from ([`Source`]), where that is known.
+#[must_use]
+pub fn rest() -> Option<u64> {
+    let total = TOTAL.load(Ordering::Relaxed);
+    let known = SOURCE_LEADS.load(Ordering::Relaxed) && total > 0;
+    known.then(|| total.saturating_sub(DONE.load(Ordering::Relaxed)))
+}
+
 /// Ends what is shown on this machine, so that what is printed next has a line of its own.
 pub fn end() {
     ENDED.store(true, Ordering::Relaxed);

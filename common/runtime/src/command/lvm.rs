@@ -101,6 +101,8 @@ pub struct GroupSpace {
     pub size: u64,
     /// In no volume.
     pub free: u64,
+    /// Volumes take whole extents of this size.
+    pub extent: u64,
 }
 
 /// Runs a program that OpenNebula's sudoers file lists.
@@ -161,14 +163,17 @@ pub fn uuid(device: &File) -> io::Result<String> {
 /// # Errors
 /// As [`volumes`].
 pub fn group_space(group: &str) -> Result<GroupSpace, CommandError> {
-    let arguments = ["-C"].into_iter().chain(TABLE).chain(["-o", "vg_size,vg_free", group]);
+    let arguments =
+        ["-C"].into_iter().chain(TABLE).chain(["-o", "vg_size,vg_free,vg_extent_size", group]);
     let output = privileged("vgdisplay", arguments)?;
     parse_space(&output).ok_or_else(|| unexpected("vgdisplay", &output))
 }
 
 fn parse_space(output: &[u8]) -> Option<GroupSpace> {
-    let (size, free) = std::str::from_utf8(output).ok()?.trim().split_once(SEPARATOR)?;
-    Some(GroupSpace { size: size.trim().parse().ok()?, free: free.trim().parse().ok()? })
+    let fields: Vec<&str> = std::str::from_utf8(output).ok()?.trim().split(SEPARATOR).collect();
+    let [size, free, extent] = fields[..] else { return None };
+    let number = |field: &str| field.trim().parse().ok();
+    Some(GroupSpace { size: number(size)?, free: number(free)?, extent: number(extent)? })
 }
 
 /// Makes a plain volume of at least `size` bytes and activates it. What it holds is what its blocks
@@ -342,8 +347,8 @@ mod tests {
 
     #[test]
     fn the_space_of_a_group_is_read_out_of_the_table_of_vgdisplay() {
-        let space = GroupSpace { size: 4_290_772_992, free: 4_227_858_432 };
-        assert_eq!(parse_space(b"  4290772992|4227858432\n"), Some(space));
+        let space = GroupSpace { size: 4_290_772_992, free: 4_227_858_432, extent: 4_194_304 };
+        assert_eq!(parse_space(b"  4290772992|4227858432|4194304\n"), Some(space));
         assert_eq!(parse_space(b"  \n"), None);
     }
 }

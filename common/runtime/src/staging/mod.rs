@@ -18,6 +18,7 @@
 mod error;
 mod image_lock;
 pub mod intent;
+pub mod reclaim;
 mod recovery;
 mod staged;
 mod transaction;
@@ -42,6 +43,7 @@ pub const PREFIXES: [&str; 4] =
 /// Removes what killed drivers left in `datastore`, or puts it back. A directory that isn't there holds
 /// nothing.
 pub fn remove_stale(datastore: &Path) {
+    refresh(datastore);
     let Ok(entries) = fs::read_dir(work_directory::of(datastore)) else { return };
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -49,6 +51,12 @@ pub fn remove_stale(datastore: &Path) {
         image_lock::remove_stale(datastore, &name);
     }
     work_directory::leave(datastore);
+}
+
+/// Has all be seen that other hosts have done in the directory: on NFS a directory that is opened is asked of the server, while
+/// what is in it, or not in it any more, may come out of a cache for up to a minute.
+fn refresh(directory: &Path) {
+    let _ = File::open(directory);
 }
 
 /// Makes the names in the directory that holds `path` durable.

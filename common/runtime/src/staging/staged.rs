@@ -4,7 +4,7 @@ use super::error::{StagingError, at};
 use super::sync_directory_of;
 use super::transaction::Transaction;
 use crate::file_lock::{FileLock, LockMode, LockScope, lockable};
-use crate::space::with_space;
+use crate::space::with_space_for_entry;
 use crate::sys;
 use crate::{process, work_directory};
 use std::ffi::OsStr;
@@ -68,7 +68,7 @@ impl Staged {
                 Ok((file, path))
             })
         };
-        let (file, path) = process::stage(|| with_space(1, create), |(_, path)| path)
+        let (file, path) = process::stage(|| with_space_for_entry(create), |(_, path)| path)
             .map_err(at(step, directory))?;
         let staged = Self {
             lock: FileLock::on(file, LockScope::Byte),
@@ -244,7 +244,7 @@ fn session_of(directory: &Path) -> Option<String> {
 /// Gives a file a second name, where none may be yet; `false` where the file system has no such links.
 fn link(from: &Path, to: &Path) -> Result<bool, StagingError> {
     use nix::libc::{EMLINK, EOPNOTSUPP, EPERM};
-    match with_space(1, || fs::hard_link(from, to)) {
+    match with_space_for_entry(|| fs::hard_link(from, to)) {
         Ok(()) => Ok(true),
         Err(error) if matches!(error.raw_os_error(), Some(EPERM | EOPNOTSUPP | EMLINK)) => {
             Ok(false)

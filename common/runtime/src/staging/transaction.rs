@@ -170,7 +170,7 @@ impl<'lock> Transaction<'lock> {
                 Err(error) if work_directory::is_gone(&error) && self.path.exists() => {
                     prepare().map_err(at("written into", place))?;
                 }
-                moved => break moved.map_err(at("completed", &self.path))?,
+                moved => break moved.map_err(at("made", place))?,
             }
         }
         let parent = place.parent().unwrap_or(datastore);

@@ -10,15 +10,15 @@
 use super::error::{StagingError, at};
 use super::image_lock::ImageLock;
 use super::recovery::{UNDO, entries, name_of, roll_back};
-use super::sync_directory;
 use super::transaction::Transaction;
+use super::{refresh, sync_directory};
 use crate::{process, work_directory};
-use std::collections::VecDeque;
+use nix::fcntl::OFlag;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -36,6 +36,12 @@ const LONGEST_RECORD: u64 = 64 << 10;
 
 /// The longest name that a file can have, bytes.
 const LONGEST_NAME: usize = 255;
+
+/// Times that are longer no call has written: they can be added, and told as dates.
+pub const LATEST: u64 = 1 << 50;
+
+/// Nor are images larger, bytes.
+const MOST_BYTES: u64 = 1 << 60;
 
 /// A directory that is larger holds a thousand entries or more, bytes: reading it takes milliseconds.
 const LARGE: u64 = 128 << 10;
@@ -74,6 +80,9 @@ impl Trashed {
             std::str::from_utf8(parts.next().filter(is_plain)?).ok()?.parse().ok()
         };
         let (deleted, keep, bytes) = (number()?, number()?, number()?);
+        if deleted > LATEST || keep > LATEST || bytes > MOST_BYTES {
+            return None;
+        }
         let image = OsStr::from_bytes(parts.next().filter(|name| !name.is_empty())?).to_owned();
         let (deleted, keep) = (Duration::from_millis(deleted), Duration::from_secs(keep));
         Some(Self { deleted, keep, bytes, image })
@@ -133,14 +142,25 @@ pub struct Contents {
 pub fn list(datastore: &Path) -> io::Result<Contents> {
     let mut contents = Contents::default();
     let trash = of(datastore);
-    let directory = match fs::symlink_metadata(&trash) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(contents),
-        Ok(metadata) if metadata.is_dir() => fs::read_dir(&trash)?,
-        Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
-        Err(error) => return Err(error),
+    refresh(datastore);
+    let opened = fs::symlink_metadata(&trash).and_then(|metadata| {
+        if metadata.is_dir() {
+            fs::read_dir(&trash)
+        } else {
+            Err(io::ErrorKind::NotADirectory.into())
+        }
+    });
+    let directory = match opened {
+        Err(error) if work_directory::is_gone(&error) => return Ok(contents),
+        opened => opened?,
     };
     for entry in directory {
-        let name = entry?.file_name();
+        let entry = entry?;
+        let name = entry.file_name();
+        if !entry.file_type()?.is_dir() {
+            contents.strays.push(name);
+            continue;
+        }
         match Trashed::parse(&name) {
             Some(trashed) => contents.images.push(trashed),
             None if name.as_bytes().starts_with(REMOVING) => contents.removing.push(name),
@@ -157,7 +177,12 @@ pub fn list(datastore: &Path) -> io::Result<Contents> {
 /// Where it can't be read.
 pub fn record(datastore: &Path, trashed: &Trashed) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let file = File::open(trashed.path(datastore).join(RECORD))?;
+    // Nothing but a file: a pipe would be waited for.
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = File::options()
+        .read(true)
+        .custom_flags(flags.bits())
+        .open(trashed.path(datastore).join(RECORD))?;
     if file.take(LONGEST_RECORD + 1).read_to_end(&mut bytes)? as u64 > LONGEST_RECORD {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
@@ -182,13 +207,20 @@ pub fn files(datastore: &Path, trashed: &Trashed) -> io::Result<Vec<(OsString, P
 fn make(datastore: &Path) -> io::Result<()> {
     let trash = of(datastore);
     match fs::DirBuilder::new().mode(0o770).create(&trash) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // Not through a link to anywhere else.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            if fs::symlink_metadata(&trash)?.is_dir() {
+                Ok(())
+            } else {
+                Err(io::ErrorKind::NotADirectory.into())
+            }
+        }
         made => made.and_then(|()| work_directory::chown_to_datastore_owner(&trash, datastore)),
     }
 }
 
 /// Removes the trash if it is empty.
-fn leave(datastore: &Path) {
+pub(super) fn leave(datastore: &Path) {
     let _ = fs::remove_dir(of(datastore));
 }
 
@@ -205,16 +237,21 @@ pub fn put(
 ) -> Result<(), StagingError> {
     let datastore = lock.datastore();
     let trash = of(datastore);
+    let mut any = false;
     let moved = make(datastore).map_err(at("written into", &trash)).and_then(|()| {
         let transaction = Transaction::with_rollback(lock)?;
         let note = transaction.note(RECORD, record)?;
         for path in paths {
-            transaction.take(path)?;
+            any |= transaction.take(path)?;
+        }
+        if !any {
+            // On NFS another host may have been quicker than could be seen.
+            return Ok(());
         }
         note.sync_all().map_err(at("written to disk", &trash))?;
         transaction.commit_to(&trashed.path(datastore), || make(datastore))
     });
-    if moved.is_err() {
+    if moved.is_err() || !any {
         leave(datastore);
     }
     moved
@@ -226,6 +263,9 @@ pub enum RestoreError {
     /// It is not in the trash any more.
     #[error("is not in the trash any more")]
     Gone,
+    /// It has no files.
+    #[error("has no file in the trash any more; purge it")]
+    Empty,
     /// Another file has its name.
     #[error("can't be restored: {} is there already; move that elsewhere first", .0.display())]
     Taken(PathBuf),
@@ -245,6 +285,9 @@ pub fn restore(lock: &ImageLock, trashed: &Trashed) -> Result<(), RestoreError> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(RestoreError::Gone),
         files => files.map_err(at("read", &trash))?,
     };
+    if files.is_empty() {
+        return Err(RestoreError::Empty);
+    }
     let taken = files.into_iter().map(|(name, _)| datastore.join(name));
     if let Some(path) = taken.into_iter().find(|path| fs::symlink_metadata(path).is_ok()) {
         return Err(RestoreError::Taken(path));
@@ -357,48 +400,6 @@ pub fn expire(datastore: &Path) -> Vec<Trashed> {
     staying
 }
 
-/// Deletes images in the trash, oldest first, where their space is needed.
-#[derive(Debug)]
-pub struct Reclaim {
-    datastore: PathBuf,
-    waiting: VecDeque<Trashed>,
-    freed: u64,
-}
-
-impl Reclaim {
-    /// For the trash of `datastore`, which is read once something is needed.
-    #[must_use]
-    pub fn new(datastore: &Path) -> Self {
-        Self { datastore: datastore.to_owned(), waiting: VecDeque::new(), freed: 0 }
-    }
-
-    /// Deletes at least one image, and as many as free `bytes`; whether there was any.
-    pub fn free(&mut self, bytes: u64) -> bool {
-        if self.waiting.is_empty() {
-            self.waiting = list(&self.datastore).unwrap_or_default().images.into();
-        }
-        // Each time that a writer has to ask costs it a moment: so the steps grow with what it has needed before.
-        let wanted = bytes.max(self.freed / 8);
-        let (mut freed, mut any) = (0, false);
-        while freed < wanted || !any {
-            let Some(oldest) = self.waiting.pop_front() else { break };
-            if matches!(purge(&self.datastore, &oldest), Ok(true)) {
-                log::info!(
-                    "removed {} from the trash before its time, because its space is needed",
-                    oldest.image.display()
-                );
-                freed += oldest.bytes;
-                any = true;
-            }
-        }
-        self.freed += freed;
-        if self.waiting.is_empty() {
-            leave(&self.datastore);
-        }
-        any
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -415,33 +416,21 @@ mod tests {
             let entry = trashed(1_795_439_728_123, image);
             assert_eq!(Trashed::parse(&entry.key()), Some(entry), "{image}");
         }
-        for name in ["", "removing.1.a", "1.2.3.", "1.2.3", "01.2.3.a", "+1.2.3.a", "1.2.x.a", "a"]
-        {
+        for name in [
+            "",
+            "removing.1.a",
+            "1.2.3.",
+            "1.2.3",
+            "01.2.3.a",
+            "+1.2.3.a",
+            "1.2.x.a",
+            "a",
+            "9223372036854775807.1.1.a",
+            "1.9223372036854775807.1.a",
+            "1.1.9223372036854775807.a",
+        ] {
             assert_eq!(Trashed::parse(OsStr::new(name)), None, "{name}");
         }
-    }
-
-    #[test]
-    fn the_oldest_are_deleted_first_and_no_more_than_needed() {
-        let directory = tempfile::tempdir().unwrap();
-        let datastore = directory.path();
-        for (number, name) in ["c", "a", "d", "b"].into_iter().enumerate() {
-            let entry = trashed(1000 - number as u64, name).path(datastore);
-            fs::create_dir_all(&entry).unwrap();
-            fs::write(entry.join("1d.x"), "x").unwrap();
-        }
-        let names = || -> Vec<OsString> {
-            list(datastore).unwrap().images.into_iter().map(|entry| entry.image).collect()
-        };
-        assert_eq!(names(), ["b", "d", "a", "c"]);
-        let mut reclaim = Reclaim::new(datastore);
-        assert!(reclaim.free(1));
-        assert_eq!(names(), ["d", "a", "c"]);
-        assert!(reclaim.free(4097));
-        assert_eq!(names(), ["c"]);
-        assert!(reclaim.free(1 << 40));
-        assert!(!reclaim.free(1));
-        assert!(!of(datastore).exists());
     }
 
     #[test]

@@ -30,6 +30,13 @@ impl Files {
         Ok(Self { directory, items, trashed })
     }
 
+    /// Whether a path is that of an image of this datastore.
+    fn is_place(&self, path: &Path, trashed: &Trashed) -> bool {
+        let real = |path: &Path| path.canonicalize().ok();
+        let here = path.parent().and_then(real).is_some_and(|it| Some(it) == real(&self.directory));
+        path.is_absolute() && here && path.file_name() == Some(trashed.image.as_os_str())
+    }
+
     /// What the trash calls an item.
     fn entry(&self, item: &Item) -> Result<&Trashed, TrashError> {
         let found = self.trashed.iter().zip(&self.items).find(|(_, other)| other.key == item.key);
@@ -53,11 +60,12 @@ impl Trash for Files {
             .map_err(|error| refused(item, error))?;
         trash::restore(&lock, trashed).map_err(|error| refused(item, error))?;
         let recorded = &item.record.source;
-        Ok(match Path::new(recorded).file_name() {
+        if self.is_place(Path::new(recorded), trashed) {
             // As oned wrote it, with its slashes.
-            Some(name) if name == trashed.image => recorded.clone(),
-            _ => self.directory.join(&trashed.image).display().to_string(),
-        })
+            return Ok(recorded.clone());
+        }
+        let place = std::path::absolute(self.directory.join(&trashed.image))?;
+        Ok(place.display().to_string())
     }
 
     fn purge(&self, item: &Item) -> Result<(), Box<dyn Error>> {

@@ -82,7 +82,9 @@ pub(super) fn object(item: &Item) -> String {
 pub(super) fn registration(item: &Item, source: &str) -> String {
     let record = &item.record;
     let or = |value: &str, other: &str| {
-        if value.is_empty() { other.to_owned() } else { value.to_owned() }
+        // What would move a terminal's cursor is in no name of oned's.
+        let value = one_line(value);
+        if value.is_empty() { other.to_owned() } else { value }
     };
     let mut words = vec!["oneimage".to_owned(), "create".to_owned()];
     let mut option = |name: &str, value: String| words.extend([name.to_owned(), value]);

@@ -7,13 +7,11 @@ use disk_image::admission::check_size;
 use disk_image::raw::RawDisk;
 use disk_image::target::Target;
 use disk_image::{Format, ImageError, convert, qcow2};
-use nix::sys::statvfs::fstatvfs;
 use one_protocol::message::Image;
 use runtime::command::{self, CommandError};
 use runtime::space;
 use runtime::staging;
 use runtime::staging::Staged;
-use std::fs::File;
 
 /// Why a file system can't be made.
 enum MakeError {
@@ -25,11 +23,6 @@ enum MakeError {
 
 /// A disk with less free space is full, bytes: the program has written what it could.
 const FULL: u64 = 1 << 20;
-
-/// Bytes that are free where `file` lies.
-fn available(file: &File) -> u64 {
-    fstatvfs(file).map_or(0, |stat| stat.blocks_available().saturating_mul(stat.fragment_size()))
-}
 
 impl FileDatastore {
     /// `mkfs`.
@@ -82,7 +75,8 @@ impl FileDatastore {
                 let make = || {
                     let staged = self.empty(bytes, Format::Raw).map_err(MakeError::Empty)?;
                     command::mkfs(&fs, &options, staged.path()).map_err(|error| {
-                        let full = error.is_out_of_space() || available(staged.file()) < FULL;
+                        let full =
+                            error.is_out_of_space() || space::available(staged.file()) < FULL;
                         MakeError::Program(error, full)
                     })?;
                     Ok(staged)

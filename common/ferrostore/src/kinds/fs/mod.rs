@@ -100,12 +100,22 @@ impl Datastore for FileDatastore {
         }
         // The image first: once it is gone, the rest means nothing.
         let parts = [file.clone(), directory_of(&file), with_suffix(&file, ".md5sum")];
-        if parts.iter().all(|part| fs::symlink_metadata(part).is_err()) {
-            log::info!("file {} was gone already", file.display());
+        let is_gone = || {
+            let gone = parts.iter().all(|part| fs::symlink_metadata(part).is_err());
+            if gone {
+                log::info!("file {} was gone already", file.display());
+            }
+            gone
+        };
+        if is_gone() {
             return Ok(());
         }
         let keep = self.intake.retention()?;
         let lock = self.lock(image, &file)?;
+        // Another driver may have held the lock.
+        if is_gone() {
+            return Ok(());
+        }
         self.discard(image, &lock, &parts, keep).map_err(|error| self.source_error(image, error))
     }
 

@@ -4,7 +4,8 @@ use super::FileDatastore;
 use crate::trash::{LONGEST, Record};
 use one_protocol::message::Image;
 use runtime::space;
-use runtime::staging::trash::{self, Reclaim, Trashed};
+use runtime::staging::reclaim::Reclaim;
+use runtime::staging::trash::{self, Trashed};
 use runtime::staging::{self, ImageLock, StagingError};
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -15,7 +16,7 @@ use std::time::Duration;
 /// is not looked at here: `None`.
 pub(super) fn open(directory: &Path) -> Option<u64> {
     let mut reclaim = Reclaim::new(directory);
-    space::set_maker(move |bytes| reclaim.free(bytes));
+    space::set_maker(move |need| reclaim.free(need));
     (!trash::is_large(directory)).then(|| expire(directory))
 }
 
@@ -79,7 +80,7 @@ impl FileDatastore {
         while let Err(error) = &done
             && error.is_no_space()
         {
-            if !space::make(1) && std::mem::replace(&mut last, true) {
+            if !space::make_for_entry() && std::mem::replace(&mut last, true) {
                 log::warn!(
                     "the image is deleted at once, because there is no space for its entry in the trash: {error}"
                 );

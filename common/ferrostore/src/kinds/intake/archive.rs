@@ -143,6 +143,7 @@ impl Import<'_> {
         let mut passing = Passing::new(kind, stream, self.member.clone());
         self.length = passing.find()?;
         self.capacity = passing.capacity();
+        self.rest_is_image = false;
         self.check_length()?;
         self.content(passing)
     }

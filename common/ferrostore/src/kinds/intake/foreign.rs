@@ -7,9 +7,10 @@ use crate::kinds::DatastoreError;
 use disk_image::raw::{RawDisk, SECTOR};
 use disk_image::{Content, Format, ImageError};
 use runtime::command::{self, CommandError};
-use runtime::space;
+use runtime::space::{self, Expectation};
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 
 /// qemu-img leaves zeroes out. So large a part without any byte in what it handed over, where the image holds
 /// data, is worth a second look, bytes.
@@ -66,6 +67,7 @@ impl Foreign<'_> {
             target.set_len(size).map_err(writing)?;
         }
         let largest = size.saturating_add(SLACK);
+        let _expected = self.expect(target);
         // What it has written before is what it writes again.
         let run = || command::qemu_img_to_raw(self.file, self.format.name(), target, largest);
         let delivered = space::with_space_for_program(run, CommandError::is_out_of_space)
@@ -73,6 +75,23 @@ impl Foreign<'_> {
             .and_then(|()| self.check(target, is_file));
         // The ruleset around the program holds the file for a moment longer: its space shall be free now.
         delivered.inspect_err(|_| drop(target.set_len(0)))
+    }
+
+    /// Has it be counted, should the disk be full, how much `target` needs yet.
+    fn expect(&self, target: &File) -> Option<Expectation> {
+        if !space::has_maker() {
+            return None;
+        }
+        let Self { file, format, size } = *self;
+        let (file, written) = (file.try_clone().ok()?, target.try_clone().ok()?);
+        let expected = space::expect(move |_| {
+            let allocated = written.metadata().map_or(0, |metadata| metadata.blocks() * 512);
+            let mut data = 0;
+            let _ = command::qemu_img_map(&file, format.name(), |start, end| data += end - start);
+            data.min(size).saturating_sub(allocated)
+        });
+        space::prepare(target, Some(size));
+        Some(expected)
     }
 
     /// Checks what was delivered: a device has no holes by which it could be told what is missing.

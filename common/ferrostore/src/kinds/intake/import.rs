@@ -6,7 +6,7 @@ use super::{Destination, Intake, Policy};
 use super::{check_writeback, head_of, reader_of, reading};
 use crate::image_source::{Bytes, ImageSource, Payload};
 use crate::kinds::DatastoreError;
-use crate::progress::Source;
+use crate::progress::{self, Source};
 use crate::record;
 use crate::transfer::ReadAhead;
 use crate::transfer::archive::Choice;
@@ -23,6 +23,7 @@ use disk_image::target::Target;
 use disk_image::vmdk::{self, Opened, Sequential, SparseDisk};
 use disk_image::{Disk, Format, convert};
 use one_protocol::message::{Image, Mebibytes};
+use runtime::space::{self, Expectation};
 use runtime::staging::Staged;
 use std::fs::File;
 use std::io::{self, Read};
@@ -46,6 +47,7 @@ impl Intake {
             length: source.length,
             member: source.member,
             capacity: None,
+            rest_is_image: true,
             destination,
         };
         let step = match (source.payload, source.bytes) {
@@ -127,6 +129,8 @@ pub(super) struct Import<'d> {
     pub(super) member: Option<Choice>,
     /// What an OVF file says that the disk has, bytes.
     pub(super) capacity: Option<u64>,
+    /// Whether all that is yet to come of a stream belongs to the image.
+    pub(super) rest_is_image: bool,
     pub(super) destination: &'d mut dyn Destination,
 }
 
@@ -306,7 +310,9 @@ impl Import<'_> {
         let limit = self.limit(AROUND_A_DISK);
         match Sequential::open(stream::Limited::new(stream, limit))? {
             Opened::Sequential(disk) => {
+                let _expected = self.expect_rest();
                 let target = self.destination.begin(wanted, Some(disk.virtual_size()))?;
+                space::prepare(target.file(), None);
                 vmdk::write(disk, target)?;
                 Ok(wanted)
             }
@@ -437,7 +443,9 @@ impl Import<'_> {
             stream::write(stream, target, Some(Limit { bytes: size, why }))?;
             return Ok(format);
         }
+        let _expected = self.expect_rest();
         let target = self.destination.begin(format, None)?;
+        space::prepare(target.file(), None);
         stream::write(stream, target, limit)?;
         Ok(format)
     }
@@ -447,10 +455,17 @@ impl Import<'_> {
         stream: &mut dyn Read,
         limit: Option<Limit>,
     ) -> Result<Staged, DatastoreError> {
+        let _expected = self.expect_rest();
         let staged = self.destination.stage()?;
+        space::prepare(staged.file(), None);
         let target = Target::raw(staged.file(), self.sparse);
         stream::write(stream, target, limit)?;
         Ok(staged)
+    }
+
+    /// Has a full disk be known to need what is yet to come of a stream: what is compressed only grows.
+    fn expect_rest(&self) -> Option<Expectation> {
+        self.rest_is_image.then(|| space::expect(|_| progress::rest().unwrap_or(0)))
     }
 }
 

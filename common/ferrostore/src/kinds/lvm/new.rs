@@ -102,7 +102,7 @@ impl<'d> NewVolume<'d> {
 
     fn create(&self, size: u64, locked: &GroupLock) -> Result<(), CommandError> {
         let (group, volume, tag) = (&self.group.name, &self.image.volume, making_tag());
-        trash::with_space(group, size, locked, || {
+        trash::with_space(group, (size, self.thin), locked, || {
             if self.thin {
                 lvm::create_thin(group, volume, &self.image.pool(), size, &tag)
             } else {

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use runtime::command::CommandError;
 use runtime::command::lvm::{self, Volume};
-use runtime::staging::trash::now;
+use runtime::staging::trash::{LATEST, now};
 use std::time::Duration;
 
 /// Tag of what is in the trash, before the time of its deletion in milliseconds since 1970 and the seconds that it is kept.
@@ -48,6 +48,12 @@ impl Trashed {
         record.unwrap_or_default()
     }
 
+    /// Bytes of the group that are free without it, where its pool, if it has one, has so many areas of metadata.
+    fn taken(&self, metadata: u64, extent: u64) -> u64 {
+        let is_pool = self.volume != self.image.volume;
+        taken(self.bytes, u64::from(is_pool) * metadata, extent)
+    }
+
     /// The name of the image's volume.
     #[must_use]
     pub fn name(&self) -> &str {
@@ -74,7 +80,8 @@ pub(super) fn is_trashed(volume: &Volume) -> bool {
 /// When what has this tag was deleted, and how long it is kept.
 fn times(tag: &str) -> Option<(Duration, Duration)> {
     let (deleted, keep) = tag.strip_prefix(TRASHED)?.split_once('.')?;
-    Some((Duration::from_millis(deleted.parse().ok()?), Duration::from_secs(keep.parse().ok()?)))
+    let number = |text: &str| text.parse().ok().filter(|&number: &u64| number <= LATEST);
+    Some((Duration::from_millis(number(deleted)?), Duration::from_secs(number(keep)?)))
 }
 
 /// The deleted images among `volumes`, oldest first.
@@ -125,11 +132,11 @@ pub(super) fn expire(group: &str, volumes: &[Volume]) -> bool {
     expired
 }
 
-/// Runs `create`, which needs `bytes`; where the group has no space for it, again without the oldest images in the trash, as many
-/// as take those bytes.
+/// Runs `create`, which makes a volume of `bytes`, or a pool with one; where the group has no space for it, again without the
+/// oldest images in the trash, as many as take those bytes. What would not fit without all of them costs none.
 pub(super) fn with_space(
     group: &str,
-    bytes: u64,
+    (bytes, thin): (u64, bool),
     _: &GroupLock,
     create: impl Fn() -> Result<(), CommandError>,
 ) -> Result<(), CommandError> {
@@ -138,13 +145,24 @@ pub(super) fn with_space(
             Err(error) if finds_no_space(&error) => error,
             result => return result,
         };
-        let (volumes, free) = (lvm::volumes(group)?, lvm::group_space(group)?.free);
+        let (volumes, space) = (lvm::volumes(group)?, lvm::group_space(group)?);
         let trashed = among(&volumes);
-        let wanted = bytes.saturating_sub(free).max(1);
+        let wanted = taken(bytes, u64::from(thin), space.extent).saturating_sub(space.free).max(1);
+        // With the last pool its spare metadata go as well.
+        let most: u64 = trashed.iter().map(|one| one.taken(2, space.extent)).sum();
+        if most < wanted {
+            if !trashed.is_empty() {
+                log::warn!(
+                    "{} MiB in the trash of {group} stay there, because the image would not fit in their place either",
+                    most >> 20
+                );
+            }
+            return Err(error);
+        }
         let (mut freed, mut any) = (0, false);
         for one in &trashed {
             if freed < wanted && remove(group, one, &volumes, "its space is needed") {
-                freed += one.bytes;
+                freed += one.taken(1, space.extent);
                 any = true;
             }
         }
@@ -152,6 +170,16 @@ pub(super) fn with_space(
             return Err(error);
         }
     }
+}
+
+/// Bytes of the group that a volume takes, or a pool with so many areas for its metadata: what LVM allots by itself.
+fn taken(bytes: u64, metadata: u64, extent: u64) -> u64 {
+    /// Metadata of a pool: one byte for so many of its data, at least so many and, as its chunks grow, at most, bytes.
+    const SHARE: u64 = 1 << 10;
+    const LEAST: u64 = 2 << 20;
+    const MOST: u64 = 128 << 20;
+    let extents = |bytes: u64| bytes.div_ceil(extent.max(1)).saturating_mul(extent);
+    extents(bytes).saturating_add(metadata * extents((bytes / SHARE).clamp(LEAST, MOST)))
 }
 
 fn finds_no_space(error: &CommandError) -> bool {
@@ -210,6 +238,15 @@ mod tests {
         let record = found[1].record();
         assert_eq!((record.image, record.name.as_str()), (Some(7), "é"));
         assert_eq!(parts(&found[1].image, &volumes), [pool]);
+    }
+
+    #[test]
+    fn a_volume_takes_whole_extents_and_a_pool_its_metadata() {
+        const MIB: u64 = 1 << 20;
+        assert_eq!(taken(8 * MIB, 0, 4 * MIB), 8 * MIB);
+        assert_eq!(taken(8 * MIB + 1, 0, 4 * MIB), 12 * MIB);
+        assert_eq!(taken(8 * MIB, 1, 4 * MIB), 12 * MIB);
+        assert_eq!(taken(1 << 40, 2, 4 * MIB), (1 << 40) + 256 * MIB);
     }
 
     #[test]

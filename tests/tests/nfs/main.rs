@@ -1,6 +1,8 @@
 //! Datastores on NFS 3 and 4, with a server. All of this runs in a virtual machine: there, the tests that are
 //! ignored here are the tests. What keeps an export from being mounted is in `nfs_mount.rs`.
 
+mod trash;
+
 use ferrostore_tests::layouts::{Chain, Copies, Layout};
 use ferrostore_tests::{
     Bridges, KIB, Listing, MIB, NfsCloud, Page, Rule, Web, pattern, run, same_bytes, same_content,

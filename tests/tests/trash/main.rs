@@ -1,9 +1,15 @@
 //! The trash of a file datastore: what is deleted can come back, and never stands in the way.
 
-use ferrostore_tests::{Bridges, Cloud, Contents, Disk, KIB, MIB, TRASH, pattern, run, same_bytes};
+mod hostile;
+mod space;
+
+use ferrostore_tests::{
+    Bridges, Call, Cloud, Contents, Disk, KIB, MIB, TRASH, executable, pattern, run, same_bytes,
+};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -128,6 +134,8 @@ fn without_the_setting_nothing_is_kept() {
         ("TRASH=no\n", None),
         ("TRASH=7d\n", Some("no")),
         ("TRASH=7d\n", Some("0d")),
+        ("TRASH=0\n", None),
+        ("TRASH=7d\n", Some("0")),
     ] {
         cloud.datastore_conf(conf);
         let source = image(&cloud, 1, MIB);
@@ -146,7 +154,21 @@ fn without_the_setting_nothing_is_kept() {
 fn a_time_that_makes_no_sense_is_named() {
     let cloud = Cloud::new();
     let source = image(&cloud, 1, MIB);
-    for time in ["7", "a week", "7m", "-1d", "1.5d", "9999w", "yes"] {
+    for time in [
+        "7",
+        "a week",
+        "7m",
+        "-1d",
+        "1.5d",
+        "9999w",
+        "yes",
+        "7x",
+        "7 days",
+        "5G",
+        "1048576",
+        "٧d",
+        "18446744073709551616d",
+    ] {
         let failure = cloud.rm(&source).keeping(time).run().fails();
         failure.naming("DATASTORE/TEMPLATE/TRASH").saying(time).saying("hours, days or weeks");
         cloud.datastore_conf(&format!("TRASH='{time}'\n"));
@@ -209,119 +231,6 @@ fn a_setting_that_is_changed_later_changes_nothing_for_what_is_there() {
 }
 
 #[test]
-fn monitor_counts_as_free_what_can_be_freed() {
-    let cloud = Cloud::with_datastore_on(Disk::Ext4(64 * MIB));
-    let source = image(&cloud, 1, 10 * MIB);
-    run("sync", ["-f", cloud.datastore().to_str().unwrap()]);
-    let [used, total, free] = monitored(&cloud);
-    cloud.rm(&source).keeping("7d").run().succeeds();
-    let [used_now, total_now, free_now] = monitored(&cloud);
-    assert_eq!(total_now, total);
-    assert!((9..=10).contains(&(free_now - free)), "{free} MiB, then {free_now} MiB");
-    assert!((9..=10).contains(&(used - used_now)), "{used} MiB, then {used_now} MiB");
-}
-
-#[test]
-fn a_new_image_that_would_not_fit_drives_out_the_oldest_and_no_more() {
-    for disk in [Disk::Ext4(128 * MIB), Disk::Xfs(320 * MIB)] {
-        let cloud = Cloud::with_datastore_on(disk);
-        let noise = noise(&cloud, 25 * MIB);
-        let packed = cloud.compressed(&noise, "gzip");
-        let original = image(&cloud, 90, 25 * MIB);
-        let calls = [
-            ("cp", cloud.cp(&noise)),
-            ("cp to qcow2", cloud.cp(&noise).driver("qcow2")),
-            ("cp of a gz file", cloud.cp(&packed)),
-            ("clone", cloud.clone_of(&original, "raw").driver("qcow2")),
-            ("mkfs", cloud.mkfs("raw", "25").set("DATASTORE/TEMPLATE/SPARSE", "NO")),
-        ];
-        for (what, call) in calls {
-            if what == "clone" && matches!(disk, Disk::Xfs(_)) {
-                continue; // it shares all blocks, and needs no space
-            }
-            fill_trash(&cloud, 1..=5, 10 * MIB);
-            leave_free(&cloud, 50 * MIB + 8 * MIB);
-            let reply = call.run().succeeds();
-            // Of 25 MiB, 8 were free.
-            assert_eq!(cloud.trashed_images(), [3, 4, 5], "{what}");
-            assert!(reply.outcome.stderr_text().contains("because its space is needed"), "{what}");
-            let path = reply.text.split_whitespace().next().unwrap().to_owned();
-            if what == "cp" {
-                same_bytes(&noise, &path);
-            }
-            cloud.rm(&path).run().succeeds();
-            fs::remove_file(cloud.datastore().join("filler")).unwrap();
-            cloud.trash("purge", ["--all", "--yes"]).well();
-        }
-    }
-}
-
-#[test]
-fn a_file_system_is_made_in_the_space_of_the_trash() {
-    let cloud = Cloud::with_datastore_on(Disk::Ext4(256 * MIB));
-    fill_trash(&cloud, 1..=10, 10 * MIB);
-    leave_free(&cloud, 100 * MIB + MIB);
-    // Its log takes 64 MiB.
-    let path = cloud.mkfs("raw", "300").set("IMAGE/FS", "xfs").run().succeeds().line().to_owned();
-    run("xfs_repair", ["-n", "-f", &path]);
-    let left = cloud.trashed_images();
-    assert!(!left.is_empty() && left.len() < 10 && left.last() == Some(&10), "{left:?}");
-}
-
-#[test]
-fn an_image_that_fits_nowhere_fails_as_ever() {
-    let cloud = Cloud::with_datastore_on(Disk::Ext4(64 * MIB));
-    fill_trash(&cloud, 1..=2, 5 * MIB);
-    let outcome = cloud.cp(noise(&cloud, 80 * MIB)).without_listing().run();
-    outcome.fails().naming("DATASTORE/BASE_PATH").saying("no space left");
-    assert_eq!(cloud.listing().names(), [""; 0], "nothing is left, and the trash was needed");
-}
-
-#[test]
-fn files_that_may_not_be_made_any_more_are_made_in_the_place_of_the_oldest() {
-    let cloud = Cloud::with_datastore_on(Disk::Tmpfs(64 * MIB));
-    fill_trash(&cloud, 1..=3, 100 * KIB);
-    let used: u64 = String::from_utf8(
-        run("df", ["--output=iused", cloud.datastore().to_str().unwrap()]).stdout,
-    )
-    .unwrap()
-    .lines()
-    .nth(1)
-    .unwrap()
-    .trim()
-    .parse()
-    .unwrap();
-    let limit = format!("remount,nr_inodes={}", used + 1);
-    run("mount", ["-o", &limit, cloud.datastore().to_str().unwrap()]);
-    cloud.cp(noise(&cloud, 100 * KIB)).run().succeeds();
-    assert_eq!(cloud.trashed_images(), [2, 3]);
-}
-
-#[test]
-fn deleting_works_on_a_full_disk() {
-    let cloud = Cloud::with_datastore_on(Disk::Tmpfs(16 * MIB));
-    fill_trash(&cloud, [1], MIB);
-    let [second, third] = [2, 3].map(|id| image(&cloud, id, MIB));
-    let full = cloud.datastore().join("filler");
-    let _ = fs::write(&full, vec![1; 16 * MIB as usize]);
-    let inodes = |count: u32| {
-        let limit = format!("remount,nr_inodes={count}");
-        run("mount", ["-o", &limit, cloud.datastore().to_str().unwrap()]);
-    };
-    inodes(9);
-    // What has been there for longer goes for it.
-    cloud.rm(&second).image_id(2).keeping("7d").run().succeeds();
-    assert_eq!(cloud.trashed_images(), [2]);
-    cloud.trash("purge", ["--all", "--yes"]).well();
-    fs::write(cloud.datastore().join("x"), "").unwrap();
-    inodes(5);
-    // There is nothing else to go.
-    cloud.rm(&third).image_id(3).keeping("7d").run().succeeds();
-    assert!(!Path::new(&third).exists());
-    assert_eq!(cloud.trashed_images(), [0; 0]);
-}
-
-#[test]
 fn purging_asks_or_is_told_yes() {
     let cloud = Cloud::new();
     fill_trash(&cloud, 1..=4, 100 * KIB);
@@ -336,6 +245,25 @@ fn purging_asks_or_is_told_yes() {
     cloud.trash("purge", ["--all", "--yes"]).well();
     cloud.trash("purge", ["--all", "--yes"]).well();
     assert_eq!(cloud.listing().names(), [""; 0]);
+}
+
+#[test]
+fn at_a_terminal_purging_asks() {
+    let cloud = Cloud::new();
+    fill_trash(&cloud, 1..=2, 100 * KIB);
+    let program = executable("ferrostore");
+    let command = format!("{} trash purge {} 1", program.display(), cloud.datastore().display());
+    for (answer, left) in
+        [("", vec![1, 2]), ("n", vec![1, 2]), ("yesterday", vec![1, 2]), ("y", vec![2])]
+    {
+        let script = format!("printf '%s\\n' '{answer}' | script -qec '{command}' /dev/null");
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("Delete 1 image (100 KiB) for good? [y/N]"), "{said}");
+        assert_eq!(output.status.success(), answer == "y", "{said}");
+        assert_eq!(said.contains("the answer was not yes"), answer != "y", "{said}");
+        assert_eq!(cloud.trashed_images(), left, "{answer}");
+    }
 }
 
 #[test]
