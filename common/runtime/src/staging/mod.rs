@@ -71,6 +71,12 @@ fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// As [`sync_directory`] of a trash, which another driver may have found empty and removed meanwhile.
+fn sync_trash(trash: &Path) -> io::Result<()> {
+    sync_directory(trash)
+        .or_else(|error| if work_directory::is_gone(&error) { Ok(()) } else { Err(error) })
+}
+
 /// Whether a name in a datastore is ours and none of an image: that of the directory of what is not finished, or of the
 /// trash.
 #[must_use]

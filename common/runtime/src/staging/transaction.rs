@@ -3,7 +3,7 @@
 use super::error::{StagingError, at};
 use super::image_lock::ImageLock;
 use super::recovery::{BESIDE, SNAPSHOTS, TRASH, UNDO, entries, name_of, roll_back, snapshots_of};
-use super::sync_directory;
+use super::{sync_directory, sync_trash};
 use crate::{process, work_directory};
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -175,7 +175,7 @@ impl<'lock> Transaction<'lock> {
         }
         let parent = place.parent().unwrap_or(datastore);
         let durable =
-            sync_directory(parent).and_then(|()| sync_directory(&work_directory::of(datastore)));
+            sync_trash(parent).and_then(|()| sync_directory(&work_directory::of(datastore)));
         if let Err(error) = durable {
             // Where that fails as well, all of it stays there.
             match fs::rename(place, &self.path) {

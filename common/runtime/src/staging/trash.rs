@@ -11,7 +11,7 @@ use super::error::{StagingError, at};
 use super::image_lock::ImageLock;
 use super::recovery::{UNDO, entries, name_of, roll_back};
 use super::transaction::Transaction;
-use super::{refresh, sync_directory};
+use super::{refresh, sync_directory, sync_trash};
 use crate::{process, work_directory};
 use nix::fcntl::OFlag;
 use std::ffi::{OsStr, OsString};
@@ -308,7 +308,7 @@ pub fn restore(lock: &ImageLock, trashed: &Trashed) -> Result<(), RestoreError> 
     let moved = move_out().map_err(at("taken out of the trash", &entry))?;
     let undo = moved.ok_or(RestoreError::Gone)?;
     let area = work_directory::of(datastore);
-    if let Err(error) = sync_directory(&area).and_then(|()| sync_directory(&trash)) {
+    if let Err(error) = sync_directory(&area).and_then(|()| sync_trash(&trash)) {
         if fs::rename(&undo, &entry).is_ok() {
             work_directory::leave(datastore);
         }
@@ -349,10 +349,7 @@ pub fn purge(datastore: &Path, trashed: &Trashed) -> Result<bool, StagingError> 
 pub fn finish_purge(datastore: &Path) {
     let trash = of(datastore);
     // Once more: what the system can't tell the disk at all, may be in the trash again after a power cut.
-    let synchronised = sync_directory(&trash).or_else(|_| sync_directory(&trash));
-    if let Err(error) = synchronised
-        && error.kind() != io::ErrorKind::NotFound
-    {
+    if let Err(error) = sync_trash(&trash).or_else(|_| sync_trash(&trash)) {
         log::warn!("the trash {} can't be written to disk: {error}", trash.display());
     }
     leave(datastore);
