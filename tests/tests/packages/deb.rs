@@ -85,9 +85,9 @@ fn an_upgrade_of_opennebula_is_answered_by_the_trigger() {
     root.ferrostore(&["enable", "fs"]);
     root.install(&opennebula(&root, "7.2"));
     root.holds_our_drivers();
-    assert_eq!(root.read("dev/cp"), "#!/bin/sh\necho stock 7.2 dev cp\n");
-    assert_eq!(root.read("fs.stock/cp"), "#!/bin/sh\necho stock 7.0 fs cp\n");
-    assert_eq!(root.read("fs.stock.2/cp"), "#!/bin/sh\necho stock 7.2 fs cp\n");
+    assert_eq!(root.read("dev/cp"), "#!/bin/bash\necho stock 7.2 dev cp\n");
+    assert_eq!(root.read("fs.stock/cp"), "#!/bin/bash\necho stock 7.0 fs cp\n");
+    assert_eq!(root.read("fs.stock.2/cp"), "#!/bin/bash\necho stock 7.2 fs cp\n");
     root.does(&["--remove", "ferrostore"]);
     let fresh = Root::new();
     fresh.install(&opennebula(&fresh, "7.2"));
@@ -96,7 +96,7 @@ fn an_upgrade_of_opennebula_is_answered_by_the_trigger() {
         root.picture().into_keys().map(below).collect::<Vec<_>>()
     };
     assert_eq!(names(&root), names(&fresh), "as if ferrostore had never been there");
-    assert_eq!(root.read("fs/cp"), "#!/bin/sh\necho stock 7.2 fs cp\n");
+    assert_eq!(root.read("fs/cp"), "#!/bin/bash\necho stock 7.2 fs cp\n");
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_dpkg_that_was_killed_is_finished_by_the_next_one() {
     assert_eq!(hidden.count(), 0, "no work directory is left");
     root.does(&["--purge", "ferrostore"]);
     assert_eq!(root.picture().len(), before.len());
-    assert_eq!(root.read("fs/cp"), "#!/bin/sh\necho stock 7.2 fs cp\n");
+    assert_eq!(root.read("fs/cp"), "#!/bin/bash\necho stock 7.2 fs cp\n");
 }
 
 #[test]

@@ -145,9 +145,9 @@ fn an_upgrade_of_opennebula_is_answered_by_the_trigger() {
     root.ferrostore(&["enable", "fs"]);
     root.upgrade(&[&opennebula(&root, "7.2")]);
     root.holds_our_drivers();
-    assert_eq!(root.read("dev/cp"), "#!/bin/sh\necho stock 7.2 dev cp\n");
-    assert_eq!(root.read("fs.stock/cp"), "#!/bin/sh\necho stock 7.0 fs cp\n");
-    assert_eq!(root.read("fs.stock.2/cp"), "#!/bin/sh\necho stock 7.2 fs cp\n");
+    assert_eq!(root.read("dev/cp"), "#!/bin/bash\necho stock 7.2 dev cp\n");
+    assert_eq!(root.read("fs.stock/cp"), "#!/bin/bash\necho stock 7.0 fs cp\n");
+    assert_eq!(root.read("fs.stock.2/cp"), "#!/bin/bash\necho stock 7.2 fs cp\n");
     let stock = root.names("fs.stock.2");
     root.erase("ferrostore");
     is_away(&root);
@@ -155,7 +155,7 @@ fn an_upgrade_of_opennebula_is_answered_by_the_trigger() {
     assert_eq!(root.names(""), ["dev", "fs"]);
     let verified = root.rpm(&["--verify", "--nodeps", "opennebula"]);
     assert!(verified.status.success(), "byte for byte: {}", text(&verified));
-    assert_eq!(root.read("fs/cp"), "#!/bin/sh\necho stock 7.2 fs cp\n");
+    assert_eq!(root.read("fs/cp"), "#!/bin/bash\necho stock 7.2 fs cp\n");
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn an_rpm_that_was_killed_is_finished_by_the_next_one() {
     root.erase("ferrostore");
     let left = root.picture().into_keys().filter(|path| !unfinished(path));
     assert_eq!(left.count(), before.len());
-    assert_eq!(root.read("fs/cp"), "#!/bin/sh\necho stock 7.2 fs cp\n");
+    assert_eq!(root.read("fs/cp"), "#!/bin/bash\necho stock 7.2 fs cp\n");
     let verified = root.rpm(&["--verify", "--nodeps", "opennebula"]);
     assert!(verified.status.success(), "byte for byte: {}", text(&verified));
 }
