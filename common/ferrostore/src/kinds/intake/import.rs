@@ -48,6 +48,7 @@ impl Intake {
             member: source.member,
             capacity: None,
             rest_is_image: true,
+            is_compressed: false,
             destination,
         };
         let step = match (source.payload, source.bytes) {
@@ -131,6 +132,8 @@ pub(super) struct Import<'d> {
     pub(super) capacity: Option<u64>,
     /// Whether all that is yet to come of a stream belongs to the image.
     pub(super) rest_is_image: bool,
+    /// Whether the stream is compressed.
+    is_compressed: bool,
     pub(super) destination: &'d mut dyn Destination,
 }
 
@@ -351,6 +354,7 @@ impl Import<'_> {
         stream: impl Read + Send + 'static,
     ) -> Result<Format, DatastoreError> {
         self.length = None;
+        self.is_compressed = true;
         record::note(|facts| compression.name().clone_into(&mut facts.compression));
         let mut stream = decompress(compression, stream, self.policy.memory)
             .and_then(ReadAhead::of)
@@ -404,6 +408,8 @@ impl Import<'_> {
             Admission::Disk(format) => (self.policy.driver.unwrap_or(format), self.limit(0)),
         };
         record::note(|facts| Format::Raw.name().clone_into(&mut facts.format_in));
+        // Zeroes may be yet to come, which are left out.
+        self.rest_is_image &= self.is_compressed || !self.sparse;
         let format = self.write_stream(&mut stream, format, Some(limit))?;
         check_trailer(stream.last())?;
         Ok(format)
