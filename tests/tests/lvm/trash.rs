@@ -149,7 +149,7 @@ fn an_image_that_fits_nowhere_costs_the_trash_nothing() {
         persistent(lvm.mkfs(4, "raw", 24)),
     ] {
         let failure = call.run().fails().naming("DATASTORE/ID").saying("no space");
-        assert!(failure.outcome.stderr_text().contains("24 MiB in the trash of vg-one-104 stay"));
+        assert!(failure.outcome.stderr_text().contains("the trash of vg-one-104 keeps its 24 MiB"));
         assert_eq!(lvm.names(), names);
     }
     // What fits in the place of some, costs these alone.

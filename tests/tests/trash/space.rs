@@ -56,7 +56,7 @@ fn an_image_that_fits_nowhere_costs_the_trash_nothing() {
     for Case { what, call, .. } in cases {
         let failure = call.run().fails();
         let failure = failure.naming("DATASTORE/BASE_PATH").saying("no space left");
-        assert!(failure.outcome.stderr_text().contains("24 MiB in the trash stay there"), "{what}");
+        assert!(failure.outcome.stderr_text().contains("the trash keeps its 24 MiB"), "{what}");
         assert_eq!(cloud.trashed_images(), [1, 2, 3], "{what}");
     }
 }

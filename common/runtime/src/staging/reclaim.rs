@@ -35,7 +35,7 @@ impl Reclaim {
         let all = need.in_all(held);
         if all.is_some_and(|all| all > held) {
             log::warn!(
-                "{} MiB in the trash stay there, because the image would not fit in their place either",
+                "the trash keeps its {} MiB, because the image would not fit in their place either",
                 held >> 20
             );
             return false;

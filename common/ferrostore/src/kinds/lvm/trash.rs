@@ -153,7 +153,7 @@ pub(super) fn with_space(
         if most < wanted {
             if !trashed.is_empty() {
                 log::warn!(
-                    "{} MiB in the trash of {group} stay there, because the image would not fit in their place either",
+                    "the trash of {group} keeps its {} MiB, because the image would not fit in their place either",
                     most >> 20
                 );
             }
