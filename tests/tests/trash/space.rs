@@ -145,7 +145,7 @@ fn a_new_image_that_would_not_fit_drives_out_the_oldest_and_no_more() {
             fill_trash(&cloud, 1..=5, 10 * MIB);
             leave_free(&cloud, 50 * MIB + 13 * MIB);
             let reply = call.run().succeeds();
-            // Of 25 MiB, 13 were free. The rest takes two of 10 MiB, with room for what file systems set aside.
+            // Of 25 MiB, 13 were free. The rest takes two of 10 MiB, and file systems keep some space for themselves.
             let said = reply.outcome.stderr_text();
             assert_eq!(cloud.trashed_images(), [3, 4, 5], "{what}, {disk:?}: {said}");
             assert!(reply.outcome.stderr_text().contains("because its space is needed"), "{what}");
