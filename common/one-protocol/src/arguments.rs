@@ -82,6 +82,8 @@ pub fn command(action: &'static Usage) -> Command {
         )
         // How a driver calls itself on a bridge host; nothing for a person.
         .arg(Arg::new("bridged").long("bridged").hide(true).action(ArgAction::SetTrue))
+        // How the kernel starts a driver as the interpreter of a script that stands in its place for a moment.
+        .arg(Arg::new("script").long("script").hide(true).value_parser(value_parser!(OsString)))
         .arg(
             Arg::new("message")
                 .long("message")

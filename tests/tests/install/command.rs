@@ -182,7 +182,7 @@ fn remotes_that_are_read_only_are_named() {
 fn a_command_that_was_killed_is_finished_by_the_next_one() {
     let root = Root::new();
     let before = root.front_end.picture();
-    for milliseconds in [5, 20, 60, 150, 300, 600] {
+    for milliseconds in [5, 20, 60, 150, 300, 600, 900, 1200, 1500] {
         for subcommand in ["enable", "disable"] {
             let mut child = root.command(subcommand, &["fs"]).spawn().unwrap();
             thread::sleep(Duration::from_millis(milliseconds));

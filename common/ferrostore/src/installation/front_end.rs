@@ -123,6 +123,12 @@ impl FrontEnd {
         }
     }
 
+    /// `path` as programs see it that run on this front-end.
+    pub(super) fn as_started(&self, path: &Path) -> PathBuf {
+        let inside = self.root.as_ref().and_then(|root| path.strip_prefix(root).ok());
+        inside.map_or_else(|| path.to_owned(), |inside| Path::new("/").join(inside))
+    }
+
     /// The directory for what is unfinished, beside the drivers, so that every move into place is one rename. One
     /// that is there already is a killed run's: the lock is held.
     pub(super) fn work_directory(&self, mad: &DsMad) -> PathBuf {

@@ -18,6 +18,7 @@ mod self_test;
 mod standing;
 mod stock;
 mod sudo;
+mod trampoline;
 
 pub use ceph::ceph_lines;
 pub use driver::{ACTIONS, DsMad};

@@ -3,7 +3,7 @@
 use super::driver::{ACTIONS, DsMad};
 use super::owner::give_to_oneadmin;
 use super::rollback::{Step, Steps};
-use super::{FrontEnd, InstallError, self_test, stock};
+use super::{FrontEnd, InstallError, self_test, stock, trampoline};
 use one_protocol::settings::value_of;
 use runtime::process;
 use std::fs::{self, File};
@@ -114,6 +114,7 @@ impl Placement<'_> {
         let made = InstallError::at("create", &datastores);
         self.steps.make_directory(&datastores, &give_to_oneadmin).map_err(made)?;
         let _lock = self.front_end.lock()?;
+        self.finish_killed_run();
         let foreign = self.foreign()?;
         let conf = self.conf()?;
         self.open_work()?;
@@ -127,7 +128,7 @@ impl Placement<'_> {
             self.keep(&foreign, say)?;
         }
         self.list()?;
-        self.put_in_place()?;
+        self.put_in_place(&foreign)?;
         self_test::run(self.front_end, self.mad, &self.directory())?;
         say("tested  the drivers reply as they should".to_owned());
         let files = self.files.join(" ");
@@ -185,7 +186,8 @@ impl Placement<'_> {
             self.steps.take(Step::Tree(work.clone()), || fs::create_dir(&work))?;
             fs::create_dir(work.join("new"))?;
             fs::create_dir(work.join("old"))?;
-            for directory in [work.clone(), work.join("new")] {
+            fs::create_dir(work.join("run"))?;
+            for directory in [work.clone(), work.join("new"), work.join("run")] {
                 fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
             }
             Ok(())
@@ -255,25 +257,71 @@ impl Placement<'_> {
         self.steps.take(undo, || enabled.add(self.mad).map(drop))
     }
 
-    fn put_in_place(&self) -> Result<(), InstallError> {
+    /// Puts the drivers behind trampolines that a killed run has left, before its work directory goes. Where that
+    /// fails, it only costs calls of this moment: the trampolines are replaced later on.
+    fn finish_killed_run(&self) {
+        for file in &self.files {
+            let path = self.directory().join(file);
+            if trampoline::is_trampoline(&path) {
+                let _ = fs::rename(self.work().join("run").join(file), &path);
+            }
+        }
+    }
+
+    fn put_in_place(&self, foreign: &[&'static str]) -> Result<(), InstallError> {
         let directory = self.directory();
         let made = InstallError::at("create", &directory);
         self.steps.make_directory(&directory, &give_to_oneadmin).map_err(made)?;
+        let trampolines = self.put_trampolines(foreign)?;
         for file in &self.files {
             let (path, new) = (directory.join(file), self.work().join("new").join(file));
-            let old = self.work().join("old").join(file);
-            let put = || -> io::Result<()> {
-                let step = if stock::exists(&path) {
-                    stock::second_name(&path, &old)?;
-                    Step::Replaced(path.clone(), old)
-                } else {
-                    Step::File(path.clone())
-                };
-                self.steps.take(step, || fs::rename(&new, &path))
+            let put = if trampolines.contains(file) {
+                fs::rename(&new, &path)
+            } else {
+                self.replace(file, &new)
             };
-            put().map_err(InstallError::at("put a driver in place of", &path))?;
+            put.map_err(InstallError::at("put a driver in place of", &path))?;
         }
         let synced = File::open(&directory).and_then(|directory| directory.sync_all());
         synced.map_err(InstallError::at("write", &directory))
+    }
+
+    /// Puts the file at `new` in place of the one that stands for `file`.
+    fn replace(&self, file: &str, new: &Path) -> io::Result<()> {
+        let (path, old) = (self.directory().join(file), self.work().join("old").join(file));
+        let step = if stock::exists(&path) {
+            stock::second_name(&path, &old)?;
+            Step::Replaced(path.clone(), old)
+        } else {
+            Step::File(path.clone())
+        };
+        self.steps.take(step, || fs::rename(new, &path))
+    }
+
+    /// Puts trampolines in place of scripts that calls may begin with in this moment, and waits until the shells
+    /// that were started for these have opened them. Which files have one.
+    fn put_trampolines(&self, foreign: &[&'static str]) -> Result<Vec<&'static str>, InstallError> {
+        let mut put = Vec::new();
+        for file in foreign.iter().filter(|file| ACTIONS.contains(file)) {
+            let path = self.directory().join(file);
+            let driver = self.work().join("run").join(file);
+            let text = trampoline::text(&self.front_end.as_started(&driver));
+            let Some(text) = text.filter(|_| trampoline::is_shell_script(&path)) else { continue };
+            let new = self.work().join("trampoline");
+            let place = || -> io::Result<()> {
+                stock::second_name(&self.work().join("new").join(file), &driver)?;
+                fs::write(&new, text)?;
+                fs::set_permissions(&new, fs::Permissions::from_mode(0o755))?;
+                give_to_oneadmin(&new)?;
+                File::open(&new)?.sync_all()?;
+                self.replace(file, &new)
+            };
+            place().map_err(InstallError::at("put a driver in place of", &path))?;
+            put.push(*file);
+        }
+        if !put.is_empty() {
+            std::thread::sleep(trampoline::SHELL_START);
+        }
+        Ok(put)
     }
 }

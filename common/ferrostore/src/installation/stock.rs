@@ -1,12 +1,13 @@
 //! The stock scripts that the drivers replace, and the copies that are kept of them.
 
-use super::{DsMad, FrontEnd, InstallError};
+use super::{DsMad, FrontEnd, InstallError, trampoline};
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, lchown, symlink};
 use std::path::{Path, PathBuf};
 
-/// Whether `path` is one of these drivers: a program that carries their name. Stock drivers are scripts.
+/// Whether `path` is one of these drivers: a program that carries their name, or the trampoline of one. Stock drivers
+/// are scripts.
 #[must_use]
 pub fn is_ours(path: &Path) -> bool {
     const NAME: &[u8] = b"ferrostore";
@@ -22,7 +23,7 @@ pub fn is_ours(path: &Path) -> bool {
         file.read_to_end(&mut bytes)?;
         Ok(bytes.windows(NAME.len()).any(|window| window == NAME))
     };
-    regular && read().unwrap_or(false)
+    regular && (read().unwrap_or(false) || trampoline::is_trampoline(path))
 }
 
 /// Whether there is anything of that name, be it a broken link.

@@ -43,6 +43,17 @@ fn a_file_may_hold_the_message() {
 }
 
 #[test]
+fn the_script_that_a_driver_is_the_interpreter_of_changes_nothing() {
+    let script = "/var/lib/one/remotes/datastore/fs/cp";
+    assert!(matches!(source(&["--script", script, "7"]), MessageSource::StandardInput));
+    match source(&["--script", script, "PERTPg==", "7"]) {
+        MessageSource::Argument(bytes) => assert_eq!(bytes, b"PERTPg=="),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(parsed(&["--script", script, "--bridged"]), Ok(Parsed::Bridged)));
+}
+
+#[test]
 fn a_driver_on_another_machine_says_so() {
     assert!(matches!(parsed(&["--bridged"]), Ok(Parsed::Bridged)));
 }
