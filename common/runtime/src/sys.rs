@@ -7,7 +7,7 @@ use landlock::{
 };
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
@@ -25,6 +25,17 @@ struct FileCloneRange {
 mod ioctl {
     nix::ioctl_write_ptr!(ficlonerange, 0x94, 13, super::FileCloneRange);
     nix::ioctl_read_bad!(fionread, nix::libc::FIONREAD, nix::libc::c_int);
+    nix::ioctl_read_bad!(tiocgwinsz, nix::libc::TIOCGWINSZ, nix::libc::winsize);
+}
+
+/// How many columns a terminal has (`TIOCGWINSZ`, `ioctl_tty(2)`); `None` where it does not tell.
+#[must_use]
+pub fn terminal_width(terminal: &impl AsFd) -> Option<usize> {
+    let mut size = nix::libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the descriptor is open for the length of the call, and `size` is a live value of the type that the
+    // kernel writes.
+    unsafe { ioctl::tiocgwinsz(terminal.as_fd().as_raw_fd(), &raw mut size) }.ok()?;
+    Some(usize::from(size.ws_col)).filter(|&columns| columns > 0)
 }
 
 /// Lets `target` share `length` bytes of `source` (`FICLONERANGE`, all in bytes).

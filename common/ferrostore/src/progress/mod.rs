@@ -29,6 +29,8 @@ static TOTAL: AtomicU64 = AtomicU64::new(0);
 static COUNTING: AtomicBool = AtomicBool::new(false);
 /// Whether the bar is on the screen. Each write to the terminal locks this.
 static SCREEN: Mutex<bool> = Mutex::new(false);
+/// Back to the first column, and nothing on the line (ECMA-48, "CR" and "EL").
+const CLEAR_LINE: &str = "\r\x1b[2K";
 static PHASE: Mutex<Option<Instant>> = Mutex::new(None);
 /// Whether a [`Source`] reports. Then what is written counts for nothing, until a phase of known length begins: the
 /// conversion of what was read.
@@ -121,10 +123,9 @@ pub fn begin_counting(total: u64) {
 /// # Errors
 /// As `write`.
 pub fn beside_bar<T>(write: impl FnOnce() -> std::io::Result<T>) -> std::io::Result<T> {
-    const CLEAR_LINE: &[u8] = b"\r\x1b[2K";
     let mut on_screen = SCREEN.lock().unwrap_or_else(PoisonError::into_inner);
     if std::mem::take(&mut *on_screen) {
-        std::io::stderr().write_all(CLEAR_LINE)?;
+        std::io::stderr().write_all(CLEAR_LINE.as_bytes())?;
     }
     write()
 }

@@ -3,19 +3,29 @@
 use super::Now;
 use std::time::Duration;
 
-const KIB: f64 = 1024.0;
-
 /// A number of bytes for a person.
 #[must_use]
 pub fn size(bytes: u64) -> String {
-    let bytes = bytes as f64;
-    let (unit, name, digits) = match bytes {
-        b if b < KIB * KIB => (KIB, "KiB", 0),
-        b if b < KIB.powi(3) => (KIB.powi(2), "MiB", 0),
-        b if b < KIB.powi(4) => (KIB.powi(3), "GiB", 1),
-        _ => (KIB.powi(4), "TiB", 2),
+    let (number, name) = in_unit(bytes);
+    let digits = match name {
+        "KiB" | "MiB" => 0,
+        "GiB" => 1,
+        _ => 2,
     };
-    format!("{:.digits$} {name}", bytes / unit)
+    format!("{number:.digits$} {name}")
+}
+
+/// As [`size`], for a number that grows before the reader's eyes.
+#[must_use]
+pub fn exact_size(bytes: u64) -> String {
+    let (number, name) = in_unit(bytes);
+    format!("{number:.2} {name}")
+}
+
+fn in_unit(bytes: u64) -> (f64, &'static str) {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let power = (1..UNITS.len()).take_while(|&power| bytes >> (10 * (power + 1)) > 0).count();
+    (bytes as f64 / (1_u64 << (10 * (power + 1))) as f64, UNITS[power])
 }
 
 /// A time for a person: its two largest units.
