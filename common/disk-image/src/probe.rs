@@ -207,12 +207,14 @@ fn is_skippable_zstd(head: &[u8]) -> bool {
 
 /// A descriptor without its usual first line: comments and blank lines, then `version=`.
 fn is_bare_vmdk_descriptor(head: &[u8]) -> bool {
-    head.strip_prefix(b"\xef\xbb\xbf")
-        .unwrap_or(head)
-        .split(|&byte| byte == b'\n' || byte == b'\r')
-        .map(<[u8]>::trim_ascii)
-        .find(|line| !line.is_empty() && !line.starts_with(b"#"))
-        .is_some_and(|line| line.starts_with(b"version="))
+    let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
+    // Most heads are told by their first byte, without a look for lines in all of them.
+    let comment = text.starts_with(b"#");
+    let mut lines = text.split(|&byte| byte == b'\n' || byte == b'\r').map(<[u8]>::trim_ascii);
+    let version = |line: &[u8]| line.starts_with(b"version=");
+    version(text)
+        || comment
+            && lines.find(|line| !line.is_empty() && !line.starts_with(b"#")).is_some_and(version)
 }
 
 #[cfg(test)]
