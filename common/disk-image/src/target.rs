@@ -342,11 +342,7 @@ impl Output<'_> {
 
     fn write(self, bytes: &[u8], offset: u64) -> Result<(), ImageError> {
         match self {
-            Self::File(file) => {
-                let write = || file.write_all_at(bytes, offset);
-                let make = || space::make(bytes.len() as u64);
-                write().or_else(|error| space::repeat(error, make, write))
-            }
+            Self::File(file) => with_space(bytes.len() as u64, || file.write_all_at(bytes, offset)),
             Self::Device { device, .. } => device.write(bytes, offset),
             Self::Diff(diff) => {
                 diff.write(bytes, offset)?;

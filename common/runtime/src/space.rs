@@ -8,6 +8,7 @@ use nix::sys::statvfs::fstatvfs;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Tells how many bytes more an image needs at least; where they are more than the limit, that they are more.
@@ -73,6 +74,9 @@ struct State {
     whole: Whole,
 }
 
+/// How many times space was made.
+static MADE: AtomicU64 = AtomicU64::new(0);
+
 static STATE: Mutex<State> = Mutex::new(State { maker: None, whole: Whole::Unknown });
 
 fn state() -> MutexGuard<'static, State> {
@@ -129,6 +133,7 @@ fn make_with(state: &mut State, bytes: u64, free: u64) -> bool {
     let made = maker(Need { bytes, free, outlook });
     if made {
         state.whole = Whole::Unknown;
+        MADE.fetch_add(1, Ordering::Relaxed);
     }
     made
 }
@@ -186,12 +191,26 @@ pub fn prepare(file: &File, most: Option<u64>) {
 }
 
 /// Runs `write`, which needs `bytes` on disk and can be repeated: where there is no space, once more for as long as some
-/// can be made.
+/// can be made, here or by another thread of the same image.
 ///
 /// # Errors
 /// Those of `write`.
 pub fn with_space<T>(bytes: u64, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    write().or_else(|error| repeat(error, || make(bytes), write))
+    let mut begun = MADE.load(Ordering::Relaxed);
+    write().or_else(|error| repeat(error, || make_unless_made_since(&mut begun, bytes), write))
+}
+
+/// As [`make`], unless space has been made since a write began that found none: two writers that fail at once need it
+/// only once.
+fn make_unless_made_since(begun: &mut u64, bytes: u64) -> bool {
+    let mut state = state();
+    let now = MADE.load(Ordering::Relaxed);
+    if std::mem::replace(begun, now) != now {
+        return true;
+    }
+    let made = make_with(&mut state, bytes, 0);
+    *begun = MADE.load(Ordering::Relaxed);
+    made
 }
 
 /// As [`with_space`], for what needs one more file, or its name.
@@ -241,6 +260,7 @@ pub fn with_space_for_program<T, E>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::Arc;
 
     #[test]
     fn what_finds_no_space_is_repeated_as_long_as_some_is_made() {
@@ -273,5 +293,25 @@ mod tests {
         let other = || -> io::Result<()> { Err(io::ErrorKind::PermissionDenied.into()) };
         assert!(with_space(7, other).is_err());
         assert!(with_space(7, || -> io::Result<()> { Err(full()) }).is_err(), "it is used up");
+        // The state is that of the whole process: so this is no test of its own.
+        two_writers_that_fail_at_once_make_space_once();
+    }
+
+    fn two_writers_that_fail_at_once_make_space_once() {
+        let calls = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&calls);
+        expect_nothing();
+        set_maker(move |_| counted.fetch_add(1, Ordering::Relaxed) < 5);
+        let mut attempts = 0;
+        let write = || {
+            attempts += 1;
+            // While this one is at work, another writer finds no space.
+            if attempts == 1 && make(7) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        };
+        assert!(with_space(7, write).is_ok());
+        assert_eq!((attempts, calls.load(Ordering::Relaxed)), (2, 1));
+        let full = || -> io::Result<()> { Err(io::ErrorKind::StorageFull.into()) };
+        assert!(with_space(7, full).is_err(), "each failure of its own has some made");
+        assert_eq!(calls.load(Ordering::Relaxed), 6);
     }
 }
