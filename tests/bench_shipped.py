@@ -3,7 +3,7 @@ those of --bin. All files are in memory: what differs is the executables."""
 import statistics
 from pathlib import Path
 
-from benchlib import ACTIONS, MIB, SET, driver, note, row, seconds, source, tool, wanted
+from benchlib import ACTIONS, MIB, SET, driver, in_memory, note, row, seconds, source, tool, wanted
 
 LIMIT = 1.03
 
@@ -13,14 +13,8 @@ def rows(fs):
         note("- bench_shipped.py is left out: --shipped DIR names the executables that packaging/compile has made")
         return
     sizes()
-    root = SET.work / "memory"
-    root.mkdir()
-    tool("mount", "-t", "tmpfs", "-o", "size=90%", "shipped", root)
-    try:
+    with in_memory() as root:
         calls(root)
-    finally:
-        tool("umount", root)
-        root.rmdir()
 
 
 def shipped():

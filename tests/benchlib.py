@@ -1,5 +1,5 @@
 """What tests/bench measures with: processes, file systems on loop devices, input images, the table of rows."""
-import argparse, base64, ctypes, os, random, re, shutil, statistics, subprocess, sys, threading, time
+import argparse, base64, contextlib, ctypes, os, random, re, shutil, statistics, subprocess, sys, threading, time
 from pathlib import Path
 
 MIB = 1 << 20
@@ -90,6 +90,19 @@ def image_to_prepare(base):
 
 
 # ------------------------------------------------------------------ file systems and inputs
+
+@contextlib.contextmanager
+def in_memory():
+    """A directory whose files are in memory only."""
+    root = SET.work / "memory"
+    root.mkdir()
+    tool("mount", "-t", "tmpfs", "-o", "size=90%", "bench", root)
+    try:
+        yield root
+    finally:
+        tool("umount", root)
+        root.rmdir()
+
 
 class FileSystem:
     """A file system in a file on the real disk, with users' images and a datastore in it."""
