@@ -14,10 +14,35 @@ def note(text):
 
 # ------------------------------------------------------------------ processes
 
-class Run:
-    """One finished process: seconds, exit code, peak memory in bytes, what it printed."""
+class OwnPeak:
+    """Watches the peak memory of a process alone, which its end takes with it."""
 
-    def __init__(self, argv, stdin="/dev/null", stdout=None, env=None):
+    def __init__(self, pid):
+        self.status, self.peak = Path(f"/proc/{pid}/status"), 0
+        self.thread = threading.Thread(target=self.watch)
+        self.thread.start()
+
+    def watch(self):
+        while True:
+            try:
+                found = re.search(r"VmHWM:\s+(\d+) kB", self.status.read_text())
+            except OSError:
+                return
+            if not found:
+                return
+            self.peak = int(found[1]) * 1024
+            time.sleep(0.02)
+
+    def bytes(self):
+        self.thread.join()
+        return self.peak
+
+
+class Run:
+    """One finished process: seconds, exit code, peak memory in bytes, what it printed. The peak is that of its own or of
+    a program that it started, whichever is higher; with `alone`, its own."""
+
+    def __init__(self, argv, stdin="/dev/null", stdout=None, env=None, alone=False):
         out = stdout or SET.scratch / "stdout"
         actions = [
             (os.POSIX_SPAWN_OPEN, 0, str(stdin), os.O_RDONLY, 0),
@@ -29,10 +54,11 @@ class Run:
         Path("/proc/self/clear_refs").write_text("5")
         start = time.perf_counter()
         pid = os.posix_spawn(path, [str(a) for a in argv], env or os.environ, file_actions=actions)
+        own = OwnPeak(pid) if alone else None
         _, status, usage = os.wait4(pid, 0)
         self.seconds = time.perf_counter() - start
         self.code = os.waitstatus_to_exitcode(status)
-        self.peak = usage.ru_maxrss * 1024
+        self.peak = own.bytes() if own else usage.ru_maxrss * 1024
         self.reply = "" if stdout else Path(out).read_text().rstrip("\n")
         self.error = (SET.scratch / "stderr").read_text(errors="replace").strip()
 
@@ -60,12 +86,13 @@ def message(base, image=None, template=None, template_of_image=""):
             "</DATASTORE></DS_DRIVER_ACTION_DATA>")
 
 
-def driver(label, action, base, image=None, template=None, may_refuse=False, xml=None, template_of_image=""):
+def driver(label, action, base, image=None, template=None, may_refuse=False, xml=None, template_of_image="", alone=False):
     """Calls a driver as oned does. `label` is what its peak memory is filed under."""
     stdin = SET.scratch / "message"
     xml = xml or message(base, image, template, template_of_image)
     stdin.write_bytes(base64.b64encode(xml.encode()) + b"\n")
-    run = Run([SET.bin / action, "7"], stdin=stdin, env={"PATH": os.environ["PATH"], "ONE_LOCATION": str(base.parent)})
+    run = Run([SET.bin / action, "7"], stdin=stdin, env={"PATH": os.environ["PATH"], "ONE_LOCATION": str(base.parent)},
+              alone=alone)
     if run.code and not (may_refuse and run.code == 1):
         sys.exit(f"bench: {label}: {action} failed ({run.code}): {run.error}")
     PEAKS[label] = max(run.peak, PEAKS.get(label, 0))
