@@ -196,20 +196,27 @@ pub fn prepare(file: &File, most: Option<u64>) {
 /// # Errors
 /// Those of `write`.
 pub fn with_space<T>(bytes: u64, mut write: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let mut begun = MADE.load(Ordering::Relaxed);
+    let mut begun = times_made();
     write().or_else(|error| repeat(error, || make_unless_made_since(&mut begun, bytes), write))
 }
 
-/// As [`make`], unless space has been made since a write began that found none: two writers that fail at once need it
-/// only once.
-fn make_unless_made_since(begun: &mut u64, bytes: u64) -> bool {
+/// How many times space was made so far, for [`make_unless_made_since`].
+#[must_use]
+pub fn times_made() -> u64 {
+    MADE.load(Ordering::Relaxed)
+}
+
+/// As [`make`], unless space was made since a write began that found none, when it had been made `begun` times: two
+/// writers that fail at once need it only once. The next attempt begins now.
+#[must_use]
+pub fn make_unless_made_since(begun: &mut u64, bytes: u64) -> bool {
     let mut state = state();
-    let now = MADE.load(Ordering::Relaxed);
+    let now = times_made();
     if std::mem::replace(begun, now) != now {
         return true;
     }
     let made = make_with(&mut state, bytes, 0);
-    *begun = MADE.load(Ordering::Relaxed);
+    *begun = times_made();
     made
 }
 
