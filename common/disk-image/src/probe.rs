@@ -208,13 +208,15 @@ fn is_skippable_zstd(head: &[u8]) -> bool {
 /// A descriptor without its usual first line: comments and blank lines, then `version=`.
 fn is_bare_vmdk_descriptor(head: &[u8]) -> bool {
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
-    // Most heads are told by their first byte, without a look for lines in all of them.
-    let comment = text.starts_with(b"#");
-    let mut lines = text.split(|&byte| byte == b'\n' || byte == b'\r').map(<[u8]>::trim_ascii);
-    let version = |line: &[u8]| line.starts_with(b"version=");
-    version(text)
-        || comment
-            && lines.find(|line| !line.is_empty() && !line.starts_with(b"#")).is_some_and(version)
+    let is_version = |line: &[u8]| line.starts_with(b"version=");
+    if !text.starts_with(b"#") {
+        // No look for lines in all of a disk's head.
+        return is_version(text);
+    }
+    text.split(|&byte| byte == b'\n' || byte == b'\r')
+        .map(<[u8]>::trim_ascii)
+        .find(|line| !line.is_empty() && !line.starts_with(b"#"))
+        .is_some_and(is_version)
 }
 
 #[cfg(test)]
