@@ -23,7 +23,8 @@ const MARK: &str = "# A trampoline of ferrostore's: a driver is about to take th
 
 /// The text of a trampoline that starts `driver`; none for a path that can't be an interpreter's.
 pub(super) fn text(driver: &Path) -> Option<String> {
-    let driver = driver.to_str()?;
+    // From wherever a call comes.
+    let driver = driver.to_str().filter(|_| driver.is_absolute())?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-".contains(c);
     let first = format!("#!{driver} --script");
     let fits = first.len() <= FIRST_LINE && driver.chars().all(plain);
@@ -78,6 +79,7 @@ mod tests {
             text.ends_with("\nexec /var/lib/one/remotes/datastore/.fs.ferrostore/run/cp \"$@\"\n")
         );
         for path in [
+            "one/cp",
             "/two words/cp",
             "/o'ne/cp",
             "/$one/cp",
