@@ -6,10 +6,11 @@ use crate::Call;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
+use tempfile::NamedTempFile;
 
 /// What oned does when it is asked.
 #[derive(Clone, Debug)]
@@ -31,6 +32,9 @@ pub enum Answer {
 pub struct Oned {
     address: SocketAddr,
     state: Arc<State>,
+    /// The file that `ONE_AUTH` names. Each oned has its own: tests run at the same time, and one that is being
+    /// written is empty for a moment.
+    session: NamedTempFile,
 }
 
 /// What it remembers.
@@ -67,7 +71,13 @@ impl Oned {
                 thread::spawn(move || serve(stream, &answer, &shared));
             }
         });
-        Self { address, state }
+        let session = tempfile::Builder::new()
+            .prefix("ferrostore-one_auth.")
+            .permissions(fs::Permissions::from_mode(0o644))
+            .tempfile()
+            .unwrap();
+        fs::write(session.path(), format!("{SESSION}\n")).unwrap();
+        Self { address, state, session }
     }
 
     /// Deletes an image, whatever is at work on it.
@@ -83,12 +93,10 @@ impl Oned {
         documents.push((element, document.to_owned()));
     }
 
-    /// The environment of a program that knows where oned is, and as whom to ask. `home` is where the session is kept.
-    pub fn environment(&self, home: &Path) -> [(&'static str, String); 2] {
-        let session = home.join("one_auth");
-        fs::write(&session, format!("{SESSION}\n")).unwrap();
+    /// The environment of a program that knows where oned is, and as whom to ask.
+    pub fn environment(&self) -> [(&'static str, String); 2] {
         [
-            ("ONE_AUTH", session.display().to_string()),
+            ("ONE_AUTH", self.session.path().display().to_string()),
             ("ONE_XMLRPC", format!("http://{}/RPC2", self.address)),
         ]
     }
@@ -114,10 +122,9 @@ impl Oned {
         self.requests().into_iter().map(method).collect()
     }
 
-    /// A call of a driver that knows where oned is, and as whom to ask. `home` is where the session is
-    /// kept.
-    pub fn known_to<'c>(&self, call: Call<'c>, home: &Path) -> Call<'c> {
-        let [auth, address] = self.environment(home);
+    /// A call of a driver that knows where oned is, and as whom to ask.
+    pub fn known_to<'c>(&self, call: Call<'c>) -> Call<'c> {
+        let [auth, address] = self.environment();
         call.environment(auth.0, auth.1).environment(address.0, address.1)
     }
 

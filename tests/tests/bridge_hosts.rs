@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 fn made_on(bridges: &Bridges, call: Call, id: &str, oned: Option<&Oned>) -> usize {
     let mut call = call.set_escaped("IMAGE/ID", id);
     if let Some(oned) = oned {
-        call = oned.known_to(call, bridges.home());
+        call = oned.known_to(call);
     }
     let reply = call.run().succeeds();
     let name = reply.new_name(reply.line());
@@ -51,7 +51,7 @@ fn hosts_that_oned_rules_out_are_named_where_none_is_left() {
     let bridges = Bridges::of(&cloud, 3);
     let oned = Oned::listing(&[("host1", 3), ("host2", 4), ("host3", 8)]);
     let before = bridges.host(1).connections();
-    let call = oned.known_to(mkfs(&cloud, &bridges), bridges.home());
+    let call = oned.known_to(mkfs(&cloud, &bridges));
     let failure = call.run().fails().naming("DATASTORE/TEMPLATE/BRIDGE_LIST");
     let failure = failure.saying("host1: oned lists it as in error");
     failure.saying("host2: oned lists it as disabled").saying("host3: oned lists it as off");
@@ -69,7 +69,7 @@ fn without_an_answer_of_oned_every_host_counts() {
         (Answer::Nonsense, "answered"),
     ] {
         let oned = Oned::answering(answer);
-        let call = oned.known_to(bridges.bridged(cloud.monitor()), bridges.home());
+        let call = oned.known_to(bridges.bridged(cloud.monitor()));
         let start = Instant::now();
         let reply = call.run().succeeds();
         println!("{:?}", start.elapsed());
@@ -85,7 +85,7 @@ fn without_an_answer_of_oned_every_host_counts() {
         ("ONE_AUTH", "/no/such/file"),
     ] {
         let oned = Oned::listing(&[("host1", 8)]);
-        let call = oned.known_to(bridges.bridged(cloud.monitor()), bridges.home());
+        let call = oned.known_to(bridges.bridged(cloud.monitor()));
         let reply = call.environment(name, value).run().succeeds();
         assert!(reply.outcome.stderr_text().contains("WARN: "), "{name}={value}");
     }

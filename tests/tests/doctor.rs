@@ -96,7 +96,7 @@ impl FrontEnd {
             .arg("--drivers")
             .arg(self.drivers())
             .env("ONE_LOCATION", self.one())
-            .envs(self.oned.environment(Path::new("/tmp")))
+            .envs(self.oned.environment())
             .output()
             .unwrap();
         assert_eq!(picture(self.world.path()), before, "the doctor only reads");

@@ -35,7 +35,7 @@ impl World {
     }
 
     fn known<'c>(&self, call: Call<'c>) -> Call<'c> {
-        self.oned.known_to(call, &self.cloud.home())
+        self.oned.known_to(call)
     }
 
     /// Runs `call`, whose image is deleted after so long; how long it took.
@@ -271,7 +271,7 @@ fn the_driver_on_a_bridge_host_is_ended_by_the_one_on_the_front_end() {
                 let bridges = Bridges::of(&world.cloud, 1);
                 let (seconds, delay) = if in_mid_transfer { (40, 3) } else { (4, 1) };
                 let call = world.download(seconds);
-                let call = world.oned.known_to(bridges.bridged(call), bridges.home());
+                let call = world.oned.known_to(bridges.bridged(call));
                 let took = world.deleting_after(Duration::from_secs(delay), call);
                 assert!(took < Duration::from_secs(23), "{took:?}");
                 assert_eq!(world.cloud.last_call()["bridge"], "host1");
@@ -288,7 +288,7 @@ fn the_driver_on_a_bridge_host_is_ended_by_the_one_on_the_front_end() {
 /// `call` by way of a bridge host, with ssh so slow to start that it takes over two seconds.
 fn slowly_bridged<'c>(world: &World, bridges: &Bridges, call: Call<'c>) -> Call<'c> {
     let wrapper = [bridges.neighbour(), delaying("socketpair", 3)].concat();
-    world.oned.known_to(bridges.bridged(call).under(wrapper), bridges.home())
+    world.oned.known_to(bridges.bridged(call).under(wrapper))
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 #[track_caller]
 fn deleting_after(delay: Duration, ceph: &Ceph, oned: &Oned, call: Call) {
     let start = Instant::now();
-    let call = oned.known_to(call, &ceph.cloud.home());
+    let call = oned.known_to(call);
     let outcome = thread::scope(|scope| {
         scope.spawn(|| {
             thread::sleep(delay);
@@ -52,7 +52,7 @@ fn what_takes_over_two_seconds_asks_oned_before_it_commits() {
     // For one that is still there it is asked once.
     let oned = oned();
     let call = slow(&ceph, ceph.mkfs(5, "raw", 4));
-    oned.known_to(call, &ceph.cloud.home()).run().succeeds();
+    oned.known_to(call).run().succeeds();
     assert_eq!(oned.methods(), ["one.image.info"]);
 }
 

@@ -79,7 +79,7 @@ fn what_was_verified_is_told_to_oned_and_recorded() {
         format!("sha256 {}, signed by {}", world.sha256, world.publisher.fingerprint(KEY));
     let oned = Oned::listing(&[]);
     let [call, _] = world.signed();
-    oned.known_to(call.clone(), &world.cloud.home()).run().succeeds().image("raw");
+    oned.known_to(call.clone()).run().succeeds().image("raw");
     let told = |oned: &Oned| {
         let requests = oned.requests();
         requests.into_iter().filter(|request| request.contains("VERIFIED")).collect::<Vec<_>>()
@@ -93,9 +93,9 @@ fn what_was_verified_is_told_to_oned_and_recorded() {
     // Where progress is off, or nothing was verified, nothing is told.
     let oned = Oned::listing(&[]);
     let quiet = call.clone().set("DATASTORE/TEMPLATE/PROGRESS", "no");
-    oned.known_to(quiet, &world.cloud.home()).run().succeeds();
+    oned.known_to(quiet).run().succeeds();
     let plain = call.without(LIST).without(SIGNATURE);
-    oned.known_to(plain, &world.cloud.home()).run().succeeds();
+    oned.known_to(plain).run().succeeds();
     assert_eq!(told(&oned), [""; 0]);
 }
 
