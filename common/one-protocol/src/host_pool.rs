@@ -1,8 +1,9 @@
 //! Which hosts oned lists as unusable: `one.hostpool.info` of its XML-RPC interface.
 
+use crate::elements::each_element;
 use crate::settings::Settings;
 use crate::xml_rpc::{Client, XmlRpcError};
-use serde::Deserialize;
+use std::mem;
 
 /// A host that oned lists, with the reason where it must not be used.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,25 +33,23 @@ pub fn ask(settings: &Settings) -> Result<Vec<Host>, HostPoolError> {
     hosts(&Client::new(settings)?.call("one.hostpool.info", &[])?)
 }
 
-/// `HOST_POOL` of oned.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE", default)]
-struct Pool {
-    host: Vec<PoolHost>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE", default)]
-struct PoolHost {
-    name: String,
-    state: String,
-}
-
+/// The hosts in a `HOST_POOL` of oned.
 fn hosts(text: &str) -> Result<Vec<Host>, HostPoolError> {
-    let pool: Pool =
-        quick_xml::de::from_str(text).map_err(|error| HostPoolError::List(error.to_string()))?;
-    let host = |host: PoolHost| Host { unusable: unusable(host.state.trim()), name: host.name };
-    Ok(pool.host.into_iter().map(host).collect())
+    let mut hosts = Vec::new();
+    let (mut name, mut state) = (String::new(), String::new());
+    each_element(text, &mut |path, text| match path {
+        ["HOST", "NAME"] => text.clone_into(&mut name),
+        ["HOST", "STATE"] => text.trim().clone_into(&mut state),
+        ["HOST"] => {
+            hosts.push(Host {
+                name: mem::take(&mut name),
+                unusable: unusable(&mem::take(&mut state)),
+            });
+        }
+        _ => {}
+    })
+    .map_err(|error| HostPoolError::List(error.to_string()))?;
+    Ok(hosts)
 }
 
 /// Why a host in a state must not be used. The states are those of OpenNebula's `HostState`: INIT,

@@ -4,6 +4,7 @@
 //! The crate does not know what an action does.
 
 pub mod arguments;
+mod elements;
 pub mod host_pool;
 pub mod input;
 pub mod logger;

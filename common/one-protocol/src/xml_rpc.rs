@@ -1,8 +1,8 @@
 //! The XML-RPC interface of OpenNebula's daemon: one call, one answer, within a second.
 
+use crate::elements::each_element;
 use crate::settings::Settings;
 use quick_xml::escape::escape;
-use serde::Deserialize;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -241,51 +241,29 @@ fn exchange(address: &Address, body: &str, until: Instant) -> io::Result<Vec<u8>
     Err(last)
 }
 
-/// `<methodResponse>` of XML-RPC, as far as it matters: an array of whether it went well, the answer or
-/// the error, and the error's code.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+/// The first values of each type in a `<methodResponse>` of XML-RPC. oned answers with an array of whether it went well,
+/// the answer or the error, and the error's code.
+#[derive(Debug, Default)]
 struct Response {
-    params: Params,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Params {
-    param: Param,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Param {
-    value: Outer,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Outer {
-    array: Array,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Array {
-    data: Data,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Data {
-    value: Vec<Value>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Value {
     boolean: Option<String>,
     string: Option<String>,
-    i4: Option<String>,
     int: Option<String>,
+}
+
+impl Response {
+    fn parse(body: &str) -> Result<Self, quick_xml::Error> {
+        let mut response = Self::default();
+        each_element(body, &mut |path, text| {
+            let value = match path {
+                [.., "value", "boolean"] => &mut response.boolean,
+                [.., "value", "string"] => &mut response.string,
+                [.., "value", "i4" | "int"] => &mut response.int,
+                _ => return,
+            };
+            value.get_or_insert_with(|| text.to_owned());
+        })?;
+        Ok(response)
+    }
 }
 
 /// What came instead of an answer.
@@ -303,17 +281,15 @@ fn text_of(answer: &[u8]) -> Result<String, Refusal> {
     let Some((_, body)) = text.split_once("\r\n\r\n").filter(|_| status.contains(" 200")) else {
         return Err(refused(if status.is_empty() { "nothing" } else { status }.to_owned()));
     };
-    let response: Response = quick_xml::de::from_str(body)
+    let response = Response::parse(body)
         .map_err(|error| refused(format!("invalid XML-RPC response: {error}")))?;
-    let values = response.params.param.value.array.data.value;
-    let good = values.iter().find_map(|value| value.boolean.as_deref()).map(str::trim);
-    let text = values.iter().find_map(|value| value.string.clone()).unwrap_or_default();
+    let good = response.boolean.as_deref().map(str::trim);
+    let text = response.string.unwrap_or_default();
     if good == Some("1") {
         return Ok(text);
     }
     // After the error comes its code, and then the number of the object.
-    let code = values.iter().find_map(|value| value.i4.as_deref().or(value.int.as_deref()));
-    let code = code.filter(|_| good == Some("0")).and_then(|code| code.trim().parse().ok());
+    let code = response.int.filter(|_| good == Some("0")).and_then(|code| code.trim().parse().ok());
     let answer = if text.is_empty() { "no answer of oned".to_owned() } else { text };
     Err(Refusal { answer, code })
 }

@@ -1,8 +1,7 @@
-//! What a message says of its image that only people need. It may hold anything, so it is no part of the typed message, and only
-//! looked for where it is wanted.
+//! What a message says of its image that the typed message leaves out: it may hold anything, so it is only looked for where it is
+//! wanted.
 
-use quick_xml::Reader;
-use quick_xml::events::Event;
+use crate::elements::each_element;
 
 /// What people know an image by; empty where it is not told.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -20,61 +19,28 @@ pub struct Description {
 impl Description {
     pub(super) fn of(xml: &str) -> Self {
         let mut description = Self::default();
-        let mut reader = Reader::from_str(xml);
-        let mut path: Vec<String> = Vec::new();
-        while let Ok(event) = reader.read_event() {
-            let text = match event {
-                Event::Start(tag) => {
-                    // What is deeper is none of these.
-                    path.push(if path.len() < 4 {
-                        tag.name().as_ref().to_owned()
-                    } else {
-                        String::new()
-                    });
-                    continue;
-                }
-                Event::End(_) => {
-                    path.pop();
-                    continue;
-                }
-                Event::Text(text) => text.to_string(),
-                Event::CData(text) => text.to_string(),
-                Event::GeneralRef(name) => character(&name),
-                Event::Eof => break,
-                _ => continue,
-            };
-            let names: Vec<&str> = path.iter().skip(1).map(String::as_str).collect();
-            let field = match names.as_slice() {
+        // What a broken message says up to there is good enough for people.
+        let _ = each_element(xml, &mut |path, text| {
+            let field = match path {
                 ["IMAGE", "NAME"] => &mut description.name,
                 ["IMAGE", "UNAME"] => &mut description.owner,
                 ["IMAGE", "GNAME"] => &mut description.group,
                 ["IMAGE", "TEMPLATE", "DEV_PREFIX"] => &mut description.prefix,
-                _ => continue,
+                _ => return,
             };
-            field.push_str(&text);
-        }
+            field.push_str(text);
+        });
         description
     }
 }
 
-/// What a reference stands for; nothing where it is none of XML's own.
-fn character(name: &str) -> String {
-    let number = match name.strip_prefix('#') {
-        Some(digits) => match digits.strip_prefix('x') {
-            Some(hex) => u32::from_str_radix(hex, 16).ok(),
-            None => digits.parse().ok(),
-        },
-        None => None,
-    };
-    match (name, number.and_then(char::from_u32)) {
-        (_, Some(character)) => character.to_string(),
-        ("lt", _) => "<".to_owned(),
-        ("gt", _) => ">".to_owned(),
-        ("amp", _) => "&".to_owned(),
-        ("apos", _) => "'".to_owned(),
-        ("quot", _) => "\"".to_owned(),
-        _ => String::new(),
-    }
+/// Whether oned has this snapshot of the image on record: `IMAGE/SNAPSHOTS/SNAPSHOT/ID`.
+pub(super) fn has_snapshot(xml: &str, id: i64) -> bool {
+    let mut found = false;
+    let _ = each_element(xml, &mut |path, text| {
+        found |= path == ["IMAGE", "SNAPSHOTS", "SNAPSHOT", "ID"] && text.trim().parse() == Ok(id);
+    });
+    found
 }
 
 #[cfg(test)]
@@ -94,5 +60,12 @@ mod tests {
         };
         assert_eq!(Description::of(xml), expected);
         assert_eq!(Description::of("<D><IMAGE>"), Description::default());
+    }
+    #[test]
+    fn a_snapshot_is_on_record_by_its_number_alone() {
+        let xml = "<D><IMAGE><ID>7</ID><SNAPSHOTS><SNAPSHOT><ID> <![CDATA[1]]>2 </ID><CHILDREN>3</CHILDREN></SNAPSHOT>\
+                   <SNAPSHOT><NAME>4</NAME><ID>&#53;</ID><A><ID>6</ID></A></SNAPSHOT></SNAPSHOTS></IMAGE></D>";
+        let recorded: Vec<i64> = (-1..20).filter(|&id| has_snapshot(xml, id)).collect();
+        assert_eq!(recorded, [5, 12]);
     }
 }

@@ -114,6 +114,8 @@ pub struct Image {
     pub template_format: String,
     /// `TARGET_SNAPSHOT`; -1 where the action has no target.
     pub target_snapshot: Option<i64>,
+    /// The same, where oned has that snapshot of the image on record.
+    pub recorded_target: Option<i64>,
     /// Digests that the user gave, as `(attribute, value)`, all that are not empty.
     pub digests: Vec<(&'static str, String)>,
     /// `TEMPLATE/CHECKSUM_URL`, the publisher's checksum list; empty: none.
@@ -122,8 +124,6 @@ pub struct Image {
     pub signature_url: String,
     /// `TEMPLATE/FROM_APP_MD5`, the digest that a marketplace has for the image; empty: none.
     pub from_app_md5: String,
-    /// Numbers of the snapshots that oned has on record.
-    pub snapshots: Vec<u32>,
     path: String,
     source: String,
 }

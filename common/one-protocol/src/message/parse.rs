@@ -2,7 +2,7 @@
 
 use super::{
     CephAttributes, Datastore, DatastoreType, Image, ImageType, Mebibytes, Message, MessageError,
-    nfs, wire,
+    description, nfs, wire,
 };
 use crate::values::{RETENTION, parse_bytes, parse_retention, parse_yes_no};
 use base64::Engine as _;
@@ -64,16 +64,16 @@ fn decode_base64(input: &[u8]) -> Result<Vec<u8>, MessageError> {
 impl Message {
     fn from_wire(wire: wire::Message, xml: String) -> Result<Self, MessageError> {
         Ok(Self {
-            xml,
-            image: wire.image.map(Image::from_wire).transpose()?,
+            image: wire.image.map(|image| Image::from_wire(image, &xml)).transpose()?,
             datastore: wire.datastore.map(Datastore::from_wire).transpose()?,
             source_bridge_list: words(&wire.source_bridge_list),
+            xml,
         })
     }
 }
 
 impl Image {
-    fn from_wire(wire: wire::Image) -> Result<Self, MessageError> {
+    fn from_wire(wire: wire::Image, xml: &str) -> Result<Self, MessageError> {
         let template_format = wire.template.format.trim().to_owned();
         let digests = [
             ("MD5", wire.template.md5),
@@ -81,6 +81,8 @@ impl Image {
             ("SHA256", wire.template.sha256),
             ("SHA512", wire.template.sha512),
         ];
+        let target_snapshot = number("IMAGE/TARGET_SNAPSHOT", &wire.target_snapshot)?;
+        let is_recorded = |&id: &i64| id >= 0 && description::has_snapshot(xml, id);
         let is_set = |value: &String| !value.trim().is_empty();
         Ok(Self {
             from_app: [&wire.from_app, &wire.template.from_app].into_iter().any(is_set),
@@ -95,7 +97,7 @@ impl Image {
             // Images that were registered long ago have it in capitals.
             format: wire.format.trim().to_ascii_lowercase(),
             template_format,
-            target_snapshot: number("IMAGE/TARGET_SNAPSHOT", &wire.target_snapshot)?,
+            target_snapshot,
             digests: digests
                 .into_iter()
                 .map(|(name, value)| (name, value.trim().to_owned()))
@@ -104,7 +106,7 @@ impl Image {
             checksum_url: wire.template.checksum_url.trim().to_owned(),
             signature_url: wire.template.signature_url.trim().to_owned(),
             from_app_md5: wire.template.from_app_md5.trim().to_owned(),
-            snapshots: snapshot_ids(&wire.snapshots),
+            recorded_target: target_snapshot.filter(is_recorded),
             path: wire.path,
             source: wire.source,
         })
@@ -198,12 +200,6 @@ impl Datastore {
             base_path: wire.base_path,
         })
     }
-}
-
-/// The numbers of the snapshots; what is no number is none of a snapshot.
-fn snapshot_ids(lists: &[wire::Snapshots]) -> Vec<u32> {
-    let ids = lists.iter().flat_map(|list| &list.snapshot).flat_map(|snapshot| &snapshot.id);
-    ids.filter_map(|id| id.text.trim().parse().ok()).collect()
 }
 
 fn image_type(code: u8, value: &str) -> Result<ImageType, MessageError> {

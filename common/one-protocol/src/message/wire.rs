@@ -26,7 +26,6 @@ pub(super) struct Image {
     pub(super) from_app: String,
     pub(super) target_snapshot: String,
     pub(super) template: ImageTemplate,
-    pub(super) snapshots: Vec<Snapshots>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -50,27 +49,6 @@ pub(super) struct ImageTemplate {
     pub(super) from_app_md5: String,
     #[serde(rename = "FORMAT")]
     pub(super) format: String,
-}
-
-/// What is in these is read by few actions: nothing that they may hold is an error here.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE", default)]
-pub(super) struct Snapshots {
-    pub(super) snapshot: Vec<Snapshot>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE", default)]
-pub(super) struct Snapshot {
-    pub(super) id: Vec<Text>,
-}
-
-/// The text of an element, whatever else is in that.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct Text {
-    #[serde(rename = "$text")]
-    pub(super) text: String,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -349,8 +349,7 @@ impl CephDatastore {
         id: u32,
         names: &[String],
     ) -> Result<bool, DatastoreError> {
-        let recorded = image.snapshots.contains(&id);
-        let gone = recorded && names.contains(&name.main()) && {
+        let gone = image.recorded_target.is_some() && names.contains(&name.main()) && {
             let tree = Tree::load(self.pool(), name, names)?;
             !tree.numbered().iter().any(|(other, _)| *other == id)
         };
