@@ -237,36 +237,49 @@ impl Drop for Transaction<'_> {
 /// error; whether there were any.
 ///
 /// # Errors
-/// Where one can't be moved out of the way; then all are there as before. Once they are moved,
-/// nothing fails any more: what can't be deleted now is deleted later.
-pub fn discard(lock: &ImageLock, paths: &[PathBuf]) -> Result<bool, StagingError> {
-    let present: Vec<&PathBuf> =
-        paths.iter().filter(|path| fs::symlink_metadata(path).is_ok()).collect();
-    let transaction = match present.len() {
-        0 => return Ok(false),
-        1 => Transaction::atomic(lock),
-        _ => Transaction::with_rollback(lock),
-    };
-    let transaction = match transaction {
-        Err(error) if error.is_no_space() => return remove_in_place(&present),
-        transaction => transaction?,
-    };
-    for path in present {
-        transaction.take(path)?;
+/// Where one can't be removed; then all are there as before. Once they are out of the way, nothing fails any more but
+/// that the disk takes no more writes: what can't be deleted now is deleted later.
+pub fn discard(lock: ImageLock, paths: &[PathBuf]) -> Result<bool, StagingError> {
+    let paths = paths.iter().map(PathBuf::as_path);
+    let present: Vec<&Path> = paths.filter(|path| fs::symlink_metadata(path).is_ok()).collect();
+    match present.as_slice() {
+        [] => return Ok(false),
+        // That is one step, which needs no transaction.
+        [only] if !only.is_dir() => remove_in_place(lock, &present)?,
+        _ => match remove_as_one(&lock, &present) {
+            // On a full disk not even an empty directory can be made, and removing must still work.
+            Err(error) if error.is_no_space() => remove_in_place(lock, &present)?,
+            removed => removed?,
+        },
     }
-    transaction.commit()?;
     Ok(true)
 }
 
-/// On a full disk not even an empty directory can be made, and removing must still work. The first to go is
-/// the image itself: whatever happens then, it is gone.
-fn remove_in_place(paths: &[&PathBuf]) -> Result<bool, StagingError> {
-    process::mark_committed();
+fn remove_as_one(lock: &ImageLock, paths: &[&Path]) -> Result<(), StagingError> {
+    let transaction = match paths {
+        [_] => Transaction::atomic(lock),
+        _ => Transaction::with_rollback(lock),
+    }?;
     for path in paths {
+        transaction.take(path)?;
+    }
+    transaction.commit()
+}
+
+/// Removes one after the other. The first to go is the image itself: whatever happens then, it is gone.
+fn remove_in_place(lock: ImageLock, paths: &[&Path]) -> Result<(), StagingError> {
+    process::mark_committed();
+    let mut lock = Some(lock);
+    for (number, path) in paths.iter().enumerate() {
         let is_directory = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
         let removed = if is_directory { fs::remove_dir_all(path) } else { fs::remove_file(path) };
         removed.map_err(at("removed", path))?;
+        if number + 1 == paths.len() {
+            // Nothing is left that it protects. What goes with it is written to disk by the same commit of the file
+            // system's journal; after that, it would take as long as the commit itself.
+            lock.take();
+        }
         super::sync_directory_of(path).map_err(at("removed for good", path))?;
     }
-    Ok(true)
+    Ok(())
 }

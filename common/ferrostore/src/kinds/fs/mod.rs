@@ -116,7 +116,7 @@ impl Datastore for FileDatastore {
         if is_gone() {
             return Ok(());
         }
-        self.discard(image, &lock, &parts, keep).map_err(|error| self.source_error(image, error))
+        self.discard(image, lock, &parts, keep).map_err(|error| self.source_error(image, error))
     }
 
     fn stat(&self, image: &Image) -> Result<Mebibytes, DatastoreError> {

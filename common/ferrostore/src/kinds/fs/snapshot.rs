@@ -106,8 +106,7 @@ impl FileDatastore {
         };
         files.push(digest_of(&file));
         intent::record(&place, &intent_text);
-        let deleted = staging::discard(&lock, &files);
-        drop(lock);
+        let deleted = staging::discard(lock, &files);
         intent::clear(&place);
         deleted?;
         Ok(())

@@ -36,11 +36,11 @@ impl FileDatastore {
     pub(super) fn discard(
         &self,
         image: &Image,
-        lock: &ImageLock,
+        lock: ImageLock,
         parts: &[PathBuf],
         keep: Duration,
     ) -> Result<(), StagingError> {
-        if keep.is_zero() || !self.put_into_trash(image, lock, parts, keep)? {
+        if keep.is_zero() || !self.put_into_trash(image, &lock, parts, keep)? {
             staging::discard(lock, parts)?;
         }
         Ok(())
