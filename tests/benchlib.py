@@ -31,7 +31,7 @@ class OwnPeak:
             if not found:
                 return
             self.peak = int(found[1]) * 1024
-            time.sleep(0.02)
+            time.sleep(0.002)
 
     def bytes(self):
         self.thread.join()

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 fn parse() -> io::Result<()> {
     let mut bytes = Vec::new();
     io::stdin().lock().read_to_end(&mut bytes)?;
-    one_protocol::message::parse(&bytes).map(drop).map_err(|error| Error::other(error.to_string()))
+    one_protocol::message::parse(bytes).map(drop).map_err(|error| Error::other(error.to_string()))
 }
 
 fn synchronise_directory_of(file: &Path) -> io::Result<()> {

@@ -231,7 +231,7 @@ fn of_message(
         }
         _ => MessageSource::StandardInput,
     };
-    let message = message::parse(&from.read()?)?;
+    let message = message::parse(from.read()?)?;
     let datastore = message.datastore()?;
     let name = datastore.ds_mad()?.to_owned();
     let settings = Settings::from_environment();

@@ -163,7 +163,7 @@ fn answer(
     body: fn(&Call) -> Outcome,
 ) -> Result<(), Box<dyn Error>> {
     progress::install(request.progress);
-    let message = message::parse(&request.message.read()?)?;
+    let message = message::parse(request.message.read()?)?;
     let settings = Settings::from_environment();
     record::note_message(&message, &settings, without_password);
     if let Some(long) = &action.long {

@@ -13,19 +13,30 @@ use runtime::text;
 /// Name of the root element.
 const ROOT: &str = "DS_DRIVER_ACTION_DATA";
 
-/// Reads a message: base64 (with or without line breaks) of XML, or XML.
+/// Reads a message: base64 (with or without line breaks) of XML, or XML. An `input` that is handed over is freed before the
+/// XML is read: a large one is in memory once less.
 ///
 /// # Errors
 /// [`MessageError`], naming the attribute where one is at fault.
-pub fn parse(input: &[u8]) -> Result<Message, MessageError> {
+pub fn parse(input: impl AsRef<[u8]>) -> Result<Message, MessageError> {
+    let xml = decode(input.as_ref())?;
+    drop(input);
+    read(xml)
+}
+
+/// The XML of a message.
+fn decode(input: &[u8]) -> Result<Vec<u8>, MessageError> {
     let input = input.trim_ascii();
     // An editor may have put a byte order mark in front.
     let input = input.strip_prefix(b"\xef\xbb\xbf").unwrap_or(input).trim_ascii();
-    let xml = match input.first() {
-        None => return Err(MessageError::Empty),
-        Some(b'<') => input.to_vec(),
-        Some(_) => decode_base64(input)?,
-    };
+    match input.first() {
+        None => Err(MessageError::Empty),
+        Some(b'<') => Ok(input.to_vec()),
+        Some(_) => decode_base64(input),
+    }
+}
+
+fn read(xml: Vec<u8>) -> Result<Message, MessageError> {
     let xml = text::carry_bytes(xml);
     check_root(&xml)?;
     let wire = quick_xml::de::from_str(&xml)
@@ -57,8 +68,13 @@ fn decode_base64(input: &[u8]) -> Result<Vec<u8>, MessageError> {
         &alphabet::STANDARD,
         GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
     );
-    let compact: Vec<u8> = input.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
-    FORGIVING.decode(compact).map_err(|error| MessageError::Base64(error.to_string()))
+    // oned sends one line; a large message is not copied for nothing.
+    let decoded = if input.iter().any(u8::is_ascii_whitespace) {
+        FORGIVING.decode(input.split(u8::is_ascii_whitespace).collect::<Vec<_>>().concat())
+    } else {
+        FORGIVING.decode(input)
+    };
+    decoded.map_err(|error| MessageError::Base64(error.to_string()))
 }
 
 impl Message {
