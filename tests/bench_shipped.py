@@ -35,8 +35,8 @@ def calls(root):
     users.mkdir()
     images = ("disk.raw", "disk.qcow2", "zlib.qcow2")
     timed = {  # name: action, image, DRIVER, turns
-        "cp of disk.raw to raw, shipped against native": ("cp", "disk.raw", "raw", SET.runs * 5),
-        "cp of zlib.qcow2 to raw, shipped against native": ("cp", "zlib.qcow2", "raw", SET.runs * 5),
+        "cp of disk.raw to raw, shipped against native": ("cp", "disk.raw", "raw", SET.runs * 15),
+        "cp of zlib.qcow2 to raw, shipped against native": ("cp", "zlib.qcow2", "raw", SET.runs * 15),
         "stat of a raw file, shipped against native": ("stat", "disk.raw", None, SET.calls * 5),
         "stat of a qcow2 file, shipped against native": ("stat", "disk.qcow2", None, SET.calls * 5),
     }
