@@ -6,6 +6,10 @@ use quick_xml::errors::IllFormedError;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesRef, Event};
 
+/// Elements that lie deeper, counted from the root, are passed over: nothing that is wanted does, and the path of each would make
+/// a document of very many levels take the square of its length.
+const DEEPEST: usize = 8;
+
 /// Calls `with` for each element, at its end, with the names of the elements from below the root to it, and its own text.
 ///
 /// # Errors
@@ -22,6 +26,10 @@ pub(crate) fn each_element(
         let text = match &event {
             Event::Start(tag) => {
                 open.push((tag.name().as_ref().to_owned(), String::new()));
+                continue;
+            }
+            Event::End(_) if open.len() > DEEPEST => {
+                open.pop();
                 continue;
             }
             Event::End(_) => {
@@ -75,6 +83,15 @@ mod tests {
         let expected = [("a/b", "<\u{e9}<&"), ("a", "12"), ("", "\n")];
         assert_eq!(found, expected.map(|(path, text)| (path.to_owned(), text.to_owned())));
         assert!(good);
+    }
+
+    #[test]
+    fn what_is_deeper_than_anything_wanted_is_passed_over() {
+        let nested = |levels: usize| format!("{}1{}", "<a>".repeat(levels), "</a>".repeat(levels));
+        for levels in [DEEPEST, DEEPEST + 1, 100_000] {
+            let (found, good) = elements(&nested(levels));
+            assert!(found.len() == DEEPEST && good, "{levels}");
+        }
     }
 
     #[test]
