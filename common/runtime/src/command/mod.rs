@@ -5,6 +5,7 @@
 //! child dies with its driver.
 
 pub mod cluster;
+mod cluster_error;
 mod confined;
 mod filesystem;
 mod gpgv;
@@ -15,6 +16,7 @@ mod qemu;
 pub mod rbd;
 mod rbd_import;
 mod remote;
+mod running;
 mod session;
 mod sudo;
 pub mod thin;

@@ -1,7 +1,8 @@
 //! `rbd import` and `rbd import-diff`, which read what they write from a pipe.
 
 use super::CommandError;
-use super::cluster::{Cluster, ClusterError, Pace, Running};
+use super::cluster::{Cluster, ClusterError, Pace};
+use super::running::Running;
 use crate::sys;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
