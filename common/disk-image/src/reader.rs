@@ -103,10 +103,15 @@ impl<'a> Reader<'a> {
     pub(super) fn ask(&mut self, source: &'a File, offset: u64, place: Place, length: u64) -> u64 {
         let mut done = 0;
         while done < length && !self.is_full() {
+            let left = length - done;
+            if left > (self.size - self.gathered()) as u64 && left <= self.size as u64 {
+                // In one piece, since a write to a cluster of machines costs a round trip, however small it is.
+                self.submit();
+            }
             let from = self.gathered();
             let place = place.plus(done);
-            let mut count = (length - done).min((self.size - from) as u64);
-            if count < length - done {
+            let mut count = left.min((self.size - from) as u64);
+            if count < left {
                 // Clusters stay in one piece, so that zeroes are seen to fill them.
                 count = count.saturating_sub((place.offset() + count) % CLUSTER);
             }

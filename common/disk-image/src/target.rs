@@ -153,7 +153,8 @@ impl<'f> Target<'f> {
     pub fn write_size(&self) -> usize {
         match self.layout {
             Layout::Raw { .. } | Layout::Qcow2(_) => 256 << 10,
-            Layout::Device { .. } | Layout::Diff(_) => 1 << 20,
+            Layout::Device { .. } => 1 << 20,
+            Layout::Diff(_) => 2 << 20,
         }
     }
 
