@@ -75,7 +75,9 @@ def compare(cluster, title, limit, ours, theirs, verify=None, cold=True):
             if cold:
                 drop_caches()
                 load_programs()
-                tool("rbd", "--version")
+                # The library of Ceph as well: a reference that needs an image to write to has just used it.
+                cluster.rbd("create", "--size", "1M", "one/loads")
+                cluster.remove("loads")
             samples[side].append(act())
             if verify and turn == 0:
                 verify(side)
