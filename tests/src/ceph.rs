@@ -113,6 +113,10 @@ impl Ceph {
         fs::copy(directory.join("ceph.conf"), &conf).unwrap();
         let ceph = Self { cloud, pool, conf, _share: share };
         ceph.configure("OSD_TIMEOUT=10\n");
+        // All tests can be run without librbd.
+        if let Ok(value) = std::env::var("FERROSTORE_LIBRBD") {
+            ceph.use_librbd(&value);
+        }
         ceph.make_pool(&ceph.pool);
         ceph
     }
@@ -147,9 +151,23 @@ impl Ceph {
 
     /// Writes the driver's configuration file.
     pub fn configure(&self, text: &str) {
-        let folder = self.cloud.one_location().join("var/remotes/etc/datastore/ceph");
-        fs::create_dir_all(&folder).unwrap();
-        fs::write(folder.join("ceph.conf"), text).unwrap();
+        let path = self.configuration();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn configuration(&self) -> PathBuf {
+        self.cloud.one_location().join("var/remotes/etc/datastore/ceph/ceph.conf")
+    }
+
+    /// Sets LIBRBD in the driver's configuration file.
+    pub fn use_librbd(&self, value: &str) {
+        let text = fs::read_to_string(self.configuration()).unwrap_or_default();
+        let mut lines: Vec<&str> =
+            text.lines().filter(|line| !line.starts_with("LIBRBD=")).collect();
+        let own = format!("LIBRBD={value}");
+        lines.push(&own);
+        self.configure(&(lines.join("\n") + "\n"));
     }
 
     /// Stops or starts one of the cluster's daemons: `osd`, `mgr` or `mon`.
@@ -426,14 +444,19 @@ impl Ceph {
         (outcome, started)
     }
 
-    /// Runs a call whose driver is killed when it waits for its `step`th program, which may go on; whether it lived, since it
-    /// waits for fewer.
+    /// Runs a call whose driver is killed when it waits for its `step`th program, which may go on; whether it
+    /// lived long enough to reply, since it waits for fewer.
     pub fn killed_at(&self, step: usize, call: Call) -> bool {
-        let inject = format!("inject=wait4,waitid:signal=KILL:when={step}");
-        let trace = "trace=wait4,waitid";
+        self.killed_in("wait4,waitid", step, call)
+    }
+
+    /// As [`Self::killed_at`], when the driver makes one of these system calls for the `step`th time.
+    pub fn killed_in(&self, calls: &str, step: usize, call: Call) -> bool {
+        let inject = format!("inject={calls}:signal=KILL:when={step}");
+        let trace = format!("trace={calls}");
         let outcome =
-            call.under(["strace", "-qq", "-o", "/dev/null", "-e", trace, "-e", &inject]).run();
-        outcome.status.code() == Some(0)
+            call.under(["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject]).run();
+        outcome.status.code() == Some(0) || !outcome.stdout.is_empty()
     }
 }
 

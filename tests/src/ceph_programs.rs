@@ -34,8 +34,9 @@ impl ProgramFault {
 
 impl Ceph {
     /// A call for which every `rbd` begins with these words of a shell: `$number` is how many there have been, from 1,
-    /// and `$real` the program itself, which follows.
+    /// and `$real` the program itself, which follows. From then on, librbd is used for no call.
     pub fn with_rbd<'c>(&self, call: Call<'c>, words: &str) -> Call<'c> {
+        self.use_librbd("NO");
         let count = self.count();
         fs::write(&count, "0").unwrap();
         let count = count.display();
@@ -91,7 +92,7 @@ impl Ceph {
         self.is_at_rest();
     }
 
-    /// Kills what drivers have started of Ceph's programs, in this datastore's pool.
+    /// Kills what drivers have started for their work in this datastore's pool: Ceph's programs, processes with librbd.
     pub fn kill_programs(&self) {
         let conf = self.conf().as_os_str().as_encoded_bytes();
         for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -101,7 +102,9 @@ impl Ceph {
             };
             let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
             let mut words = line.split(|&byte| byte == 0);
-            let is_program = words.next().is_some_and(|program| program.ends_with(b"/rbd"));
+            let is_program = words.next().is_some_and(|program| {
+                program.ends_with(b"/rbd") || program == b"ferrostore-librbd"
+            });
             if is_program && words.any(|word| word == conf) {
                 // It may have ended by itself.
                 let _ = Command::new("kill").args(["-KILL", id]).stderr(Stdio::null()).status();

@@ -1,5 +1,5 @@
 //! The system calls that `nix` or the standard library do not wrap as the drivers need them: the only `unsafe`
-//! code of the project.
+//! code of the project, beside the functions of librbd (`command/librbd/library.rs`).
 
 use landlock::{
     ABI, Access as _, AccessFs, BitFlags, PathBeneath, Ruleset, RulesetAttr as _,
@@ -149,6 +149,19 @@ pub fn confine(command: &mut Command, limits: ChildLimits) {
     };
     // SAFETY: the closure runs between fork and exec and makes only async-signal-safe system calls
     // (prctl, setrlimit, unshare, landlock_restrict_self); it neither allocates nor takes a lock.
+    unsafe {
+        command.pre_exec(child);
+    }
+}
+
+/// Makes the child that `command` will start have `file` open, and keep it so across its exec.
+pub fn keep_open(command: &mut Command, file: Arc<File>) {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    let child = move || -> io::Result<()> {
+        fcntl(&*file, FcntlArg::F_SETFD(FdFlag::empty()))?;
+        Ok(())
+    };
+    // SAFETY: the closure runs between fork and exec and makes one async-signal-safe system call.
     unsafe {
         command.pre_exec(child);
     }

@@ -16,6 +16,7 @@ pub(crate) const ACTION: Action = Action {
 };
 
 fn main() -> ExitCode {
+    kinds::ceph::serve_librbd();
     call::run(&ACTION, mkfs)
 }
 

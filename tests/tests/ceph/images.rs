@@ -273,6 +273,11 @@ fn few_programs_are_started() {
         assert_eq!(outcome.status.code(), Some(0), "{}", outcome.stderr_text());
         programs
     };
+    // With librbd, the driver itself, once more.
+    ceph.use_librbd("YES");
+    assert_eq!(count(ceph.cp(3, &file)), ["exe"]);
+    assert_eq!(count(ceph.mkfs(4, "raw", 4)), ["exe"]);
+    ceph.use_librbd("NO");
     assert_eq!(count(ceph.cp(5, &file)), ["rbd"; 4]);
     assert_eq!(count(ceph.mkfs(6, "raw", 4)), ["rbd"; 3]);
     assert_eq!(count(ceph.clone_of(7, &ceph.spec("one-5"))), ["rbd"; 3]);

@@ -8,6 +8,7 @@ mod diff;
 mod images;
 mod intake;
 mod layouts;
+mod librbd;
 mod oned;
 mod refusals;
 mod snapshots;

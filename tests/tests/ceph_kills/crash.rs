@@ -14,6 +14,7 @@ fn recover(ceph: &Ceph) {
 #[test]
 fn a_new_image_whose_driver_is_killed_anywhere_is_gone_after_the_next_call() {
     let ceph = Ceph::new();
+    ceph.use_librbd("NO");
     ceph.image("one-1", "mine");
     let file = ceph.cloud.raw("disk.img", 3 * MIB);
     for name in ["cp", "mkfs", "mkfs with FS", "clone"] {
@@ -35,6 +36,31 @@ fn a_new_image_whose_driver_is_killed_anywhere_is_gone_after_the_next_call() {
         }
         assert!(step > 2, "{name} waits for programs");
         ceph.on_image("rm", 5).run().succeeds();
+    }
+}
+
+#[test]
+fn a_new_image_whose_driver_is_killed_beside_librbd_is_gone_after_the_next_call() {
+    let ceph = Ceph::new();
+    ceph.use_librbd("YES");
+    let file = ceph.cloud.raw("disk.img", 3 * MIB);
+    // Each reply of the process is read, and all that goes to it is written, by the thread that is killed.
+    for calls in ["read", "write,writev"] {
+        for name in ["cp", "mkfs"] {
+            let mut step = 1;
+            loop {
+                let call = if name == "cp" { ceph.cp(5, &file) } else { ceph.mkfs(5, "raw", 4) };
+                if ceph.killed_in(calls, step, call) {
+                    break;
+                }
+                recover(&ceph);
+                assert_eq!(ceph.layout(), [""; 0], "{name}, killed in {calls} {step}");
+                ceph.is_at_rest();
+                step += 1;
+            }
+            assert!(step > 4, "{name} talks to the process in {calls}: {step}");
+            ceph.on_image("rm", 5).run().succeeds();
+        }
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Cluster {
     pub conf: Option<PathBuf>,
     /// How long one operation on an object may take.
     pub operation_timeout: Duration,
+    /// Whether librbd makes new images where it is installed (`LIBRBD`).
+    pub librbd: bool,
     /// What programs that change names hold open: the lock of the image that they work on.
     pub lock: OnceLock<Arc<File>>,
     /// Whether this is what a driver that was told to stop takes back with: then no program ends with the driver.
@@ -54,6 +56,18 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// Options of Ceph's configuration, by their names, that every client gets.
+    pub(super) fn settings(&self) -> Vec<(&'static str, OsString)> {
+        let seconds = |time: Duration| OsString::from(time.as_secs().max(1).to_string());
+        let key = self.key.iter().map(|key| ("keyfile", OsString::from(key)));
+        let timeouts = [
+            ("client_mount_timeout", seconds(MOUNT_TIMEOUT)),
+            ("rados_mon_op_timeout", seconds(MOUNT_TIMEOUT)),
+            ("rados_osd_op_timeout", seconds(self.operation_timeout)),
+        ];
+        key.chain(timeouts).collect()
+    }
+
     /// The options that every program takes.
     fn options(&self) -> Vec<OsString> {
         let mut options: Vec<OsString> = Vec::new();
@@ -64,13 +78,9 @@ impl Cluster {
         if let Some(user) = &self.user {
             add("--id", user.into());
         }
-        if let Some(key) = &self.key {
-            add("--keyfile", key.into());
+        for (name, value) in self.settings() {
+            add(&format!("--{}", name.replace('_', "-")), value);
         }
-        let seconds = |time: Duration| OsString::from(time.as_secs().max(1).to_string());
-        add("--client-mount-timeout", seconds(MOUNT_TIMEOUT));
-        add("--rados-mon-op-timeout", seconds(MOUNT_TIMEOUT));
-        add("--rados-osd-op-timeout", seconds(self.operation_timeout));
         options
     }
 
@@ -169,7 +179,7 @@ impl Cluster {
             (None, None) => Stdio::null(),
         };
         let name = std::iter::once(name).chain(words.iter().copied()).collect::<Vec<_>>();
-        Ok(Running::start(&name.join(" "), command, ending, input)?)
+        Ok(Running::start(&name.join(" "), command, ending, input, None)?)
     }
 }
 

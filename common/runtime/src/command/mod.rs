@@ -9,6 +9,7 @@ mod cluster_error;
 mod confined;
 mod filesystem;
 mod gpgv;
+pub mod librbd;
 pub mod lvm;
 mod mount;
 mod output;

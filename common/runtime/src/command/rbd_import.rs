@@ -28,7 +28,7 @@ const PIPE: i32 = 1 << 20;
 pub struct Import {
     running: Running,
     pipe: Arc<File>,
-    /// Whether all has been written.
+    /// Whether all has been written, so that the program is waited for.
     ending: Arc<AtomicBool>,
     limit: Duration,
 }
@@ -37,15 +37,24 @@ impl Import {
     /// Starts `rbd` with these words.
     pub(super) fn start(cluster: &Cluster, words: &[&str]) -> Result<Self, ClusterError> {
         let not_started = |source| CommandError::NotStarted { program: "rbd".into(), source };
-        let (output, input) = io::pipe().map_err(not_started)?;
-        // A hint: smaller pipes do too.
-        let _ = fcntl(&input, FcntlArg::F_SETPIPE_SZ(PIPE));
-        let running = cluster.feed("rbd", words, Stdio::from(output))?;
-        let pipe = Arc::new(File::from(OwnedFd::from(input)));
-        let limit = cluster.limit(Pace::Quick);
+        let (output, pipe) = wide_pipe().map_err(not_started)?;
+        let running = cluster.feed("rbd", words, output)?;
+        Ok(Self::of(running, Arc::new(pipe), cluster.limit(Pace::Quick)))
+    }
+
+    /// A program that reads from `pipe`. It is killed when it takes nothing, or is waited for, for `limit`.
+    pub(super) fn of(running: Running, pipe: Arc<File>, limit: Duration) -> Self {
         let import = Self { running, pipe, ending: Arc::default(), limit };
         import.watch();
-        Ok(import)
+        import
+    }
+
+    /// Waits for a reply of the program by `wait`.
+    pub(super) fn while_waiting<T>(&self, wait: impl FnOnce() -> T) -> T {
+        self.ending.store(true, Ordering::SeqCst);
+        let done = wait();
+        self.ending.store(false, Ordering::SeqCst);
+        done
     }
 
     /// Ends a program that takes nothing for too long.
@@ -102,6 +111,14 @@ impl Stopper {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// A pipe that holds [`PIPE`] bytes: the end that a program reads, and the other one.
+pub(super) fn wide_pipe() -> io::Result<(Stdio, File)> {
+    let (output, input) = io::pipe()?;
+    // A hint: smaller pipes do too.
+    let _ = fcntl(&input, FcntlArg::F_SETPIPE_SZ(PIPE));
+    Ok((output.into(), OwnedFd::from(input).into()))
 }
 
 fn takes_more(pipe: &File) -> bool {

@@ -44,19 +44,22 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// Starts `command`, which is called `name` in errors, in a process group of its own. What it prints goes to memory.
+    /// Starts `command`, which is called `name` in errors, in a process group of its own. What it prints goes to
+    /// `output`, or else to memory.
     pub(super) fn start(
         name: &str,
         mut command: Command,
         ending: Ending,
         input: Stdio,
+        output: Option<Stdio>,
     ) -> Result<Self, CommandError> {
         let program = PathBuf::from(command.get_program());
         let start = || -> io::Result<Self> {
             let memory = || memfd_create("output", MFdFlags::MFD_CLOEXEC).map(File::from);
             let (stdout, stderr) = (memory()?, memory()?);
             command.process_group(0).stdin(input);
-            command.stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+            command.stderr(stderr.try_clone()?);
+            command.stdout(output.map_or_else(|| stdout.try_clone().map(Stdio::from), Ok)?);
             let child = match ending {
                 Ending::WithDriver => process::spawn(&mut command),
                 Ending::ByItself => command.spawn(),

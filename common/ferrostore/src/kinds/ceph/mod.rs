@@ -245,6 +245,12 @@ impl CephDatastore {
     }
 }
 
+/// Makes a new image by librbd, where a driver has started this process for that; it ends with that. The executables that
+/// make images call this first of all.
+pub fn serve_librbd() {
+    runtime::command::librbd::serve(std::env::args_os());
+}
+
 /// The name of an image that is not there yet.
 fn new_name(image: &Image) -> Result<ImageName, DatastoreError> {
     let id = image.id.ok_or(one_protocol::message::MessageError::Missing {

@@ -11,7 +11,8 @@ use disk_image::rbd_diff::{RbdDiff, SECTOR};
 use disk_image::target::Target;
 use disk_image::{Disk as _, Format, ImageError, convert};
 use runtime::command::cluster::{ClusterError, Obstacle};
-use runtime::command::rbd::{Import, Pool};
+use runtime::command::librbd::LibrbdProcess;
+use runtime::command::rbd::{Import, Pool, Stopper};
 use runtime::lock_provider;
 use runtime::process::{self, CleanupGuard, Unreported};
 use runtime::staging::{self, Staged};
@@ -42,6 +43,8 @@ struct Writing<'d> {
     name: ImageName,
     diff: Option<Box<RbdDiff>>,
     import: Option<Import>,
+    /// What makes, fills and renames it, in place of `import`, where librbd is installed.
+    librbd: Option<LibrbdProcess>,
     clean_up: Option<CleanupGuard>,
     /// Whether it has its name, or is to be left for the next driver.
     settled: bool,
@@ -124,7 +127,7 @@ impl<'d> NewImage<'d> {
         let (pool, name) = (self.pool(), self.name);
         let writing = self.begin_writing()?;
         let import = begin(pool, &name.temporary())?;
-        writing.clean_up_with(Some(&import));
+        writing.clean_up_with(Some(import.stopper()));
         Ok(import)
     }
 
@@ -139,26 +142,30 @@ impl<'d> NewImage<'d> {
         // Goes on only where no signal is being handled.
         writing.clean_up_with(None);
         let import = begin(writing.pool, &writing.name.temporary())?;
-        writing.clean_up_with(Some(&import));
+        writing.clean_up_with(Some(import.stopper()));
         Ok(import)
     }
 
-    /// Makes the temporary image, with no data and of `size` bytes. `rbd ls` runs beside `rbd create`: most of the time
-    /// of both is the start of the program.
+    /// Makes the temporary image, with no data and of `size` bytes.
     pub(super) fn create_empty(&mut self, size: u64) -> Result<(), DatastoreError> {
         if self.lock.is_some() {
             return self.create(|pool, temporary| pool.create(temporary, size));
         }
-        let (pool, temporary) = (self.pool(), self.name.temporary());
+        let (pool, main, temporary) = (self.pool(), self.name.main(), self.name.temporary());
         self.lock = Some(self.datastore.lock(self.name)?);
         self.writing = Some(Writing::begin(pool, self.name));
-        let (names, created) = thread::scope(|scope| {
-            let names = scope.spawn(|| pool.images());
-            let created = pool.create(&temporary, size);
-            (names.join().unwrap_or_else(|panic| resume_unwind(panic)), created)
-        });
-        let names = names.inspect_err(|error| self.leave_if_silent(error))?;
-        self.free_main_name(&names)?;
+        let started = LibrbdProcess::start(pool, &temporary, &main);
+        let started = started.inspect_err(|error| self.leave_if_silent(error))?;
+        let (names, created) = if let Some((process, names)) = started {
+            self.free_main_name(&names)?;
+            let created = self.create_by(process, size);
+            (names, created)
+        } else {
+            let (names, created) = create_beside_list(pool, &temporary, size);
+            let names = names.inspect_err(|error| self.leave_if_silent(error))?;
+            self.free_main_name(&names)?;
+            (names, created)
+        };
         let created = match created {
             Err(error) if error.is_taken() => self.create_anew(&names, size),
             created => created,
@@ -166,13 +173,25 @@ impl<'d> NewImage<'d> {
         Ok(created.inspect_err(|error| self.leave_if_silent(error))?)
     }
 
+    /// Has a process with librbd make the temporary image.
+    fn create_by(&mut self, process: LibrbdProcess, size: u64) -> Result<(), ClusterError> {
+        let Some(writing) = &mut self.writing else { return Ok(()) };
+        writing.clean_up_with(process.stopper());
+        writing.librbd.insert(process).create(size)
+    }
+
     /// As [`Self::create_empty`], where the temporary name was taken: a killed driver has left it.
-    fn create_anew(&self, names: &[String], size: u64) -> Result<(), ClusterError> {
+    fn create_anew(&mut self, names: &[String], size: u64) -> Result<(), ClusterError> {
         let (pool, temporary) = (self.pool(), self.name.temporary());
         if names.contains(&temporary) {
             recovery::remove(pool, &temporary)?;
         }
-        make(pool, &temporary, &[&self.name.main()], || pool.create(&temporary, size))
+        let (writing, main) = (self.writing.as_mut(), self.name.main());
+        let mut process = writing.and_then(|writing| writing.librbd.as_mut());
+        make(pool, &temporary, &[&main], || match &mut process {
+            Some(process) => process.create(size),
+            None => pool.create(&temporary, size),
+        })
     }
 
     /// Leaves the temporary image to the next driver, where the cluster would not answer its removal.
@@ -198,11 +217,8 @@ impl<'d> NewImage<'d> {
     pub(super) fn explained(&mut self, error: DatastoreError) -> DatastoreError {
         let is_write = matches!(error, DatastoreError::Image(ImageError::Write { .. }));
         let writing = self.writing.as_mut().filter(|_| is_write);
-        let import = writing.and_then(|writing| {
-            writing.diff = None;
-            writing.import.take()
-        });
-        match import.map(Import::finish) {
+        let finished = writing.and_then(Writing::finish);
+        match finished {
             Some(Err(failure)) => {
                 if let Some(writing) = &mut self.writing {
                     writing.settled |= is_silent(&failure);
@@ -218,10 +234,7 @@ impl<'d> NewImage<'d> {
         let Some(writing) = &mut self.writing else {
             return Err(disk_image::admission::ImageRefusal::Empty.into());
         };
-        writing.diff = None;
-        if let Some(import) = writing.import.take()
-            && let Err(error) = import.finish()
-        {
+        if let Some(Err(error)) = writing.finish() {
             writing.settled |= is_silent(&error);
             return Err(error.into());
         }
@@ -234,7 +247,11 @@ impl<'d> NewImage<'d> {
             log::warn!("the image would be left behind if this driver were killed now: {error}");
         }
         let (main, temporary) = (self.name.main(), self.name.temporary());
-        let renamed = recovery::rename(writing.pool, &temporary, &main);
+        let renamed = match writing.librbd.take().map(LibrbdProcess::rename) {
+            Some(Err(error)) if !error.is_taken() => Err(error),
+            Some(Ok(())) => Ok(()),
+            _ => recovery::rename(writing.pool, &temporary, &main),
+        };
         writing.settled = true;
         if let Err(error) = renamed {
             if !take_back(writing.pool, self.name, &error)
@@ -250,6 +267,19 @@ impl<'d> NewImage<'d> {
         }
         Ok(())
     }
+}
+
+/// Makes the image `temporary`, while all names are read: most of the time of both programs is their start.
+fn create_beside_list(
+    pool: &Pool,
+    temporary: &str,
+    size: u64,
+) -> (Result<Vec<String>, ClusterError>, Result<(), ClusterError>) {
+    thread::scope(|scope| {
+        let names = scope.spawn(|| pool.images());
+        let created = pool.create(temporary, size);
+        (names.join().unwrap_or_else(|panic| resume_unwind(panic)), created)
+    })
 }
 
 /// Removes the image whose last rename failed, under whichever of its names it is by now; whether nothing is left.
@@ -279,17 +309,33 @@ fn is_silent(error: &ClusterError) -> bool {
 
 impl<'d> Writing<'d> {
     fn begin(pool: &'d Pool, name: ImageName) -> Self {
-        let mut writing =
-            Self { pool, name, diff: None, import: None, clean_up: None, settled: false };
+        let mut writing = Self {
+            pool,
+            name,
+            diff: None,
+            import: None,
+            librbd: None,
+            clean_up: None,
+            settled: false,
+        };
         // Before there is anything, since a signal may come at any time.
         writing.clean_up_with(None);
         // Should it fail now, there may be something all the same.
         writing
     }
 
+    /// Waits until all that was written is in the image; `None` where nothing was.
+    fn finish(&mut self) -> Option<Result<(), ClusterError>> {
+        let was_written = self.diff.take().is_some();
+        match (self.import.take(), &mut self.librbd) {
+            (Some(import), _) => Some(import.finish()),
+            (None, Some(process)) if was_written => Some(process.finish_import()),
+            _ => None,
+        }
+    }
+
     /// Has a signal end the program that writes the image, and remove it.
-    fn clean_up_with(&mut self, import: Option<&Import>) {
-        let stopper = import.map(Import::stopper);
+    fn clean_up_with(&mut self, stopper: Option<Stopper>) {
         let (pool, temporary) = (self.pool.at_stop(), self.name.temporary());
         self.clean_up = None;
         self.clean_up = Some(process::on_stop(move || {
@@ -308,8 +354,10 @@ impl<'d> Writing<'d> {
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
         self.diff = None;
-        if let Some(import) = self.import.take() {
-            import.stopper().stop(STOPPING);
+        let (import, process) = (self.import.take(), self.librbd.take());
+        let stopper = import.as_ref().map(Import::stopper);
+        if let Some(stopper) = stopper.or_else(|| process.as_ref()?.stopper()) {
+            stopper.stop(STOPPING);
         }
         if !self.settled
             && let Err(error) = recovery::remove(self.pool, &self.name.temporary())
@@ -364,10 +412,14 @@ impl Destination for NewImage<'_> {
         let Some(writing) = &mut self.writing else {
             return Err(reading(io::ErrorKind::NotFound.into()).into());
         };
-        let import = pool.import_diff(&temporary)?;
-        writing.clean_up_with(Some(&import));
-        let pipe = import.pipe();
-        writing.import = Some(import);
+        let pipe = if let Some(process) = &mut writing.librbd {
+            process.begin_import()?
+        } else {
+            let import = writing.import.insert(pool.import_diff(&temporary)?);
+            let (pipe, stopper) = (import.pipe(), import.stopper());
+            writing.clean_up_with(Some(stopper));
+            pipe
+        };
         let diff = writing.diff.insert(Box::new(RbdDiff::begin(pipe, size)?));
         Ok(Target::rbd_diff(diff))
     }

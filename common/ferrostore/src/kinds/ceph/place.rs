@@ -84,6 +84,7 @@ impl Place {
             key: file("DATASTORE/TEMPLATE/CEPH_KEY", &ceph.key)?,
             conf: file("DATASTORE/TEMPLATE/CEPH_CONF", &ceph.conf)?,
             operation_timeout: operation_timeout(&from)?,
+            librbd: uses_librbd(&from)?,
             lock: OnceLock::new(),
             at_stop: false,
         };
@@ -132,6 +133,20 @@ fn check_format(value: &str) -> Result<(), DatastoreError> {
         )),
         other => Err(invalid(ATTRIBUTE, other, "2")),
     }
+}
+
+fn uses_librbd(from: &Reader) -> Result<bool, DatastoreError> {
+    let text = from.value("", "LIBRBD")?;
+    if text.is_empty() {
+        return Ok(true);
+    }
+    let invalid = |value| SettingsError::Invalid {
+        path: from.settings.driver_conf(&from.attributes.ds_mad),
+        key: "LIBRBD",
+        value,
+        rule: "YES or NO",
+    };
+    Ok(parse_yes_no(&text).ok_or_else(|| invalid(text))?)
 }
 
 fn operation_timeout(from: &Reader) -> Result<Duration, DatastoreError> {

@@ -163,7 +163,7 @@ pub(super) fn make(
     pool: &Pool,
     name: &str,
     relatives: &[&str],
-    make: impl Fn() -> Result<(), ClusterError>,
+    mut make: impl FnMut() -> Result<(), ClusterError>,
 ) -> Result<(), ClusterError> {
     match make() {
         Err(error) if error.is_taken() => {
