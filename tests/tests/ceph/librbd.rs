@@ -6,11 +6,11 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Where librbd is, out of what the dynamic linker says of `rbd`.
-fn library() -> String {
+/// Where a library that `rbd` needs is, as the dynamic linker says.
+fn library(name: &str) -> String {
     let output = ferrostore_tests::run("ldd", ["/usr/bin/rbd"]);
     let text = String::from_utf8_lossy(&output.stdout);
-    let line = text.lines().find(|line| line.contains("librbd.so.1")).expect("rbd needs librbd");
+    let line = text.lines().find(|line| line.contains(name)).expect("rbd needs it");
     line.split_whitespace().nth(2).unwrap().to_owned()
 }
 
@@ -62,10 +62,10 @@ fn an_image_is_the_same_with_and_without_it() {
 }
 
 #[test]
-fn where_it_is_missing_rbd_makes_the_image() {
+fn where_it_is_missing_or_broken_rbd_makes_the_image() {
     let ceph = Ceph::new();
     ceph.use_librbd("YES");
-    let library = library();
+    let (library, other) = (library("librbd.so.1"), library("libz.so.1"));
     let folder = ceph.cloud.root().join("lib");
     fs::create_dir(&folder).unwrap();
     fs::copy(&library, folder.join("librbd.so.1")).unwrap();
@@ -75,19 +75,32 @@ fn where_it_is_missing_rbd_makes_the_image() {
         folder.display()
     );
     fs::write(&wrapper, script).unwrap();
-    // What lies at the library's place is none. `rbd` gets its own from elsewhere.
-    let enter = format!(
-        "mount --bind /dev/null $(readlink -f '{library}') && mount -t tmpfs none /usr/local/sbin && \
-         install -m 755 '{}' /usr/local/sbin/rbd && exec \"$0\" \"$@\"",
-        wrapper.display()
+    // None; one without its functions; one that aborts. `rbd` gets its own from elsewhere.
+    let aborts = ceph.cloud.root().join("aborts.so");
+    let source = ceph.cloud.file(
+        "aborts.c",
+        b"void abort(void); __attribute__((constructor)) static void now(void) { abort(); }\n",
     );
+    let compile = ["-shared", "-o", aborts.to_str().unwrap(), source.to_str().unwrap()];
+    ferrostore_tests::run("cc", compile);
     let bytes = pattern(1, 3 * MIB as usize);
     let file = ceph.cloud.file("disk.img", &bytes);
-    for call in [ceph.cp(5, &file), ceph.mkfs(6, "raw", 4)] {
-        call.under(["unshare", "--mount", "sh", "-c", &enter]).run().succeeds();
+    for broken in ["/dev/null", other.as_str(), aborts.to_str().unwrap()] {
+        let enter = format!(
+            "mount --bind $(readlink -f '{broken}') $(readlink -f '{library}') && \
+             mount -t tmpfs none /usr/local/sbin && \
+             install -m 755 '{}' /usr/local/sbin/rbd && exec \"$0\" \"$@\"",
+            wrapper.display()
+        );
+        for call in [ceph.cp(5, &file), ceph.mkfs(6, "raw", 4)] {
+            call.under(["unshare", "--mount", "sh", "-c", &enter]).run().succeeds();
+        }
+        assert!(ceph.content("one-5") == bytes, "{broken}");
+        assert_eq!(ceph.names(), ["one-5", "one-6"], "{broken}");
+        for id in [5, 6] {
+            ceph.on_image("rm", id).run().succeeds();
+        }
     }
-    assert!(ceph.content("one-5") == bytes);
-    assert_eq!(ceph.names(), ["one-5", "one-6"]);
     ceph.is_at_rest();
 }
 

@@ -94,7 +94,13 @@ impl ClusterError {
     /// Whether it was killed: what it was to do may be done.
     #[must_use]
     pub fn was_cut_off(&self) -> bool {
-        self.is(Errno::EINTR) || matches!(self, Self::TimedOut { .. })
+        self.is(Errno::EINTR) || self.is_timeout()
+    }
+
+    /// Whether it was not done in time.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::TimedOut { .. })
     }
 
     /// Whether the arguments don't fit the state of things: a snapshot that is not protected.

@@ -59,11 +59,18 @@ impl LibrbdProcess {
                 return Ok(None);
             }
         };
-        let reply = process.ask(&[LIST], "ls", &pool.name)?;
-        if reply.code == MISSING {
-            log::debug!("librbd is not used: {}", String::from_utf8_lossy(&reply.payload));
-            return Ok(None);
-        }
+        let reply = match process.ask(&[LIST], "ls", &pool.name) {
+            Ok(Reply { code: MISSING, payload }) => {
+                log::debug!("librbd is not used: {}", String::from_utf8_lossy(&payload));
+                return Ok(None);
+            }
+            // It has ended by itself, and changed nothing.
+            Err(error) if process.process.is_none() && !error.is_timeout() => {
+                log::warn!("librbd is not used: {error}");
+                return Ok(None);
+            }
+            reply => reply?,
+        };
         let names = reply.payload.split(|&byte| byte == 0).filter(|name| !name.is_empty());
         let names = names.map(|name| String::from_utf8_lossy(name).into_owned()).collect();
         Ok(Some((process, names)))
