@@ -144,6 +144,21 @@ fn a_refused_image_leaves_nothing_at_once() {
 }
 
 #[test]
+fn no_admin_socket_is_left() {
+    let ceph = Ceph::new();
+    ceph.use_librbd("YES");
+    let sockets = ceph.cloud.root().join("sockets");
+    fs::create_dir(&sockets).unwrap();
+    let conf = fs::read_to_string(ceph.conf()).unwrap();
+    let own = format!("\n[client]\nadmin_socket = {}/$name.$pid.asok\n", sockets.display());
+    fs::write(ceph.conf(), conf + &own).unwrap();
+    ceph.cp(5, ceph.cloud.raw("disk.img", 2 * MIB)).run().succeeds();
+    ceph.mkfs(6, "raw", 4).run().succeeds();
+    assert_eq!(fs::read_dir(&sockets).unwrap().count(), 0);
+    ceph.is_at_rest();
+}
+
+#[test]
 fn a_value_that_is_neither_yes_nor_no_is_refused() {
     let ceph = Ceph::new();
     ceph.use_librbd("perhaps");

@@ -12,8 +12,8 @@ use std::ptr::{null, null_mut};
 const FORMAT: c_int = 0;
 /// `RBD_IMAGE_OPTION_DATA_POOL`.
 const DATA_POOL: c_int = 10;
-/// So many writes are under way at most.
-const WRITES: usize = 16;
+/// So many writes are under way at most: with records of 2 MiB, the process stays below 64 MiB of memory.
+const WRITES: usize = 10;
 /// The largest write, bytes: an object of an image, as it is made here.
 const LARGEST_WRITE: usize = 4 << 20;
 
@@ -152,9 +152,12 @@ impl Library {
             }
         }
         // Buffers stay as they are until they are written, and nothing is written twice: copies and a cache only take
-        // time. Ceph before 14 has no option for the former.
-        for (name, value) in [(c"rbd_disable_zero_copy_writes", c"false"), (c"rbd_cache", c"false")]
-        {
+        // time. Ceph before 14 has no option for the former. And the socket of a process that ends at once would be left.
+        for (name, value) in [
+            (c"rbd_disable_zero_copy_writes", c"false"),
+            (c"rbd_cache", c"false"),
+            (c"admin_socket", c""),
+        ] {
             // SAFETY: as above.
             unsafe { (functions.rados_conf_set)(cluster, name.as_ptr(), value.as_ptr()) };
         }
