@@ -2,13 +2,11 @@
 
 use super::BridgeError;
 use crate::transfer::digest::hexadecimal;
+use runtime::process::EXECUTABLE;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::OnceLock;
-
-/// What runs at this moment, even where the file has been replaced since.
-const EXECUTABLE: &str = "/proc/self/exe";
 
 /// The executable.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// So much of a report is read at most, bytes: the names of a million images fit in.
-const LONGEST_REPORT: u64 = 64 << 20;
+pub(super) const LONGEST_REPORT: u64 = 64 << 20;
 
 /// Whether a program may be cut off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 use nix::libc;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::io;
 use std::ptr::{null, null_mut};
 
 /// `RBD_IMAGE_OPTION_FORMAT`.
@@ -96,6 +97,13 @@ fn find(name: &'static str) -> Result<*mut c_void, String> {
 pub(super) struct Failure {
     pub(super) code: i32,
     pub(super) reason: String,
+}
+
+/// The stream that was to be written has broken off: the driver has ended, or gives up.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self { code: libc::EPIPE, reason: error.to_string() }
+    }
 }
 
 fn checked(result: c_int, what: &str) -> Result<(), Failure> {

@@ -12,6 +12,7 @@ use super::cluster::{ClusterError, Pace};
 use super::rbd::Pool;
 use super::rbd_import::{Import, Stopper, wide_pipe};
 use super::running::{Ending, Running};
+use crate::process::EXECUTABLE;
 use crate::sys;
 use protocol::{CREATE, IMPORT, LIST, MISSING, NAME, RENAME, Reply};
 use std::ffi::OsString;
@@ -22,9 +23,6 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::sync::Arc;
 pub use worker::serve;
-
-/// What runs at this moment, even where the file has been replaced since.
-const EXECUTABLE: &str = "/proc/self/exe";
 
 /// A process with librbd that makes one image.
 #[derive(Debug)]
@@ -59,7 +57,7 @@ impl LibrbdProcess {
                 return Ok(None);
             }
         };
-        let reply = match process.ask(&[LIST], "ls", &pool.name) {
+        let reply = match process.ask(&[LIST], &format!("ls {}", pool.name)) {
             Ok(Reply { code: MISSING, payload }) => {
                 log::debug!("librbd is not used: {}", String::from_utf8_lossy(&payload));
                 return Ok(None);
@@ -115,8 +113,7 @@ impl LibrbdProcess {
     /// Where its name is taken: then it can be asked for again.
     pub fn create(&mut self, size: u64) -> Result<(), ClusterError> {
         let request = [&[CREATE][..], &size.to_le_bytes()].concat();
-        let target = self.temporary.clone();
-        self.ask(&request, "create", &target).map(drop)
+        self.ask(&request, &format!("create {}", self.temporary)).map(drop)
     }
 
     /// Begins to fill the temporary image; what its stream of differences is written to, up to its end.
@@ -124,8 +121,7 @@ impl LibrbdProcess {
     /// # Errors
     /// Where the process has ended.
     pub fn begin_import(&mut self) -> Result<Arc<File>, ClusterError> {
-        let target = self.temporary.clone();
-        self.send(&[IMPORT], "import-diff", &target)?;
+        self.send(&[IMPORT], &format!("import-diff {}", self.temporary))?;
         Ok(Arc::clone(&self.requests))
     }
 
@@ -134,8 +130,7 @@ impl LibrbdProcess {
     /// # Errors
     /// Why it is incomplete.
     pub fn finish_import(&mut self) -> Result<(), ClusterError> {
-        let target = self.temporary.clone();
-        self.receive("import-diff", &target).map(drop)
+        self.receive(&format!("import-diff {}", self.temporary)).map(drop)
     }
 
     /// Gives the temporary image its name, and ends the process.
@@ -143,8 +138,7 @@ impl LibrbdProcess {
     /// # Errors
     /// Where the name is taken.
     pub fn rename(mut self) -> Result<(), ClusterError> {
-        let names = format!("{} {}", self.temporary, self.image);
-        self.ask(&[RENAME], "rename", &names)?;
+        self.ask(&[RENAME], &format!("rename {} {}", self.temporary, self.image))?;
         // Its end gives up its lock.
         self.process.take().map_or(Ok(()), Import::finish)
     }
@@ -155,41 +149,38 @@ impl LibrbdProcess {
         self.process.as_ref().map(Import::stopper)
     }
 
-    fn ask(&mut self, request: &[u8], verb: &str, target: &str) -> Result<Reply, ClusterError> {
-        self.send(request, verb, target)?;
-        self.receive(verb, target)
+    /// Makes a request, which errors call `what`; the reply.
+    fn ask(&mut self, request: &[u8], what: &str) -> Result<Reply, ClusterError> {
+        self.send(request, what)?;
+        self.receive(what)
     }
 
-    fn send(&mut self, request: &[u8], verb: &str, target: &str) -> Result<(), ClusterError> {
+    fn send(&mut self, request: &[u8], what: &str) -> Result<(), ClusterError> {
         match (&*self.requests).write_all(request) {
             Ok(()) => Ok(()),
             // It may have said why it ended.
-            Err(_) => {
-                Err(self.receive(verb, target).err().unwrap_or_else(|| self.ended(verb, target)))
-            }
+            Err(_) => Err(self.receive(what).err().unwrap_or_else(|| self.ended(what))),
         }
     }
 
-    fn receive(&mut self, verb: &str, target: &str) -> Result<Reply, ClusterError> {
-        let Some(process) = &self.process else { return Err(self.ended(verb, target)) };
-        let reply = process.while_waiting(|| Reply::read(&mut &self.replies));
-        let command = || format!("librbd {verb} {target}");
-        match reply {
+    fn receive(&mut self, what: &str) -> Result<Reply, ClusterError> {
+        let Some(process) = &self.process else { return Err(self.ended(what)) };
+        match process.while_waiting(|| Reply::read(&mut &self.replies)) {
             Ok(reply) if matches!(reply.code, 0 | MISSING) => Ok(reply),
             Ok(Reply { code, payload }) => {
                 let reason = String::from_utf8_lossy(&payload).into_owned();
-                Err(ClusterError::Failed { command: command(), code, reason })
+                Err(ClusterError::Failed { command: format!("librbd {what}"), code, reason })
             }
-            Err(_) => Err(self.ended(verb, target)),
+            Err(_) => Err(self.ended(what)),
         }
     }
 
     /// Why the process has ended without a reply.
-    fn ended(&mut self, verb: &str, target: &str) -> ClusterError {
+    fn ended(&mut self, what: &str) -> ClusterError {
         match self.process.take().map(Import::finish) {
             Some(Err(error)) => error,
             _ => ClusterError::Unexpected {
-                command: format!("librbd {verb} {target}"),
+                command: format!("librbd {what}"),
                 output: "no reply".to_owned(),
             },
         }

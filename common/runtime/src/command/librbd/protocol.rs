@@ -3,6 +3,7 @@
 //! A request is one byte, for [`CREATE`] with the size behind it, for [`IMPORT`] with a stream of differences. Numbers
 //! have the lowest byte first.
 
+use crate::command::running::LONGEST_REPORT;
 use std::io::{self, Read, Write};
 
 /// How the process is called, by which the executable knows what it is to do.
@@ -17,8 +18,6 @@ pub(super) const IMPORT: u8 = b'i';
 pub(super) const RENAME: u8 = b'r';
 /// Code of a reply: librbd is not here.
 pub(super) const MISSING: i32 = -1;
-/// The longest payload, bytes: the names of a million images fit in.
-const LONGEST: u32 = 64 << 20;
 
 /// The answer to a request.
 #[derive(Debug, PartialEq, Eq)]
@@ -46,7 +45,7 @@ impl Reply {
         from.read_exact(&mut code)?;
         from.read_exact(&mut length)?;
         let length = u32::from_le_bytes(length);
-        if length > LONGEST {
+        if u64::from(length) > LONGEST_REPORT {
             return Err(io::ErrorKind::InvalidData.into());
         }
         let mut payload = vec![0; length as usize];

@@ -13,6 +13,7 @@ use std::os::fd::AsFd;
 
 /// The first line of a stream of differences.
 const BANNER: &[u8] = b"rbd diff v1\n";
+
 /// What the process works on, out of its arguments.
 #[derive(Debug, Default)]
 struct Task {
@@ -107,42 +108,32 @@ fn reply(done: Result<Vec<u8>, Failure>) -> Reply {
 /// Writes a stream of differences ("rbd diff v1", see doc/dev/rbd-diff.rst of Ceph) into an image.
 fn import(pool: &Pool, name: &str, stream: &mut File) -> Result<(), Failure> {
     let mut image = pool.open(name)?;
-    match copy(&mut image, stream) {
-        Ok(done) => done.and_then(|()| image.flush()),
-        // The driver has ended, or gives up.
-        Err(error) => Err(Failure { code: libc::EPIPE, reason: error.to_string() }),
-    }
+    copy(&mut image, stream)?;
+    image.flush()
 }
 
-fn copy(image: &mut Image, stream: &mut File) -> io::Result<Result<(), Failure>> {
+fn copy(image: &mut Image, stream: &mut File) -> Result<(), Failure> {
     let number = |stream: &mut File| -> io::Result<u64> {
         let mut bytes = [0; 8];
         stream.read_exact(&mut bytes)?;
         Ok(u64::from_le_bytes(bytes))
     };
+    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     let mut banner = [0; BANNER.len()];
     stream.read_exact(&mut banner)?;
     loop {
         let mut tag = [0];
         stream.read_exact(&mut tag)?;
-        let done = match tag[0] {
-            b's' => image.resize(number(stream)?),
+        match tag[0] {
+            b's' => image.resize(number(stream)?)?,
             b'w' => {
-                let (offset, length) = (number(stream)?, number(stream)?);
-                match image.buffer() {
-                    Ok(mut bytes) => {
-                        let taken = bytes.get_mut(..length as usize);
-                        stream.read_exact(taken.ok_or(io::ErrorKind::InvalidData)?)?;
-                        image.write(bytes, length as usize, offset)
-                    }
-                    Err(failure) => Err(failure),
-                }
+                let (offset, length) = (number(stream)?, number(stream)? as usize);
+                let mut bytes = image.buffer()?;
+                stream.read_exact(bytes.get_mut(..length).ok_or_else(invalid)?)?;
+                image.write(bytes, length, offset)?;
             }
-            b'e' => return Ok(Ok(())),
-            _ => return Err(io::ErrorKind::InvalidData.into()),
-        };
-        if done.is_err() {
-            return Ok(done);
+            b'e' => return Ok(()),
+            _ => return Err(invalid().into()),
         }
     }
 }
