@@ -68,9 +68,6 @@ const CLEAN_UP_TIME: Duration = Duration::from_secs(1);
 /// Notified after every change of the state.
 static CHANGED: Condvar = Condvar::new();
 
-/// The executable that runs at this moment, even where its file has been replaced since.
-pub const EXECUTABLE: &str = "/proc/self/exe";
-
 /// What [`stopped`] begins with.
 pub const STOPPED: &str = "stopped by ";
 

@@ -13,6 +13,9 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
+/// The executable that runs at this moment, even where its file has been replaced since.
+pub const EXECUTABLE: &str = "/proc/self/exe";
+
 /// Argument of FICLONERANGE (`struct file_clone_range`, `ioctl_ficlonerange(2)`).
 #[repr(C)]
 struct FileCloneRange {

@@ -2,7 +2,7 @@
 
 use super::BridgeError;
 use crate::transfer::digest::hexadecimal;
-use runtime::process::EXECUTABLE;
+use runtime::sys::EXECUTABLE;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Write};
